@@ -1,0 +1,81 @@
+"""Random crop, mirror and cutout of a whole batch on its device, in a handful of kernels.
+
+The training images are padded once, when the trial starts; a crop is then a gather, and so the batch is read from the
+data set already cropped. Shapes: N images in the set, B in a batch, C = 3, H = W = 32.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raycifar.data import Split
+from raycifar.spec import Augmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Augmenter:
+    """The padded training images and what to do to them. `windows` views every crop without copying one."""
+
+    windows: Tensor  # uint8 (N, C, 2 crop + 1, 2 crop + 1, H, W)
+    first_mirrored: Tensor  # bool (N,): mirrored in odd epochs when the flip alternates
+    fill: Tensor  # uint8 (C, 1, 1): the mean colour, which cutout paints
+    spec: Augmentation
+
+    @classmethod
+    def of(cls, train: Split, spec: Augmentation, seed: int) -> "Augmenter":
+        n, _, height, width = train.images.shape
+        padded = _reflect_pad(train.images, spec.crop)
+        generator = torch.Generator().manual_seed(seed)
+        mirrored = torch.rand(n, generator=generator) < 0.5
+        mean = train.images[:: max(1, n // 5000)].float().mean((0, 2, 3)).round().to(torch.uint8)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return cls(windows, mirrored.to(padded.device), mean.view(3, 1, 1), spec)
+
+    def __call__(self, index: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """The images `index` (B,) as `epoch` shows them: uint8 (B, C, H, W).
+
+        Draws depend only on the generator and on B, so workers that each take a part of a batch draw for the whole.
+        """
+        crop = self._crop(index, generator)
+        mirrored = self._mirrored(index, epoch, generator)
+        images = torch.where(mirrored.view(-1, 1, 1, 1), crop.flip(-1), crop)
+        return self._cutout(images, generator)
+
+    def _crop(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.spec.crop:
+            return self.windows[index, :, 0, 0]
+        places = self.windows.shape[2]
+        row, column = torch.randint(places, (2, len(index)), generator=generator, device=index.device)
+        return self.windows[index, :, row, column]
+
+    def _mirrored(self, index: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        if self.spec.flip == "alternating":
+            return self.first_mirrored[index] ^ (epoch % 2 == 0)
+        if self.spec.flip == "random":
+            return torch.rand(len(index), generator=generator, device=index.device) < 0.5
+        return torch.zeros(len(index), dtype=torch.bool, device=index.device)
+
+    def _cutout(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.spec.cutout:
+            return images
+        batch, _, height, _ = images.shape
+        # The square's centre is anywhere in the image, so part of it may fall outside (DeVries & Taylor 2017).
+        row, column = torch.randint(height, (2, batch, 1), generator=generator, device=images.device)
+        offset = torch.arange(height, device=images.device)
+        rows = _inside(offset - row, self.spec.cutout)
+        columns = _inside(offset - column, self.spec.cutout)
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], self.fill, images)
+
+
+def _inside(distance: Tensor, side: int) -> Tensor:
+    return (distance >= -(side // 2)) & (distance < side - side // 2)
+
+
+def _reflect_pad(images: Tensor, pad: int) -> Tensor:
+    if not pad:
+        return images
+    # reflection_pad has no uint8 kernel; in parts, a float copy of the whole set never exists
+    parts = [F.pad(part.half(), (pad,) * 4, mode="reflect").to(torch.uint8) for part in images.split(5000)]
+    return torch.cat(parts)

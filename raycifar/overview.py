@@ -1,0 +1,59 @@
+"""What run_sweep.py prints before a sweep and after it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from raycifar.placement import Plan, work
+from raycifar.records import SweepFolder
+from raycifar.spec import SweepSpec, TrialSpec
+
+
+def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
+    """The trials in the order in which they would start, with their work in PFLOP."""
+    table = Table(title=f"{sweep.name} -> {path}", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("trial", "from", "seed", "epochs", "images", "validation", "PFLOP"):
+        table.add_column(column, justify="left" if column in ("trial", "from", "validation") else "right", no_wrap=True)
+    for trial in plan.order:
+        table.add_row(*_planned(trial))
+    table.caption = f"{sum(work(trial) for trial in plan.order) / 1e15:.1f} PFLOP in all"
+    return table
+
+
+def _planned(trial: TrialSpec) -> Sequence[str]:
+    train, val, _ = trial.data.images
+    weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
+    validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
+    return (
+        trial.name,
+        weights,
+        str(trial.seed),
+        str(trial.epochs),
+        f"{train:,}",
+        validation,
+        f"{work(trial) / 1e15:.2f}",
+    )
+
+
+def results_table(trials: Sequence[TrialSpec], folder: SweepFolder) -> Table:
+    """How each trial ended."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("trial", "state", "epochs", "best val", "test", "test, flips", "seconds"):
+        table.add_column(column, justify="left" if column in ("trial", "state") else "right")
+    for trial in trials:
+        table.add_row(trial.name, *_result(trial, folder))
+    return table
+
+
+def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str]:
+    files = folder.trial(trial.name)
+    if summary := files.summary():
+        seconds = summary.train_seconds + summary.val_seconds + summary.checkpoint_seconds + summary.test_seconds
+        figures = (summary.best_val_accuracy, summary.test_accuracy, summary.test_accuracy_flip)
+        return ("done", str(summary.epochs_run), *(f"{100 * figure:.2f} %" for figure in figures), f"{seconds:.1f}")
+    epochs = f"{len(files.history().epochs)} of {trial.epochs}"
+    if error := files.error():
+        return (f"failed: {error.kind}: {error.message}", epochs)
+    return ("not finished", epochs)

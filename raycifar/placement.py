@@ -1,0 +1,120 @@
+"""How many workers on which share of a GPU, how many trials at once, in which order: pure arithmetic."""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from raycifar.spec import CLASSES, TrialSpec
+
+# Channels into and out of VGG16's convolutions by block, and the side of the images there, at 32 x 32.
+_BLOCKS = (
+    (32, ((3, 64), (64, 64))),
+    (16, ((64, 128), (128, 128))),
+    (8, ((128, 256), (256, 256), (256, 256))),
+    (4, ((256, 512), (512, 512), (512, 512))),
+    (2, ((512, 512), (512, 512), (512, 512))),
+)
+# A trial on t CPU threads trains t ** 0.91 times as fast as on one: two trials of one thread each do 361 images/s
+# together on two AMD EPYC cores where one trial of two threads does 340 (bf16, batch 128).
+CPU_SCALING = 0.91
+CPU_FLOPS = 0.34e12  # a second, on one of those threads
+START_SECONDS = 15.0  # from a trial's start under Ray to its first step on a CPU
+MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
+
+
+class PlacementError(Exception):
+    """The trials cannot run on what there is; the message says what is asked, what there is, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a sweep's trials run. Longest first; `at_once` of them at the same time."""
+
+    order: tuple[TrialSpec, ...]
+    at_once: int
+    workers: int  # a trial
+    gpus_per_worker: float  # 0 on CPUs
+    threads: int  # a worker
+
+    @property
+    def uses_gpu(self) -> bool:
+        return self.gpus_per_worker > 0
+
+
+def make_plan(trials: Sequence[TrialSpec], gpus: int, cpus: int, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
+    """Place the trials on `gpus` GPUs, or on `cpus` CPU cores when there is none. Raises PlacementError."""
+    order = tuple(sorted(trials, key=work, reverse=True))
+    _check_batches(order, workers)
+    if gpus == 0:
+        return _plan_on_cpus(order, cpus, trials_per_gpu, workers)
+    if workers > 1 and trials_per_gpu > 1:
+        raise PlacementError(
+            "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
+        )
+    if workers > gpus:
+        raise PlacementError(
+            f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
+        )
+    at_once = min(len(order), gpus * trials_per_gpu // workers)
+    threads = max(1, min(MOST_GPU_THREADS, cpus // (at_once * workers)))
+    return Plan(order, at_once, workers, 1 / trials_per_gpu, threads)
+
+
+def _plan_on_cpus(order: tuple[TrialSpec, ...], cpus: int, trials_per_gpu: int, workers: int) -> Plan:
+    if trials_per_gpu > 1:
+        raise PlacementError(f"--trials-per-gpu {trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out")
+    if workers > cpus:
+        raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
+    slots = range(1, min(len(order), cpus // workers) + 1)
+    at_once = min(slots, key=lambda n: makespan([_cpu_seconds(t, cpus // n) for t in order], n))
+    return Plan(order, at_once, workers, 0.0, max(1, cpus // (at_once * workers)))
+
+
+def _cpu_seconds(trial: TrialSpec, threads: int) -> float:
+    rate = CPU_FLOPS * math.pow(threads, CPU_SCALING)
+    return START_SECONDS + work(trial) / rate
+
+
+def _check_batches(trials: Sequence[TrialSpec], workers: int) -> None:
+    """Every worker needs a share of every batch, the last one too."""
+    for trial in trials:
+        last = trial.data.images[0] % trial.batch_size
+        smallest = trial.batch_size if trial.drop_last or not last else last
+        if smallest < workers:
+            raise PlacementError(
+                f"trial {trial.name!r}: its smallest batch has {smallest} images, too few for {workers} workers: "
+                "lower --workers-per-trial, or set drop_last = true"
+            )
+
+
+def makespan(durations: Sequence[float], slots: int) -> float:
+    """When the last of `durations` ends if each, in order, starts on the first of `slots` that is free."""
+    free = [0.0] * min(slots, len(durations))
+    for duration in durations:
+        heapq.heappush(free, heapq.heappop(free) + duration)
+    return max(free)
+
+
+def work(trial: TrialSpec) -> float:
+    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
+    train, val, test = trial.data.images
+    forward, step = flops_an_image(trial)
+    return trial.epochs * (train * step + val * forward) + 2 * test * forward
+
+
+def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
+    """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
+    layers = [2.0 * 9 * a * b * side**2 for side, convs in _BLOCKS for a, b in convs]
+    widths = (512, *trial.model.hidden, CLASSES)
+    layers += [2.0 * a * b for a, b in pairwise(widths)]
+    first = _first_trained(trial.model.train)
+    # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
+    # which the first trained layer does not need.
+    return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
+
+
+def _first_trained(train: str) -> int:
+    blocks_below = 0 if train == "all" else 5 if train == "head" else int(train.removeprefix("block")) - 1
+    return sum(len(convs) for _, convs in _BLOCKS[:blocks_below])

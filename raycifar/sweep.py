@@ -1,0 +1,182 @@
+"""A sweep from its spec to its folder: what is done already, what may run, on what; then Ray, or this process."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from raycifar.assets import fetch_cifar10, fetch_vgg16
+from raycifar.checkpoints import prune_checkpoints
+from raycifar.placement import PlacementError, Plan, make_plan
+from raycifar.progress import Progress
+from raycifar.records import EpochRecord, SweepFolder
+from raycifar.spec import SweepSpec, TrialSpec
+from raycifar.training import NonFiniteLossError
+from raycifar.trial import Assets, Place, device_name, run_trial, versions
+from raycifar.workspace import Call, all_finished, check_folder, opened
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a sweep; the defaults are the command line's."""
+
+    gpus: int | None = None  # None: all there are; 0: CPUs
+    trials_per_gpu: int = 1
+    workers_per_trial: int = 1
+    only: tuple[str, ...] = ()  # trials or arms; empty: all
+    local: bool = False  # in this process, without Ray
+    address: str | None = None  # of a Ray cluster; None: one of its own
+    fresh: bool = False  # move earlier results of this name aside
+    data: Path | None = None
+    weights: Path | None = None
+    source: str = ""  # the sweep file's name, for the record
+
+
+def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
+    """Run the sweep's unfinished trials in the folder `path`; True when every chosen trial has finished.
+
+    Raises workspace.SweepError, PlacementError, SpecError, AssetError RecordError before anything starts.
+    """
+    folder = SweepFolder(path)
+    chosen = sweep.only(options.only)
+    check_folder(sweep, folder, options.fresh)
+    unfinished = [t for t in chosen.trials if options.fresh or folder.trial(t.name).summary() is None]
+    if not unfinished:
+        console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.")
+        return True
+    runner = _local if options.local else _on_ray
+    runner(sweep, chosen, unfinished, folder, options, console)
+    return all_finished(chosen, folder)
+
+
+def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:
+    """The plan for all chosen trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError."""
+    gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
+    trials = sweep.only(options.only).trials
+    return make_plan(trials, gpus, cpu_count(), options.trials_per_gpu, options.workers_per_trial), gpus
+
+
+def _on_ray(
+    sweep: SweepSpec,
+    chosen: SweepSpec,
+    unfinished: Sequence[TrialSpec],
+    folder: SweepFolder,
+    options: Options,
+    console: Console,
+) -> None:
+    from raycifar import ray_runner  # importing Ray takes a second that --local need not spend
+
+    with ray_runner.cluster(options.address) as cluster:
+        gpus = _gpus(options.gpus, cluster.gpus, "Ray sees")
+        plan = make_plan(unfinished, gpus, cluster.cpus, options.trials_per_gpu, options.workers_per_trial)
+        assets = fetch_assets(unfinished, options)
+        with opened(sweep, chosen, folder, _call(options, plan, gpus, assets), options.fresh):
+            if cluster.dashboard:
+                console.print(f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)")
+            console.print(describe_plan(plan, gpus))
+            with _progress(chosen, folder, console) as progress:
+                ray_runner.run_on_ray(plan.order, folder, assets, plan, progress)
+
+
+def _local(
+    sweep: SweepSpec,
+    chosen: SweepSpec,
+    unfinished: Sequence[TrialSpec],
+    folder: SweepFolder,
+    options: Options,
+    console: Console,
+) -> None:
+    if options.workers_per_trial > 1 or options.trials_per_gpu > 1:
+        raise PlacementError(
+            "--local runs one trial at a time with one worker: leave out the other, or leave out --local"
+        )
+    gpus = min(_gpus(options.gpus, torch.cuda.device_count(), "PyTorch sees"), 1)
+    plan = replace(make_plan(unfinished, gpus, cpu_count()), at_once=1, threads=cpu_count())
+    assets = fetch_assets(unfinished, options)
+    host = platform.node()
+    place = Place("cuda:0" if gpus else "cpu", plan.threads, f"{host}:{0 if gpus else 'cpu'}")
+    with opened(sweep, chosen, folder, _call(options, plan, gpus, assets), options.fresh):
+        console.print(describe_plan(plan, gpus))
+        with _progress(chosen, folder, console) as progress:
+            for trial in plan.order:
+                _run_locally(trial, folder, assets, place, progress)
+
+
+def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: Place, progress: Progress) -> None:
+    path = folder.trial(trial.name).path
+    path.mkdir(exist_ok=True)
+
+    def on_epoch(record: EpochRecord, _: Path | None) -> None:
+        progress.epoch(trial.name, record)
+        prune_checkpoints(path)
+
+    progress.state(trial.name, "starting")
+    try:
+        summary = run_trial(trial, path, assets, place, on_epoch)
+    except (NonFiniteLossError, torch.OutOfMemoryError) as error:  # this trial's alone; the next may well run
+        progress.state(trial.name, "failed", str(error))
+    else:
+        assert summary is not None  # noqa: S101 - there is one worker
+        progress.summary(trial.name, summary)
+
+
+def _call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
+    return Call(
+        runner="local" if options.local else "ray",
+        gpus=gpus,
+        trials_at_once=plan.at_once,
+        source=options.source,
+        weights=assets.imagenet.name if assets.imagenet else "",
+        hardware=hardware(),
+        versions=versions(),
+    )
+
+
+def _progress(chosen: SweepSpec, folder: SweepFolder, console: Console) -> Progress:
+    histories = {trial.name: folder.trial(trial.name).history() for trial in chosen.trials}
+    progress = Progress(chosen.trials, console, histories)
+    for trial in chosen.trials:
+        if summary := folder.trial(trial.name).summary():
+            progress.summary(trial.name, summary)
+    return progress
+
+
+def _gpus(asked: int | None, there: int, who: str) -> int:
+    if asked is None:
+        return there
+    if asked > there:
+        instead = f"--gpus {there}" if there else "--gpus 0 to run on the CPU"
+        raise PlacementError(f"--gpus {asked}: {who} {there} GPUs: type {instead}, or leave --gpus out")
+    return asked
+
+
+def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
+    """The cached files that the trials read; ImageNet weights only where a trial starts from them. Raises AssetError."""
+    pretrained = any(trial.model.weights == "imagenet" for trial in trials)
+    return Assets(fetch_cifar10(options.data), fetch_vgg16(options.weights) if pretrained else None)
+
+
+def describe_plan(plan: Plan, gpus: int) -> str:
+    """One line: how many trials, how many at once, on what."""
+    trials = f"{len(plan.order)} trial{'s' * (len(plan.order) != 1)}, {plan.at_once} at once"
+    workers = f", {plan.workers} workers each" if plan.workers > 1 else ""
+    if plan.uses_gpu:
+        return f"{trials}{workers}, on {gpus} GPU{'s' * (gpus != 1)}"
+    return f"{trials}{workers}, on the CPU, {plan.threads} thread{'s' * (plan.threads != 1)} a worker"
+
+
+def cpu_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def hardware() -> str:
+    """This machine in a few words: its GPUs, else its CPU cores."""
+    gpus = torch.cuda.device_count()
+    if gpus:
+        return f"{gpus} x {device_name(torch.device('cuda:0'))}"
+    return f"{cpu_count()} cores of {device_name(torch.device('cpu'))}"

@@ -1,0 +1,286 @@
+"""The training loop in plain PyTorch: `fit` yields a record after every epoch, and then nothing is half done.
+
+It knows no Ray, no files and no particular network. Where torch.distributed is initialised with several workers, each
+trains on its share of every batch and all see the same records.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raycifar.augment import Augmenter
+from raycifar.data import Split, batch_count, batches
+from raycifar.optim import Patience, Plateau, build_average, build_optimizer, learning_rate_factor
+from raycifar.records import EpochRecord
+from raycifar.spec import TrialSpec
+
+EVAL_BATCH = 1000
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite; the message names epoch and step."""
+
+
+class TrainState:
+    """All that changes while a trial trains; `state_dict` between two records resumes it to the bit.
+
+    Random numbers are no part of it: they are drawn anew for every epoch from the trial's seed and the epoch.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrialSpec, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.optimizer = build_optimizer(self.model, spec.optimizer)
+        self.average = build_average(self.model, spec.averaging)
+        self.plateau = Plateau(spec.schedule, spec.optimizer.lr, Patience(spec.schedule.monitor))
+        self.stopping = Patience(spec.early_stopping.monitor, spec.early_stopping.min_delta)
+        self.epoch = 0  # finished epochs
+        self.stopped_early = False
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.best_val_accuracy = -1.0
+        self.best_val_loss = float("inf")
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that gets validated: the averaged one where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that torch.load(weights_only=True) reads it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "plateau": {"factor": self.plateau.factor, "waiting": self.plateau.waiting.state_dict()},
+            "stopping": self.stopping.state_dict(),
+            "progress": {"epoch": self.epoch, "stopped_early": self.stopped_early},
+            "best": {
+                "best_epoch": self.best_epoch,
+                "best_weights": self.best_weights,
+                "best_val_accuracy": self.best_val_accuracy,
+                "best_val_loss": self.best_val_loss,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises KeyError or RuntimeError where the state is of another network."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.plateau.factor = state["plateau"]["factor"]
+        self.plateau.waiting = Patience(**state["plateau"]["waiting"])
+        self.stopping = Patience(**state["stopping"])
+        for name, value in (state["progress"] | state["best"]).items():
+            setattr(self, name, value)
+        self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
+
+    def finished(self, spec: TrialSpec) -> bool:
+        return self.stopped_early or self.epoch >= spec.epochs
+
+    def _observe(self, record: EpochRecord, spec: TrialSpec) -> None:
+        """Take in a finished epoch: the best weights (ties keep the earlier epoch), the plateau, early stopping."""
+        self.epoch = record.epoch
+        if record.val_accuracy > self.best_val_accuracy:
+            self.best_epoch = record.epoch
+            self.best_val_accuracy, self.best_val_loss = record.val_accuracy, record.val_loss
+            self.best_weights = {name: value.clone() for name, value in self.evaluated.state_dict().items()}
+        self.plateau.observe(record)
+        patience = spec.early_stopping.patience
+        waited = self.stopping.observe(record)
+        self.stopped_early = bool(patience) and waited >= patience and self.epoch < spec.epochs
+
+
+def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec) -> Iterator[EpochRecord]:
+    """Train from `state.epoch` to the end, yielding a record after every epoch. Raises NonFiniteLossError.
+
+    The time that the caller takes between two records is the next record's `checkpoint_seconds`.
+    """
+    engine = _Engine(state, train, spec)
+    paused = 0.0
+    while not state.finished(spec):
+        record = _epoch(engine, val, state.epoch + 1, paused)
+        state._observe(record, spec)
+        yielded = time.perf_counter()
+        yield record
+        paused = time.perf_counter() - yielded
+
+
+def evaluate(model: nn.Module, split: Split, precision: str = "fp32") -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
+    rank, workers = world()
+    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    sums = _all_reduce(_loss_and_correct(predict(model, mine, precision), mine.labels))
+    mean_loss, accuracy = (sums / len(split)).tolist()
+    return mean_loss, accuracy
+
+
+def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
+    mean_loss, accuracy = (_loss_and_correct(logits, labels) / len(labels)).tolist()
+    return mean_loss, accuracy
+
+
+def predict(model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False) -> Tensor:
+    """Logits float32 (N, 10) of the split's images, or of their mirror images."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(split.labels.device, precision):
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in split.images.split(EVAL_BATCH)]
+    model.train(was_training)
+    return torch.cat(parts)
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "bf16" or "fp32": "auto" is bf16 where the device computes it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = _cpu_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    read = getattr(torch.cpu, "get_capabilities", None)  # older releases of torch have none
+    return dict(read()) if read else {}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def world() -> tuple[int, int]:
+    """This worker's rank and the number of workers."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+@dataclass(slots=True)
+class _Engine:
+    """What an epoch needs besides the data: made once a session, from the state and the spec."""
+
+    state: TrainState
+    train: Split
+    spec: TrialSpec
+    augment: Augmenter = field(init=False)
+    network: nn.Module = field(init=False)  # the model, or its wrapper for several workers
+    precision: str = field(init=False)
+    steps: int = field(init=False)  # an epoch
+
+    def __post_init__(self) -> None:
+        spec, device = self.spec, self.state.device
+        self.augment = Augmenter.of(self.train, spec.augmentation, spec.seed)
+        self.network = _distribute(self.state.model)
+        self.precision = resolve_precision(spec.precision, device)
+        self.steps = batch_count(len(self.train), spec.batch_size, spec.drop_last)
+
+    def learning_rate(self, epoch: int, step: int) -> float:
+        progress = epoch - 1 + (step + 0.5) / self.steps
+        factor = learning_rate_factor(self.spec.schedule, progress, self.spec.epochs)
+        return self.spec.optimizer.lr * factor * self.state.plateau.factor
+
+    def step(self, index: Tensor, epoch: int, generator: torch.Generator, lr: float) -> Tensor:
+        """One optimizer step on the images `index` (B,): this worker's summed loss and right answers, on the device."""
+        rank, workers = world()
+        images = self.augment(index, epoch, generator)[rank::workers]
+        labels = self.train.labels[index[rank::workers]]
+        with autocast(self.state.device, self.precision):
+            logits = self.network(images)
+        logits = logits.float()
+        smoothed = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.spec.label_smoothing)
+        # Workers' gradients are averaged: times `workers` makes that the mean over the whole batch.
+        (smoothed * (workers / len(index))).backward()
+        self._update(lr)
+        return _loss_and_correct(logits.detach(), labels)
+
+    def _update(self, lr: float) -> None:
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = lr
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.state.average is not None:
+            self.state.average.update_parameters(self.state.model)
+
+
+def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
+    start = time.perf_counter()
+    train_loss, train_accuracy, seen, lr = _train_epoch(engine, epoch)
+    trained = time.perf_counter()
+    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.precision)
+    return EpochRecord(
+        epoch=epoch,
+        lr=lr,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        train_seconds=trained - start,
+        val_seconds=time.perf_counter() - trained,
+        checkpoint_seconds=paused,
+        images_per_second=seen / (trained - start),
+        finished_at=time.time(),
+    )
+
+
+def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]:
+    """Mean loss, accuracy, images and the last learning rate; the device is read once, at the end."""
+    spec, device = engine.spec, engine.state.device
+    generator = torch.Generator(device).manual_seed(_epoch_seed(spec.seed, epoch))
+    torch.manual_seed(_epoch_seed(spec.seed, epoch) + 1 + world()[0])  # dropout's
+    engine.network.train()
+    sums, seen, lr = [], 0, 0.0
+    for step, index in enumerate(batches(len(engine.train), spec.batch_size, generator, spec.drop_last)):
+        lr = engine.learning_rate(epoch, step)
+        sums.append(engine.step(index, epoch, generator, lr))
+        seen += len(index)
+    per_step = _all_reduce(torch.stack(sums)).cpu()
+    _refuse_non_finite(per_step[:, 0], epoch)
+    loss, accuracy = (per_step.sum(0) / seen).tolist()
+    return loss, accuracy, seen, lr
+
+
+def _refuse_non_finite(losses: Tensor, epoch: int) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise NonFiniteLossError(
+            f"the training loss is {losses[bad[0]].item()} in epoch {epoch}, "
+            f"step {bad[0].item() + 1} of {len(losses)}: "
+            "lower optimizer.lr, or lengthen schedule.warmup_epochs"
+        )
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) * 1_000  # leaves room for a worker's rank
+
+
+def _distribute(model: nn.Module) -> nn.Module:
+    _, workers = world()
+    if workers == 1:
+        return model
+    device = next(model.parameters()).device
+    if device.type == "cuda":  # batch statistics of the whole batch; PyTorch has it for GPUs only
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _loss_and_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed cross-entropy, without label smoothing, and right answers: float64 (2,) on the logits' device."""
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    correct = (logits.argmax(1) == labels).sum()
+    return torch.stack([loss.double(), correct.double()])
+
+
+def _all_reduce(values: Tensor) -> Tensor:
+    if world()[1] > 1:
+        dist.all_reduce(values)
+    return values

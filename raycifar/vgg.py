@@ -1,0 +1,90 @@
+"""VGG16 at 32x32 (Simonyan & Zisserman 2014): torchvision's convolutions, a new head, its own normalisation."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from raycifar.spec import CLASSES, Model
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+FEATURES = 512  # five poolings leave 512 x 1 x 1 of 32 x 32
+
+
+class VGG16(nn.Module):
+    """uint8 images (N, 3, 32, 32) -> logits (N, 10). `features` has torchvision's parameter names."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Model) -> None:
+        super().__init__()
+        pretrained = spec.weights == "imagenet"
+        self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10_MEAN), persistent=False)
+        self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10_STD), persistent=False)
+        self.features = make_layers(cfgs["D"], batch_norm=spec.batch_norm)
+        self.head = _head(spec)
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = (images.float() / 255 - self.mean) / self.std
+        features: Tensor = self.features(pixels.contiguous(memory_format=torch.channels_last))
+        return cast(Tensor, self.head(features.flatten(1)))
+
+
+def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
+    """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that assets.fetch_vgg16 returns.
+
+    Parameters that `spec.train` excludes do not require gradients.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VGG16(spec)
+    if spec.weights == "imagenet":
+        if imagenet is None:
+            raise ValueError("a model with ImageNet weights needs their file")
+        trunk = {name.removeprefix("features."): weight for name, weight in load_file(imagenet).items()}
+        model.features.load_state_dict(trunk)
+    for parameter in _frozen(model, spec.train):
+        parameter.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values).view(3, 1, 1)
+
+
+def _head(spec: Model) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    width = FEATURES
+    for hidden in spec.hidden:
+        layers += [nn.Dropout(spec.dropout), nn.Linear(width, hidden), nn.ReLU(inplace=True)]
+        width = hidden
+    return nn.Sequential(*layers, nn.Dropout(spec.dropout), nn.Linear(width, CLASSES))
+
+
+def _initialise(layer: nn.Module) -> None:
+    # He et al. 2015 by fan-out: without batch norm, VGG16 does not train from PyTorch's default.
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.01)
+    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _frozen(model: VGG16, train: str) -> list[nn.Parameter]:
+    """The parameters below the block that `train` names."""
+    if train == "all":
+        return []
+    blocks: list[list[nn.Parameter]] = [[]]
+    for layer in model.features:
+        blocks[-1].extend(layer.parameters())
+        if isinstance(layer, nn.MaxPool2d):
+            blocks.append([])
+    below = 5 if train == "head" else int(train.removeprefix("block")) - 1
+    return [parameter for block in blocks[:below] for parameter in block]

@@ -1,0 +1,353 @@
+import contextlib
+import json
+import typing
+from pathlib import Path
+
+import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from raycifar.spec import Model, SpecError, SweepSpec, TrialSettings, TrialSpec, check_name, load_sweep
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+DEFAULTS = '[defaults]\nepochs = 2\nmodel = { weights = "random" }\n'
+TRIAL = DEFAULTS + '[[trials]]\nname = "a"\n'
+
+
+@pytest.fixture
+def load(tmp_path):
+    path = tmp_path / "some.toml"
+
+    def load(text, *overrides):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_sweep(path, overrides)
+
+    return load
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_sweep_file_loads_under_its_own_name(path):
+    assert load_sweep(path).name == path.stem
+
+
+def test_vgg_is_three_transfer_trials_and_one_from_scratch():
+    trials = load_sweep(SWEEPS / "vgg.toml").trials
+    assert [(t.name, t.arm, t.seed, t.epochs, t.batch_size, t.model.weights) for t in trials] == [
+        ("transfer-1", "transfer", 1, 15, 128, "imagenet"),
+        ("transfer-2", "transfer", 2, 15, 128, "imagenet"),
+        ("transfer-3", "transfer", 3, 15, 128, "imagenet"),
+        ("scratch", "scratch", 1, 125, 128, "random"),
+    ]
+
+
+def test_repeats_take_consecutive_seeds_and_nothing_else_differs(load):
+    first, second = load(TRIAL + "repeats = 2\nseed = 7").trials
+    assert (first.name, first.seed, second.name, second.seed) == ("a-1", 7, "a-2", 8)
+    assert first.model_copy(update={"name": "a-2", "seed": 8}) == second
+
+
+def test_nested_defaults_merge_and_the_trial_wins(load):
+    optimizer = load(
+        "[defaults.optimizer]\nlr = 0.5\nmomentum = 0.8\n[[trials]]\n"
+        'name = "a"\nepochs = 1\nmodel = { weights = "random" }\noptimizer = { lr = 0.25 }'
+    )
+    assert (optimizer.trials[0].optimizer.lr, optimizer.trials[0].optimizer.momentum) == (0.25, 0.8)
+
+
+def test_a_sweep_without_a_name_is_named_after_its_file(load):
+    assert load(TRIAL).name == "some"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(load):
+    assert load(b"\xef\xbb\xbf" + TRIAL.encode()) == load(TRIAL)
+
+
+def test_set_changes_every_trial(load):
+    sweep = load(TRIAL + '[[trials]]\nname = "b"', "optimizer.lr=0.5", "model.weights=imagenet")
+    assert [(t.optimizer.lr, t.model.weights) for t in sweep.trials] == [(0.5, "imagenet")] * 2
+
+
+def test_set_changes_one_trial(load):
+    sweep = load(TRIAL + '[[trials]]\nname = "b"', "b.optimizer.lr=0.5", "b.epochs=9")
+    assert [(t.optimizer.lr, t.epochs) for t in sweep.trials] == [(0.01, 2), (0.5, 9)]
+
+
+def test_only_keeps_trials_and_arms_by_name():
+    sweep = load_sweep(SWEEPS / "vgg.toml")
+    assert [t.name for t in sweep.only(["transfer-2", "scratch"]).trials] == ["transfer-2", "scratch"]
+    assert [t.name for t in sweep.only(["transfer"]).trials] == ["transfer-1", "transfer-2", "transfer-3"]
+    with pytest.raises(SpecError, match=r"scrach.*did you mean 'scratch'"):
+        sweep.only(["scrach"])
+
+
+def test_a_sweep_goes_to_json_and_back():
+    for path in SWEEPS.glob("*.toml"):
+        sweep = load_sweep(path, ["model.hidden=[64, 32]"])
+        again = SweepSpec.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json"))))
+        assert again == sweep
+        assert again.fingerprint() == sweep.fingerprint()
+
+
+# Fingerprints ------------------------------------------------------------------------------------------------------
+
+BASE = TrialSpec(name="a", arm="a", seed=1, epochs=2, model=Model(weights="random"))
+
+
+def is_table(field):
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def leaves(model, above=()):
+    for key, field in model.model_fields.items():
+        if is_table(field):
+            yield from leaves(field.annotation, (*above, key))
+        else:
+            yield (*above, key), field.annotation
+
+
+NUMERIC_FIELDS = [*leaves(TrialSettings), (("seed",), int)]
+
+
+def changed(value, annotation):
+    """Another value of the same field that its bounds admit."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return next(choice for choice in typing.get_args(annotation) if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, tuple):
+        return [64]
+    return value + 10 if isinstance(value, int) else value / 2 + 0.125
+
+
+def with_value(keys, value):
+    data = BASE.model_dump(mode="json")
+    inner = data
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return TrialSpec.model_validate(data)
+
+
+@pytest.mark.parametrize(("keys", "annotation"), NUMERIC_FIELDS, ids=lambda x: ".".join(x) if type(x) is tuple else "")
+def test_every_setting_changes_the_fingerprint(keys, annotation):
+    value = BASE
+    for key in keys:
+        value = getattr(value, key)
+    assert with_value(keys, changed(value, annotation)).fingerprint() != BASE.fingerprint()
+
+
+def test_every_field_of_a_trial_is_either_a_name_or_in_the_fingerprint():
+    assert {keys[0] for keys, _ in NUMERIC_FIELDS} | {"name", "arm"} == set(TrialSpec.model_fields)
+
+
+def test_names_do_not_change_a_trials_fingerprint():
+    assert BASE.model_copy(update={"name": "b", "arm": "c"}).fingerprint() == BASE.fingerprint()
+
+
+def test_a_whole_number_and_its_float_are_the_same_setting(load):
+    one, other = (load(TRIAL + f"optimizer = {{ lr = {lr} }}").fingerprint() for lr in ("1", "1.0"))
+    assert one == other
+
+
+def test_a_sweeps_fingerprint_ignores_its_own_name_and_the_order_of_trials():
+    one = SweepSpec(name="one", trials=(BASE, BASE.model_copy(update={"name": "b", "seed": 2})))
+    assert SweepSpec(name="two", trials=one.trials[::-1]).fingerprint() == one.fingerprint()
+
+
+def test_a_sweeps_fingerprint_changes_when_a_trial_goes_or_changes():
+    sweeps = [load_sweep(SWEEPS / "vgg.toml", s) for s in ([], ["scratch.seed=2"], ["transfer.repeats=2"])]
+    assert len({sweep.fingerprint() for sweep in sweeps}) == 3
+
+
+# Bad input ---------------------------------------------------------------------------------------------------------
+
+NAME = "a name is 1 to 64 letters"
+BAD_FILES = {
+    "not TOML": ("epochs: 3", ["not valid TOML", "line 1"]),
+    "no quotes": (TRIAL + "precision = fp32", ["not valid TOML", "line 6"]),
+    "key twice": (TRIAL + "seed = 1\nseed = 2", ["not valid TOML"]),
+    "not UTF-8": (b"\xff\xfe[\0", ["not UTF-8"]),
+    "binary": ("\0\1\2", ["not valid TOML"]),
+    "arrays nested deeply": ("x = " + "[" * 5000 + "]" * 5000, ["not valid TOML"]),
+    "tables nested deeply": (TRIAL + ".".join("x" * 3000) + " = 1", ["trial 'a'", "x: unknown key"]),
+    "a number of 5,000 digits": (TRIAL + "seed = " + "9" * 5000, ["not valid TOML", "4300"]),
+    "a hexadecimal number of 5,000 digits": (TRIAL + "seed = 0x" + "f" * 5000, ["trial 'a'", "seed", "digits"]),
+    "empty": ("", ["trials is missing", "[[trials]]"]),
+    "no trials": (DEFAULTS, ["trials is missing", "[[trials]]"]),
+    "an empty list of trials": ("trials = []", ["trials = []", "at least one [[trials]]"]),
+    "one pair of brackets": ("[trials]\nname = 'a'", ["trials = {", "[[trials]]"]),
+    "trials are numbers": ("trials = [1]", ["trials.0 = 1", "[[trials]]"]),
+    "defaults are a number": ("defaults = 3\n[[trials]]", ["defaults = 3", "expected a table"]),
+    "misspelt top key": ("[default]\n" + TRIAL, ["default: unknown key", "'defaults'"]),
+    "key above its table": ("epochs = 3\n" + TRIAL, ["epochs: unknown key", "known here: name, defaults, trials"]),
+    "misspelt key": (TRIAL + "epoch = 3", ["trial 'a': epoch: unknown key", "'epochs'"]),
+    "misspelt key of a table": (TRIAL + "optimizer = { lrr = 3 }", ["trial 'a'", "optimizer.lrr", "'lr'"]),
+    "misspelt table": (TRIAL + "[trials.optimiser]\nlr = 1", ["trial 'a'", "optimiser", "'optimizer'"]),
+    "misspelt key in defaults": (DEFAULTS + "epoch = 1\n[[trials]]", ["[defaults]", "epoch:", "'epochs'"]),
+    "nothing near": (TRIAL + "zzz = 1", ["zzz: unknown key; known here: epochs"]),
+    "line break in a key": (TRIAL + '"a\\nb" = 1', ["trial 'a'", "a\\nb: unknown key"]),
+    "empty key": (TRIAL + '"" = 1', ["trial 'a'", "'': unknown key"]),
+    "key of 100,000 letters": (TRIAL + "x" * 100_000 + " = 1", ["trial 'a'", "xxx...xxx", "unknown key"]),
+    "value of 100,000 letters": (TRIAL + f"precision = '{'x' * 100_000}'", ["precision = 'xxx", "'auto'"]),
+    "control characters in a value": (TRIAL + 'precision = "\\u001b[2J"', ["precision = '\\x1b[2J'"]),
+    "no name": (DEFAULTS + "[[trials]]\nseed = 3", ["[[trials]] number 1", "name is missing"]),
+    "no epochs": ("[[trials]]\nname = 'a'\nmodel = { weights = 'random' }", ["trial 'a'", "epochs is missing"]),
+    "no model": ("[[trials]]\nname = 'a'\nepochs = 3", ["trial 'a'", "model is missing"]),
+    "no weights": ("[[trials]]\nname = 'a'\nepochs = 3\nmodel = {}", ["trial 'a'", "model.weights is missing"]),
+    "zero epochs": (TRIAL + "epochs = 0", ["trial 'a'", "epochs = 0", "greater than or equal to 1"]),
+    "negative epochs": (TRIAL + "epochs = -1", ["trial 'a'", "epochs = -1"]),
+    "huge epochs": (TRIAL + "epochs = 10000000000000000000000", ["trial 'a'", "epochs = 1000", "less than or equal"]),
+    "a float for a count": (TRIAL + "epochs = 2.0", ["trial 'a'", "epochs = 2.0", "integer"]),
+    "a string for a count": (TRIAL + "epochs = '2'", ["trial 'a'", "epochs = '2'", "integer"]),
+    "a date for a count": (TRIAL + "epochs = 2024-01-01", ["trial 'a'", "epochs = ", "integer"]),
+    "a bool for a count": (TRIAL + "epochs = true", ["trial 'a'", "epochs = true", "integer"]),
+    "a bool for a number": (TRIAL + "optimizer = { lr = true }", ["trial 'a'", "optimizer.lr = true", "number"]),
+    "a number for a bool": (TRIAL + "drop_last = 1", ["trial 'a'", "drop_last = 1", "boolean"]),
+    "a string for a number": (TRIAL + "optimizer = { lr = '1e-3' }", ["trial 'a'", "optimizer.lr = '1e-3'", "number"]),
+    "NaN": (TRIAL + "optimizer = { lr = nan }", ["trial 'a'", "optimizer.lr = nan", "finite"]),
+    "infinity": (TRIAL + "optimizer = { lr = inf }", ["trial 'a'", "optimizer.lr = inf", "finite"]),
+    "minus infinity": (TRIAL + "label_smoothing = -inf", ["trial 'a'", "label_smoothing = -inf", "finite"]),
+    "a number that overflows": (TRIAL + "optimizer = { lr = 1e999 }", ["optimizer.lr = inf", "finite"]),
+    "huge rate": (TRIAL + "optimizer = { lr = 1e300 }", ["optimizer.lr = 1e+300", "1000000"]),
+    "zero rate": (TRIAL + "optimizer = { lr = 0 }", ["optimizer.lr = 0", "greater than 0"]),
+    "unknown choice": (TRIAL + "optimizer = { name = 'sdg' }", ["optimizer.name = 'sdg'", "'sgd', 'adam' or 'adamw'"]),
+    "a number for a table": (TRIAL + "optimizer = 3", ["trial 'a'", "optimizer = 3", "optimizer = { lr = 0.01 }"]),
+    "a list for a table": (TRIAL + "schedule = [1]", ["trial 'a'", "schedule = [1]", "expected a table"]),
+    "a number for a list": (TRIAL + "model = { hidden = 64 }", ["model.hidden = 64", "[4096, 4096]"]),
+    "a word in a list": (TRIAL + "model = { hidden = [1, 'x'] }", ["model.hidden.1 = 'x'", "integer"]),
+    "slash in a name": (DEFAULTS + "[[trials]]\nname = 'a/b'", ["trial 'a/b'", NAME]),
+    "two dots": (DEFAULTS + "[[trials]]\nname = '..'", ["trial '..'", NAME]),
+    "space in a name": (DEFAULTS + "[[trials]]\nname = 'a b'", ["trial 'a b'", NAME]),
+    "emoji in a name": (DEFAULTS + "[[trials]]\nname = '🙂'", ["trial '🙂'", NAME]),
+    "control character in a name": (DEFAULTS + '[[trials]]\nname = "a\\u0007"', ["trial 'a\\x07'", NAME]),
+    "line break after a name": (DEFAULTS + '[[trials]]\nname = "a\\n"', ["trial 'a\\n'", NAME]),
+    "name of 300 letters": (DEFAULTS + f"[[trials]]\nname = '{'a' * 300}'", ["trial 'aaa", NAME]),
+    "name too long with its repeat": (DEFAULTS + f"[[trials]]\nrepeats = 2\nname = '{'a' * 63}'", ["repeat 1", NAME]),
+    "empty name": (DEFAULTS + "[[trials]]\nname = ''", ["trial ''", NAME]),
+    "a number for a name": (DEFAULTS + "[[trials]]\nname = 3", ["number 1", "name = 3", NAME]),
+    "slash in the sweep's name": ("name = '../a'\n" + TRIAL, ["name = '../a'", NAME]),
+    "name of another file": (DEFAULTS + "[[trials]]\nname = 'Analysis'", ["'analysis'", "the sweep's folder"]),
+    "two trials of one name": (TRIAL + "[[trials]]\nname = 'a'", ["two trials are named 'a'", "its own name"]),
+    "names that differ by case": (TRIAL + "[[trials]]\nname = 'A'", ["two trials are named 'a'", "its own name"]),
+    "a repeat written by hand": (TRIAL + "repeats = 2\n[[trials]]\nname = 'a-1'", ["two trials are named 'a-1'"]),
+    "zero repeats": (TRIAL + "repeats = 0", ["trial 'a'", "repeats = 0"]),
+    "seed beyond 31 bits": (TRIAL + "seed = 2147483648", ["trial 'a'", "seed = 2147483648"]),
+    "seed of a repeat beyond 31 bits": (TRIAL + "repeats = 2\nseed = 2147483647", ["repeat 2", "seed = 2147483648"]),
+    "ImageNet weights with batch norm": (
+        TRIAL + "model = { weights = 'imagenet', batch_norm = true }",
+        ["trial 'a': model", "batch_norm = false"],
+    ),
+    "nothing left to train on": (TRIAL + "data = { holdout_images = 50000 }", ["trial 'a': data", "50,000"]),
+    "no multiple of ten": (TRIAL + "data = { train_images = 7 }", ["trial 'a': data", "multiple of the 10 classes"]),
+    "more test images than there are": (TRIAL + "data = { test_images = 10010 }", ["data.test_images = 10010"]),
+    "warm-up as long as training": (TRIAL + "schedule = { warmup_epochs = 2 }", ["trial 'a'", "below epochs = 2"]),
+    "no batch left": (TRIAL + "drop_last = true\ndata = { train_images = 20 }", ["trial 'a'", "20 images", "128"]),
+    "Nesterov without momentum": (TRIAL + "optimizer = { momentum = 0 }", ["trial 'a': optimizer", "nesterov = false"]),
+}
+
+
+def assert_one_line(message, *parts):
+    assert message.isprintable()
+    assert len(message) < 600
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(("content", "parts"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_refused_in_one_line_that_says_where_and_what(load, content, parts):
+    with pytest.raises(SpecError) as caught:
+        load(content)
+    assert_one_line(str(caught.value), "some.toml: ", *parts)
+
+
+BAD_SETTINGS = {
+    "epochs": ["expected key=value"],
+    "=3": ["expected key=value"],
+    "epochs.=3": ["expected key=value"],
+    "epoch=3": ["unknown key", "'epochs'"],
+    "a.optimizer.lrr=3": ["optimizer.lrr: unknown key", "'lr'"],
+    "aa.epochs=3": ["no trial 'aa'", "trials: a"],
+    "name=b": ["in the sweep file only"],
+    "a.name=b": ["in the sweep file only"],
+    "epochs=": ["epochs = ''", "integer"],
+    "epochs=many": ["epochs = 'many'", "integer"],
+    "optimizer=3": ["optimizer = 3", "expected a table"],
+    "optimizer.lr.x=3": ["optimizer.lr = {'x': 3}", "number"],
+    "epochs=3\nseed=4": ["epochs = '3\\nseed=4'"],
+    "x\ny=3": ["x\\ny=3"],
+    f"epochs={'9' * 5000}": ["epochs = '999", "integer"],
+    f"epochs={'[' * 5000}": ["epochs = '[[[", "integer"],
+}
+
+
+@pytest.mark.parametrize(("setting", "parts"), BAD_SETTINGS.items(), ids=[s[:20] for s in BAD_SETTINGS])
+def test_a_bad_setting_is_refused_in_one_line_that_shows_it(load, setting, parts):
+    with pytest.raises(SpecError) as caught:
+        load(TRIAL, setting)
+    assert_one_line(str(caught.value), f"--set {setting[:5]}".splitlines()[0], *parts)
+
+
+@pytest.mark.parametrize("name", ["", "missing.toml", "line\nbreak.toml", "nul\0.toml", "some.toml/inside", "x" * 300])
+def test_a_path_that_is_no_file_is_refused_in_one_line(tmp_path, name):
+    (tmp_path / "some.toml").write_text(TRIAL)
+    with pytest.raises(SpecError) as caught:
+        load_sweep(tmp_path / name)
+    assert_one_line(str(caught.value), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a\n", "x" * 65, "🙂"])
+def test_a_name_given_on_the_command_line_is_checked_like_a_files(name):
+    check_name("q1", "--name")
+    with pytest.raises(SpecError) as caught:
+        check_name(name, "--name")
+    assert_one_line(str(caught.value), "--name", NAME)
+
+
+@pytest.mark.parametrize("table", [key for key, field in TrialSettings.model_fields.items() if is_table(field)])
+def test_a_message_shows_an_example_that_is_valid_itself(load, table):
+    with pytest.raises(SpecError) as caught:
+        load(TRIAL + f"{table} = 3")
+    example = str(caught.value).partition("for example ")[2]
+    assert f"{table} = {{" in example
+    assert load(TRIAL + example)
+
+
+# A key that the format knows is likelier to reach deep into the checks than a random one.
+KEYS = st.sampled_from([k for keys, _ in NUMERIC_FIELDS for k in keys] + ["name", "repeats", "trials", "defaults"])
+SCALARS = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.dates(), st.just("imagenet"))
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+TABLES = st.dictionaries(KEYS | st.text(max_size=3), VALUES, max_size=4)
+FILES = st.fixed_dictionaries(
+    {"trials": st.lists(TABLES, max_size=3)}, optional={"defaults": TABLES, "name": SCALARS, "epochs": VALUES}
+)
+
+
+def assert_loads_or_is_refused(path, content):
+    path.write_bytes(content)
+    with contextlib.suppress(SpecError):
+        assert load_sweep(path).trials
+
+
+fuzz = settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@fuzz
+@given(
+    content=st.binary(max_size=60) | st.text(max_size=60).map(lambda text: (TRIAL + text).encode("utf-8", "replace"))
+)
+def test_arbitrary_text_is_loaded_or_refused(tmp_path, content):
+    assert_loads_or_is_refused(tmp_path / "some.toml", content)
+
+
+@fuzz
+@given(file=FILES)
+def test_arbitrary_tables_are_loaded_or_refused(tmp_path, file):
+    complete = {"epochs": 2, "model": {"weights": "random"}, "name": "a"} | file.get("defaults", {})
+    for content in (file, file | {"defaults": complete}):
+        assert_loads_or_is_refused(tmp_path / "some.toml", tomli_w.dumps(content).encode("utf-8", "replace"))
