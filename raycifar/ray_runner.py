@@ -20,6 +20,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own makes Ctrl-C look like success
     "RAY_AIR_NEW_OUTPUT": "0",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other starve the trials beside them
 }
 for _key, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_key, _value)

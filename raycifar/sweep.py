@@ -155,7 +155,7 @@ def _gpus(asked: int | None, there: int, who: str) -> int:
 
 
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
-    """The cached files that the trials read; ImageNet weights only where a trial starts from them. Raises AssetError."""
+    """The cached files that the trials read, ImageNet weights only where one starts from them. Raises AssetError."""
     pretrained = any(trial.model.weights == "imagenet" for trial in trials)
     return Assets(fetch_cifar10(options.data), fetch_vgg16(options.weights) if pretrained else None)
 
