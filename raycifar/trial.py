@@ -78,6 +78,8 @@ def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_e
     state, history = _restore(spec, trial, assets, place)
     data = load_cifar10(assets.cifar10, spec.data, place.device)
     history.sessions.append(_session(place, started, state.epoch + 1))
+    if first:
+        trial.write_history(history)
     last_pause = 0.0
     for record in fit(state, data.train, data.val, spec):
         history.epochs.append(record)
@@ -110,8 +112,6 @@ def _restore(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place) 
         return state, History()
     saved, history = load_checkpoint(chosen[0])
     state.load_state_dict(saved)
-    if world()[0] == 0:
-        trial.write_history(history)
     return state, history
 
 

@@ -65,7 +65,7 @@ def _refuse_other_numbers(before: SweepSpec, now: SweepSpec, path: Path) -> None
 def _locked(folder: SweepFolder) -> FileLock:
     lock = FileLock(folder.lock)
     try:
-        return lock.acquire(blocking=False).lock
+        return lock.acquire(timeout=1).lock
     except Timeout:
         last = folder.invocations()[-1:]
         since = time.strftime(" since %H:%M:%S", time.localtime(last[0].started_at)) if last else ""

@@ -1,0 +1,77 @@
+"""Ours beside the reference report's: one table, whose rows name the report's errors."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from raycifar.reference import Reference, kind
+from raycifar.results import Results
+from raycifar.stats import Sample, sample
+from raycifar.tables import NONE, Table, by_arm, leaks, number, percent, seconds
+
+COMPARED: list[tuple[str, str, Callable[[float], str]]] = [
+    ("training accuracy, last epoch, % [d]", "train_accuracy", percent),
+    ("training loss, last epoch [d]", "train_loss", number),
+    ("validation accuracy, last epoch, % [a]", "val_accuracy", percent),
+    ("best validation accuracy, % [a]", "best_val_accuracy", percent),
+    ("validation loss, last epoch [a]", "val_loss", number),
+    ("test accuracy, %", "test_accuracy", percent),
+    ("test loss", "test_loss", number),
+    ("training less test accuracy, points", "train_test_gap", percent),
+    ("mean training accuracy over epochs, %", "mean_train_accuracy", percent),
+]
+
+
+def against_reference(results: Results, reference: Reference) -> Table:
+    """Every arm beside the report's arm that starts from the same weights."""
+    kinds = {trial.arm: kind(trial) for trial in results.spec.trials}
+    columns = ["quantity"]
+    for arm in results.arms:
+        columns += [f"{arm}, ours", f"{kinds[arm]}, report"]
+    finished = dict(by_arm(results))
+    planned = {trial.arm: trial.epochs for trial in results.spec.trials}
+    empty = results.finished.iloc[:0]
+    rows = [["trials (n)"], ["epochs planned"]]
+    for arm in results.arms:
+        rows[0] += [str(len(finished.get(arm, empty))), str(len(reference.values(kinds[arm], "test_accuracy")))]
+        rows[1] += [str(planned[arm]), str(reference.protocol["epochs"][kinds[arm]])]
+    for name, key, show in COMPARED:
+        row = [name]
+        for arm in results.arms:
+            row += [_spread(sample(finished.get(arm, empty)[key]), show)]
+            row += [_spread(sample(reference.values(kinds[arm], key)), show)]
+        rows.append(row)
+    rows += _compared_times(results.arms, kinds, {arm: finished.get(arm, empty) for arm in results.arms}, reference)
+    notes = ["Mean ± standard deviation where n > 1.", *_held_out(results)]
+    notes += [f"[{key}] {text}" for key, text in reference.footnotes.items()]
+    title = "Ours beside the reference report"
+    return Table("reference", title, columns, rows, 1, (), notes, leaks(results.trials))
+
+
+def _held_out(results: Results) -> list[str]:
+    trial = next((trial for trial in results.spec.trials if trial.data.validation == "holdout"), None)
+    if trial is None:
+        return []
+    train, val, _ = trial.data.images
+    return [f"Ours train on {train:,} images and validate on {val:,} others; the report did both on the same 50,000."]
+
+
+def _compared_times(
+    arms: Sequence[str], kinds: dict[str, str], finished: dict[str, pd.DataFrame], reference: Reference
+) -> list[list[str]]:
+    each, combined, stated = ["own time of a trial, s [b]"], ["combined own time, s [b]"], ["time as stated, s [b] [c]"]
+    for arm in arms:
+        own = finished[arm]["own_seconds"]
+        again = reference.recomputed.get(kinds[arm], {})
+        each += [_spread(sample(own), seconds), _recomputed(again.get("seconds"))]
+        combined += [seconds(own.sum()) if len(own) else NONE, _recomputed(again.get("combined_seconds"))]
+        stated += [NONE, seconds(sum(reference.values(kinds[arm], "stated_seconds")))]
+    return [each, combined, stated]
+
+
+def _recomputed(value: float | None) -> str:
+    return NONE if value is None else f"{seconds(value)} (recomputed)"
+
+
+def _spread(of: Sample, show: Callable[[float], str]) -> str:
+    return f"{show(of.mean)} ± {show(of.sd)}" if of.n > 1 else f"{show(of.mean)} (n = 1)" if of.n else NONE

@@ -1,0 +1,101 @@
+"""What the numbers say, in words: the answer with its uncertainty, and what to be careful with."""
+
+from collections.abc import Sequence
+
+from raycifar.reference import load_reference
+from raycifar.results import LEAK, Results
+from raycifar.stats import Sample, compare, proportion_interval, sample
+from raycifar.traces import STATUSES
+
+
+def answer(results: Results) -> str:
+    """One plain paragraph: who is ahead, by how much, how sure, and at what cost."""
+    finished = results.finished
+    if finished.empty:
+        return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
+    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"]) for arm in results.arms}
+    samples = {arm: of for arm, of in samples.items() if of.n}
+    images = int(finished["test_images"].max())
+    planned = results.trials["arm"].value_counts()
+    reached = "; ".join(_reached(arm, of, images, planned[arm]) for arm, of in samples.items())
+    sentences = [f"Of the {images:,} test images, {reached}."]
+    sentences += _comparisons(samples)
+    sentences += [_costs(results, list(samples)), _gaps(results, list(samples))]
+    if len(finished) < len(results.trials):
+        sentences.append(
+            f"{len(finished)} of {len(results.trials)} trials have finished; the rest are not in these means."
+        )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def cautions(results: Results) -> list[str]:
+    """What a reader must know before any number: each a sentence, the gravest first."""
+    notes = []
+    if results.running:
+        notes.append(f"Still running: {status_line(results)}. The numbers are those so far.")
+    elif len(results.finished) < len(results.trials):
+        notes.append(f"Not every trial finished: {status_line(results)}.")
+    leaking = list(dict.fromkeys(t.arm for t in results.spec.trials if t.data.validation == "train"))
+    if leaking:
+        notes.append(
+            f"{', '.join(leaking)}: {LEAK}. Validation figures, and the choice of the best epoch by them, say nothing "
+            "of images the network has not seen; only the test figures do."
+        )
+    differences = load_reference().differences(results.spec)
+    if differences:
+        notes.append(f"Not comparable with the reference report: {'; '.join(differences)}.")
+    if differences and any(t.data.train_images for t in results.spec.trials):
+        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
+    return notes + [f"Unreadable: {problem}" for problem in results.problems]
+
+
+def status_line(results: Results) -> str:
+    """How many trials stand how, for example "3 finished, 1 running"."""
+    counts = results.trials["status"].value_counts()
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+
+
+def _so_far(results: Results) -> str:
+    if results.epochs.empty:
+        return "There is no finished epoch either."
+    best = results.epochs.iloc[int(results.epochs["val_accuracy"].argmax())]
+    return (
+        f"So far {len(results.epochs)} epochs of {results.epochs['trial'].nunique()} trials are recorded; the best "
+        f"validation accuracy is {100 * best['val_accuracy']:.2f} % ({best['trial']}, epoch {best['epoch']})."
+    )
+
+
+def _reached(arm: str, of: Sample, images: int, planned: int) -> str:
+    if of.n > 1:
+        return (
+            f"{arm} gets {100 * of.mean:.2f} % right on average over {of.n} trials (95 % interval "
+            f"{100 * of.low:.2f}–{100 * of.high:.2f} %, standard deviation {100 * of.sd:.2f} points)"
+        )
+    low, high = proportion_interval(of.mean, images)
+    which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
+    return (
+        f"{arm} gets {100 * of.mean:.2f} % right in {which} ({of.note}; the choice of test images alone leaves "
+        f"{100 * low:.2f}–{100 * high:.2f} %)"
+    )
+
+
+def _comparisons(samples: dict[str, Sample]) -> list[str]:
+    """The best arm against each other one, up to three."""
+    best, *others = sorted(samples, key=lambda arm: -samples[arm].mean)
+    return [compare((best, other), samples[best], samples[other]) for other in others[:3]]
+
+
+def _costs(results: Results, arms: Sequence[str]) -> str:
+    parts = []
+    for arm in arms:
+        own = results.finished.loc[results.finished["arm"] == arm, "own_seconds"]
+        combined = f" ({own.sum():,.0f} s combined)" if len(own) > 1 else ""
+        parts.append(f"{own.mean():,.0f} s for {arm}{combined}")
+    return f"A trial's own time was {', '.join(parts)}; the sweep's wall clock is {results.wall_seconds:,.0f} s."
+
+
+def _gaps(results: Results, arms: Sequence[str]) -> str:
+    finished = results.finished
+    means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
+    gaps = ", ".join(f"{100 * mean:+.2f} points for {arm}" for arm, mean in means.items())
+    return f"Training accuracy less test accuracy, the over-fitting, is {gaps}."

@@ -1,0 +1,206 @@
+"""raycifar.report, tables, comparison and findings: what the report says. The sweeps are synthetic."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from raycifar.plotting import Drawing, canvas
+from raycifar.records import SweepFolder
+from raycifar.reference import load_reference
+from raycifar.report import Picture, Report, make_report, markdown, pages, plain, write_report
+from raycifar.results import LEAK, read_results
+from raycifar.tables import NOTHING_FINISHED, Table
+from tests.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
+
+HOSTILE = "boom <script>alert('x')</script> | `code` *bold* &amp; \x1b[31m\nnext"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepFolder:
+    return write_sweep(tmp_path / "sweep")
+
+
+def report_on(folder: SweepFolder) -> Report:
+    return make_report(read_results(folder.path))
+
+
+def table(report: Report, key: str) -> Table:
+    return next(table for table in report.tables if table.key == key)
+
+
+def cells(table: Table, row: str) -> dict[str, str]:
+    return next(dict(zip(table.columns, cells, strict=True)) for cells in table.rows if row in cells)
+
+
+class Page(HTMLParser):
+    """The tags of a page, and what its pictures are."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attributes))
+
+
+def test_the_answer_is_computed_from_the_numbers_with_its_uncertainty(sweep: SweepFolder) -> None:
+    trials = read_results(sweep.path).trials
+    mean = trials.loc[trials["arm"] == "transfer", "test_accuracy"].mean()
+    text = report_on(sweep).answer
+    assert f"transfer gets {100 * mean:.2f} % right on average over 3 trials (95 % interval" in text
+    assert "in its one trial (n = 1: no spread" in text
+    assert "the sweep's wall clock is 205 s" in text
+
+
+def test_averages_give_n_mean_deviation_and_interval_and_say_when_n_is_one(sweep: SweepFolder) -> None:
+    rows = table(report_on(sweep), "averages").rows
+    transfer = next(row for row in rows if row[:2] == ["transfer", "test accuracy, %"])
+    scratch = next(row for row in rows if row[:2] == ["scratch", "test accuracy, %"])
+    assert transfer[2] == "3"
+    assert re.fullmatch(r"\d\d\.\d\d to \d\d\.\d\d", transfer[5])
+    assert scratch[2:] == ["1", scratch[3], "–", "n = 1: no spread"]
+
+
+def test_combined_time_and_wall_clock_are_in_columns_of_their_own(sweep: SweepFolder) -> None:
+    times = table(report_on(sweep), "time")
+    transfer, whole = cells(times, "transfer"), cells(times, "the sweep")
+    assert (transfer["mean own s"], transfer["combined own s"], transfer["wall clock s"]) == ("113", "339", "–")
+    assert (whole["combined own s"], whole["wall clock s"], whole["GPU-seconds"]) == ("507", "205", "507")
+
+
+def test_a_cpu_sweep_says_so_instead_of_gpu_seconds(tmp_path: Path) -> None:
+    times = table(report_on(write_sweep(tmp_path / "s", device_kind="cpu")), "time")
+    assert cells(times, "transfer")["GPU-seconds"] == "none (CPU)"
+    assert "The trials ran on the CPU: there are no GPU-seconds." in times.notes
+
+
+def test_epochs_and_seconds_to_the_threshold_or_that_it_was_not_reached(tmp_path: Path) -> None:
+    learning = table(report_on(write_sweep(tmp_path / "s", {"transfer": (1, 8), "scratch": (1, 3)})), "learning")
+    assert cells(learning, "transfer")["epochs to 85 %"] == "5"
+    assert cells(learning, "transfer")["seconds to 85 %"] == "138"
+    assert cells(learning, "scratch")["epochs to 85 %"] == "not reached"
+
+
+def test_the_reports_numbers_stand_beside_ours_with_footnotes_on_its_errors(tmp_path: Path) -> None:
+    compared = table(report_on(write_sweep(tmp_path / "s", REPORT_ARMS)), "reference")
+    assert compared.columns[1:] == ["transfer, ours", "transfer, report", "scratch, ours", "scratch, report"]
+    assert cells(compared, "test accuracy, %")["transfer, report"] == "85.95 ± 0.20"
+    assert cells(compared, "test accuracy, %")["scratch, report"] == "86.56 (n = 1)"
+    assert cells(compared, "combined own time, s [b]")["transfer, report"] == "1,390 (recomputed)"
+    assert cells(compared, "time as stated, s [b] [c]")["transfer, report"] == "2,848"
+    notes = " ".join(compared.notes)
+    assert "[a] Validation: the report's validation set was its training set" in notes
+    assert "[b] Times: " in notes
+    assert "not run times" in notes
+
+
+def test_the_reference_averages_are_those_that_the_report_states() -> None:
+    reference = load_reference()
+    train = reference.values("transfer", "train_accuracy")
+    assert sum(train) / 3 == pytest.approx(0.961193, abs=1e-6)
+    assert sum(reference.values("transfer", "stated_seconds")) == pytest.approx(2847.563)
+
+
+def test_a_full_size_sweep_compares_with_the_report(tmp_path: Path) -> None:
+    assert report_on(write_sweep(tmp_path / "s", REPORT_ARMS)).cautions == []
+
+
+def test_a_cut_down_sweep_says_that_it_does_not_compare(tmp_path: Path) -> None:
+    data = {"train_images": 3000, "holdout_images": 500, "test_images": 1000}
+    text = " ".join(report_on(write_sweep(tmp_path / "s", {"transfer": (1, 2)}, data=data)).cautions)
+    assert "transfer trains on 3,000 images; the report on 50,000" in text
+    assert "transfer is tested on 1,000 images" in text
+    assert "transfer trains 2 epochs; the report 15" in text
+
+
+def test_a_leak_is_marked_in_every_table_and_among_the_cautions(tmp_path: Path) -> None:
+    report = report_on(write_sweep(tmp_path / "s", data={"validation": "train"}))
+    assert all(table.leak for table in report.tables)
+    assert LEAK in report.cautions[0]
+
+
+def test_files_without_any_finished_trial_still_say_what_there_is(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 6)})
+    (sweep.trial("transfer").path / "summary.json").unlink()
+    shutil.rmtree(sweep.trial("scratch").path)
+    report = write_report(read_results(sweep.path), tmp_path / "out")
+    assert report.answer.startswith("No trial has finished")
+    assert "So far 4 epochs of 1 trials are recorded" in report.answer
+    assert table(report, "averages").notes == table(report, "gap").notes == [NOTHING_FINISHED]
+    assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "missing"]
+    assert (tmp_path / "out/figures/timeline.png").stat().st_size > 1000
+    assert not (tmp_path / "out/figures/train-test-gap.png").exists()
+
+
+def test_a_sweep_without_any_epoch_gets_a_report_without_figures(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (1, 4)})
+    shutil.rmtree(sweep.trial("transfer").path)
+    write_report(read_results(sweep.path), tmp_path / "out")
+    assert "nothing to draw" in (tmp_path / "out/report.html").read_text()
+    assert "nothing to draw" in (tmp_path / "out/report.md").read_text()
+
+
+def test_means_leave_out_what_has_not_finished_and_say_so(sweep: SweepFolder) -> None:
+    shutil.rmtree(sweep.trial("transfer-3").path)
+    begin_trial(sweep, trial_spec(sweep, "transfer-3"), 1)
+    report = report_on(sweep)
+    assert "3 of 4 trials have finished" in report.answer
+    assert next(row for row in table(report, "averages").rows if row[0] == "transfer")[2] == "2"
+    assert cells(table(report, "time"), "not finished, so far")["combined own s"] == "27.5"
+
+
+def test_an_arm_with_one_of_three_trials_finished_does_not_pose_as_a_single_trial(sweep: SweepFolder) -> None:
+    for name in ("transfer-1", "transfer-2"):
+        shutil.rmtree(sweep.trial(name).path)
+    assert "in the one of its 3 trials that has finished (n = 1" in report_on(sweep).answer
+
+
+def test_a_broken_file_is_named_in_the_report(sweep: SweepFolder) -> None:
+    path = sweep.trial("transfer-2").path / "summary.json"
+    path.write_text("{")
+    assert any(f"Unreadable: {path}" in caution for caution in report_on(sweep).cautions)
+
+
+def test_hostile_text_stays_text_in_html_and_markdown(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (2, 1)})
+    write_failure(sweep, "transfer-2", HOSTILE)
+    texts = pages(report_on(sweep), [])
+    html, md = texts["report.html"], texts["report.md"]
+    assert "script" not in Page(html).tags
+    assert "boom &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; | `code`" in html
+    assert r"boom &lt;script&gt;alert('x')&lt;/script&gt; \| \`code\` \*bold\* &amp;amp;" in md
+    assert "\x1b" not in html + md
+
+
+def test_the_page_is_one_file_without_network_or_script_and_describes_its_pictures(tmp_path: Path) -> None:
+    drawing = Drawing("name", "title", "caption", "what it shows", canvas("title")[0])
+    sweep = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
+    text = pages(report_on(sweep), [Picture.of(drawing, tmp_path)])["report.html"]
+    page = Page(text)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", text)
+    assert [image["alt"] for image in page.images] == ["what it shows"]
+    assert str(page.images[0]["src"]).startswith("data:image/svg+xml;base64,")
+    assert page.tags.count("h1") == 1
+
+
+def test_provenance_names_file_fingerprint_commit_seeds_and_commands(sweep: SweepFolder) -> None:
+    report = report_on(sweep)
+    about = dict(report.provenance)
+    assert about["sweep file"] == "sweeps/sweep.toml"
+    assert re.fullmatch(r"[0-9a-f]{16}", about["fingerprint"])
+    assert about["seeds"] == "transfer-1: 1, transfer-2: 2, transfer-3: 3, scratch: 1"
+    assert "torch 2.14.1" in about["versions"]
+    assert report.commands == ["python run_sweep.py sweeps/sweep.toml"]
+
+
+def test_plain_is_one_printable_line_and_markdown_means_nothing() -> None:
+    assert plain(" a\n\tb\x00 ") == "a b�"
+    assert markdown("a|b <c> [d](e)") == r"a\|b &lt;c&gt; \[d\](e)"

@@ -1,0 +1,238 @@
+"""raycifar.results and raycifar.traces: real files in, frames out. The sweeps are synthetic (see sweep_folders)."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raycifar.records import History, Invocation, SweepFolder
+from raycifar.results import EPOCH_COLUMNS, TRIAL_COLUMNS, ResultsError, read_results
+from raycifar.traces import active_intervals
+from tests.sweep_folders import START, begin_trial, trial_spec, write_failure, write_sweep
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepFolder:
+    return write_sweep(tmp_path / "sweep")
+
+
+@contextmanager
+def held_by_another_process(lock: Path) -> Iterator[None]:
+    hold = (
+        "import sys, filelock\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield
+        holder.communicate()
+
+
+def status(folder: SweepFolder, trial: str) -> str:
+    trials = read_results(folder.path).trials
+    return str(trials.loc[trials["trial"] == trial, "status"].item())
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_every_trial_is_a_row_and_every_epoch_is_a_row(sweep: SweepFolder) -> None:
+    results = read_results(sweep.path)
+    assert list(results.trials["trial"]) == ["transfer-1", "transfer-2", "transfer-3", "scratch"]
+    assert len(results.epochs) == 3 * 4 + 6
+    assert list(results.trials.columns) == TRIAL_COLUMNS
+    assert list(results.epochs.columns) == EPOCH_COLUMNS
+    assert results.arms == ["transfer", "scratch"]
+
+
+def test_own_time_is_training_validation_checkpointing_and_test_without_start_up(sweep: SweepFolder) -> None:
+    scratch = read_results(sweep.path).trials.iloc[3]
+    assert scratch["own_seconds"] == pytest.approx(6 * (25 + 2 + 0.5) + 3)
+    assert scratch["startup_seconds"] == 12
+    assert scratch["gpu_seconds"] == pytest.approx(scratch["own_seconds"])
+
+
+def test_own_seconds_of_epochs_add_up(sweep: SweepFolder) -> None:
+    epochs = read_results(sweep.path).epochs
+    assert list(epochs.loc[epochs["trial"] == "transfer-1", "own_seconds"]) == [27.5, 55, 82.5, 110]
+
+
+def test_gap_and_mean_training_accuracy_come_from_the_epochs_and_the_test(sweep: SweepFolder) -> None:
+    results = read_results(sweep.path)
+    trial = results.trials.iloc[0]
+    train = results.epochs.loc[results.epochs["trial"] == "transfer-1", "train_accuracy"]
+    assert trial["mean_train_accuracy"] == pytest.approx(train.mean())
+    assert trial["train_test_gap"] == pytest.approx(train.iloc[-1] - trial["test_accuracy"])
+
+
+def test_the_threshold_is_the_first_epoch_that_reaches_it_and_missing_where_none_does(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", {"transfer": (1, 8), "scratch": (1, 3)}).path)
+    epochs = results.epochs[results.epochs["trial"] == "transfer"]
+    reached = epochs[epochs["val_accuracy"] >= 0.85].iloc[0]
+    transfer, scratch = results.trials.iloc[0], results.trials.iloc[1]
+    assert (transfer["epochs_to_threshold"], transfer["seconds_to_threshold"]) == (
+        reached["epoch"],
+        reached["own_seconds"],
+    )
+    assert math.isnan(scratch["epochs_to_threshold"])
+
+
+def test_a_cpu_has_no_gpu_seconds(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", device_kind="cpu").path)
+    assert results.trials["gpu_seconds"].isna().all()
+
+
+def test_gpu_seconds_count_every_gpu_of_each_session(sweep: SweepFolder) -> None:
+    folder, history = sweep.trial("scratch"), sweep.trial("scratch").history()
+    second = replace(history.sessions[0], first_epoch=3, devices=["node:0", "node:1"])
+    folder.write_history(History(history.epochs, [history.sessions[0], second]))
+    gpu_seconds = read_results(sweep.path).trials.iloc[3]["gpu_seconds"]
+    assert gpu_seconds == pytest.approx(2 * 27.5 + 2 * (4 * 27.5 + 3))
+
+
+def test_wall_clock_own_time_and_combined_time_are_three_numbers(sweep: SweepFolder) -> None:
+    results = read_results(sweep.path)
+    own = results.trials["own_seconds"]
+    assert results.wall_seconds == pytest.approx(20 + 12 + 6 * 27.5 + 3 + 5)  # all four at once: as long as the longest
+    assert own.sum() > results.wall_seconds > own.max()
+
+
+def call(started_at: float, ended_at: float | None = None) -> Invocation:
+    return Invocation(command="run", started_at=started_at, ended_at=ended_at)
+
+
+@pytest.mark.parametrize(
+    ("calls", "running", "recorded", "expected"),
+    [
+        ([], False, [], []),
+        ([call(0, 10), call(100, 130)], False, [], [(0, 10), (100, 130)]),
+        ([call(0, 10), call(5, 20)], False, [], [(0, 20)]),
+        ([call(0, 30), call(5, 20)], False, [], [(0, 30)]),
+        ([call(0)], True, [8], [(0, 50)]),
+        ([call(0)], False, [8, 4], [(0, 8)]),
+        ([call(0), call(100, 130)], False, [8, 120], [(0, 8), (100, 130)]),
+        ([call(0), call(40)], True, [8], [(0, 8), (40, 50)]),
+        ([call(0)], False, [], [(0, 0)]),
+    ],
+)
+def test_pauses_do_not_count_and_a_killed_call_ends_with_its_last_trace(
+    calls: list[Invocation], running: bool, recorded: list[float], expected: list[tuple[float, float]]
+) -> None:
+    assert active_intervals(calls, running, 50.0, recorded) == expected
+
+
+def test_a_trial_with_a_summary_is_finished(sweep: SweepFolder) -> None:
+    assert set(read_results(sweep.path).trials["status"]) == {"finished"}
+
+
+def test_a_trial_with_an_error_failed_and_says_why(sweep: SweepFolder) -> None:
+    write_failure(sweep, "scratch", "loss is nan at epoch 2, step 7")
+    trial = read_results(sweep.path).trials.iloc[3]
+    assert (trial["status"], trial["error"]) == ("failed", "RuntimeError: loss is nan at epoch 2, step 7")
+
+
+def test_a_trial_without_a_folder_is_missing(sweep: SweepFolder) -> None:
+    shutil.rmtree(sweep.trial("scratch").path)
+    assert status(sweep, "scratch") == "missing"
+
+
+def test_a_trial_that_nobody_runs_any_more_is_interrupted(sweep: SweepFolder) -> None:
+    (sweep.trial("scratch").path / "summary.json").unlink()
+    assert status(sweep, "scratch") == "interrupted"
+
+
+def test_while_the_lock_is_held_elsewhere_trials_run_or_wait(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", running=True)
+    (sweep.trial("transfer-1").path / "summary.json").unlink()
+    shutil.rmtree(sweep.trial("scratch").path)
+    with held_by_another_process(sweep.lock):
+        results = read_results(sweep.path)
+        assert results.running
+        assert list(results.trials["status"]) == ["running", "finished", "finished", "waiting"]
+        assert results.wall_seconds == pytest.approx(time.time() - START, abs=60)
+    assert not read_results(sweep.path).running
+    assert status(sweep, "transfer-1") == "interrupted"
+
+
+def test_a_trial_that_failed_before_this_call_waits_to_be_run_again(sweep: SweepFolder) -> None:
+    write_failure(sweep, "scratch", "out of memory")
+    sweep.write_invocations([*sweep.invocations(), call(START + 10_000)])
+    with held_by_another_process(sweep.lock):
+        assert status(sweep, "scratch") == "waiting"
+
+
+def test_asking_whether_it_runs_leaves_no_lock_file_behind(sweep: SweepFolder) -> None:
+    before = sorted(sweep.path.rglob("*"))
+    read_results(sweep.path)
+    assert sorted(sweep.path.rglob("*")) == before
+
+
+def test_an_unfinished_trial_has_its_epochs_so_far(sweep: SweepFolder) -> None:
+    spec = trial_spec(sweep, "scratch")
+    shutil.rmtree(sweep.trial("scratch").path)
+    begin_trial(sweep, spec, 2)
+    trial = read_results(sweep.path).trials.iloc[3]
+    assert (trial["epochs_run"], trial["own_seconds"]) == (2, 55.0)
+    assert math.isnan(trial["test_accuracy"])
+
+
+@pytest.mark.parametrize("name", ["history.json", "summary.json", "error.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"epochs": 5, "trial": 5}', "\x00\xff"])
+def test_one_broken_file_costs_one_trial_and_is_named(sweep: SweepFolder, name: str, content: str) -> None:
+    path = sweep.trial("transfer-2").path / name
+    path.write_bytes(content.encode("latin-1"))
+    results = read_results(sweep.path)
+    assert list(results.trials["status"]) == ["finished", "unreadable", "finished", "finished"]
+    assert [str(path) in problem for problem in results.problems] == [True]
+
+
+def test_a_text_where_a_number_belongs_makes_a_trial_unreadable(sweep: SweepFolder) -> None:
+    edit(sweep.trial("scratch").path / "summary.json", test_accuracy="high")
+    results = read_results(sweep.path)
+    assert "test_accuracy = 'high' should be of type float" in results.problems[0]
+
+
+def test_a_missing_epoch_makes_a_trial_unreadable(sweep: SweepFolder) -> None:
+    history = sweep.trial("scratch").history()
+    sweep.trial("scratch").write_history(History(history.epochs[:2] + history.epochs[3:], history.sessions))
+    assert "should count 1, 2, 3" in read_results(sweep.path).problems[0]
+
+
+def test_a_summary_with_more_epochs_than_the_history_makes_a_trial_unreadable(sweep: SweepFolder) -> None:
+    (sweep.trial("scratch").path / "history.json").unlink()
+    assert "0 epochs, where summary.json says 6" in read_results(sweep.path).problems[0]
+
+
+def test_broken_invocations_are_named_and_the_trials_still_read(sweep: SweepFolder) -> None:
+    (sweep.path / "invocations.json").write_text("[{]")
+    results = read_results(sweep.path)
+    assert "invocations.json" in results.problems[0]
+    assert len(results.finished) == 4
+
+
+def test_a_sweep_file_of_another_version_is_refused_with_the_key(sweep: SweepFolder) -> None:
+    spec = json.loads((sweep.path / "sweep.json").read_text())["spec"]
+    edit(sweep.path / "sweep.json", spec=spec | {"colour": "red"})
+    with pytest.raises(ResultsError, match=r"sweep\.json: spec\.colour: .*; restore the file, or run"):
+        read_results(sweep.path)
+
+
+def test_a_trial_name_that_leaves_the_folder_is_refused(sweep: SweepFolder) -> None:
+    spec = json.loads((sweep.path / "sweep.json").read_text())["spec"]
+    spec["trials"][0]["name"] = "../../etc"
+    edit(sweep.path / "sweep.json", spec=spec)
+    with pytest.raises(ResultsError, match=r"spec\.trials\.0\.name"):
+        read_results(sweep.path)

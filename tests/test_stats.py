@@ -1,0 +1,96 @@
+"""raycifar.stats against hand values and scipy."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from raycifar.stats import compare, difference, prediction_interval, proportion_interval, sample
+
+REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    of = sample([1.0, 2.0, 3.0])
+    assert (of.n, of.mean, of.sd) == (3, 2.0, 1.0)
+    assert of.high - of.mean == pytest.approx(4.302653 / math.sqrt(3))  # t of 2 degrees of freedom at 97.5 %
+
+
+def test_the_reports_own_average_comes_out() -> None:
+    assert sample(REPORT_TEST_ACCURACIES).mean == pytest.approx(0.85947, abs=5e-6)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20).filter(lambda x: max(x) - min(x) > 1e-3))
+def test_the_interval_is_scipys(values: list[float]) -> None:
+    of = sample(values)
+    low, high = scipy_stats.t.interval(0.95, of.n - 1, of.mean, scipy_stats.sem(values))
+    assert (of.low, of.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_one_value_has_no_spread_and_says_so() -> None:
+    of = sample([0.9])
+    assert (of.n, of.mean, of.note) == (1, 0.9, "n = 1: no spread")
+    assert all(map(math.isnan, (of.sd, of.low, of.high)))
+
+
+def test_no_value_has_no_mean() -> None:
+    of = sample([math.nan])
+    assert (of.n, of.note) == (0, "n = 0: no value")
+    assert math.isnan(of.mean)
+
+
+def test_missing_values_are_left_out() -> None:
+    assert sample([1.0, math.nan, 3.0]) == sample([1.0, 3.0])
+
+
+def test_the_difference_is_welchs() -> None:
+    a, b = [0.92, 0.925, 0.93], [0.94, 0.95]
+    theirs = scipy_stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    ours = difference(sample(a), sample(b))
+    assert (ours.low, ours.high) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
+
+
+def test_a_difference_with_a_single_value_has_no_interval() -> None:
+    apart = difference(sample([0.9]), sample([0.8, 0.81]))
+    assert apart.value == pytest.approx(0.095)
+    assert math.isnan(apart.low)
+
+
+def test_equal_values_differ_by_exactly_that() -> None:
+    apart = difference(sample([0.9, 0.9]), sample([0.8, 0.8]))
+    assert apart.low == apart.high == pytest.approx(0.1)
+
+
+def test_a_further_value_spreads_more_than_the_mean() -> None:
+    of = sample([1.0, 2.0, 3.0])
+    low, high = prediction_interval(of)
+    assert (high - low) / (of.high - of.low) == pytest.approx(2)  # sqrt(1 + 1/3) against sqrt(1/3)
+    assert math.isnan(prediction_interval(sample([1.0]))[0])
+
+
+def test_a_proportion_is_wilsons() -> None:
+    theirs = scipy_stats.binomtest(8594, 10_000).proportion_ci(method="wilson")
+    assert proportion_interval(0.8594, 10_000) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
+
+
+def test_two_arms_with_repeats_get_an_interval_and_a_verdict() -> None:
+    text = compare(("a", "b"), sample([0.95, 0.951, 0.952]), sample([0.92, 0.921, 0.922]))
+    assert text.startswith("That puts a 3.00 percentage points ahead of b (95 % interval +2.77 to +3.23")
+    assert "excludes 0" in text
+    assert "may be chance" in compare(("a", "b"), sample([0.9, 0.95]), sample([0.91, 0.93]))
+
+
+@pytest.mark.parametrize(("single", "where"), [(0.8700, "outside"), (0.8656, "inside")])
+def test_one_trial_against_three_is_placed_in_the_range_of_a_further_one(single: float, where: str) -> None:
+    text = compare(("transfer", "scratch"), sample(REPORT_TEST_ACCURACIES), sample([single]))
+    assert "With one scratch trial the difference has no interval" in text
+    assert f"its {100 * single:.2f} % lies {where} the range 84.98–86.92 %" in text
+
+
+def test_the_better_arm_comes_first_whatever_the_order() -> None:
+    a, b = sample([0.8]), sample([0.9])
+    assert compare(("a", "b"), a, b) == compare(("b", "a"), b, a)
+    assert "b 10.00 percentage points ahead of a" in compare(("a", "b"), a, b)
+    assert "nothing says whether that is chance" in compare(("a", "b"), a, b)
