@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from raycifar.placement import Plan, work
 from raycifar.records import SweepFolder
@@ -13,7 +14,8 @@ from raycifar.spec import SweepSpec, TrialSpec
 
 def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
     """The trials in the order in which they would start, with their work in PFLOP."""
-    table = Table(title=f"{sweep.name} -> {path}", title_justify="left", box=box.SIMPLE_HEAD)
+    title = Text(f"{sweep.name} -> {path}", "table.title")  # Text, for a path may hold what rich takes for markup
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("trial", "from", "seed", "epochs", "images", "validation", "PFLOP"):
         table.add_column(column, justify="left" if column in ("trial", "from", "validation") else "right", no_wrap=True)
     for trial in plan.order:
@@ -47,7 +49,7 @@ def results_table(trials: Sequence[TrialSpec], folder: SweepFolder) -> Table:
     return table
 
 
-def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str]:
+def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str | Text]:
     files = folder.trial(trial.name)
     if summary := files.summary():
         seconds = summary.train_seconds + summary.val_seconds + summary.checkpoint_seconds + summary.test_seconds
@@ -55,5 +57,5 @@ def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str]:
         return ("done", str(summary.epochs_run), *(f"{100 * figure:.2f} %" for figure in figures), f"{seconds:.1f}")
     epochs = f"{len(files.history().epochs)} of {trial.epochs}"
     if error := files.error():
-        return (f"failed: {error.kind}: {error.message}", epochs)
+        return (Text(f"failed: {error.kind}: {' '.join(error.message.split())}"), epochs)
     return ("not finished", epochs)

@@ -39,7 +39,7 @@ class Options:
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
     """Run the sweep's unfinished trials in the folder `path`; True when every chosen trial has finished.
 
-    Raises workspace.SweepError, PlacementError, SpecError, AssetError RecordError before anything starts.
+    Raises workspace.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
     """
     folder = SweepFolder(path)
     chosen = sweep.only(options.only)
@@ -57,6 +57,8 @@ def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:
     """The plan for all chosen trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError."""
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
     trials = sweep.only(options.only).trials
+    if options.local:
+        return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
     return make_plan(trials, gpus, cpu_count(), options.trials_per_gpu, options.workers_per_trial), gpus
 
 
@@ -90,12 +92,8 @@ def _local(
     options: Options,
     console: Console,
 ) -> None:
-    if options.workers_per_trial > 1 or options.trials_per_gpu > 1:
-        raise PlacementError(
-            "--local runs one trial at a time with one worker: leave out the other, or leave out --local"
-        )
     gpus = min(_gpus(options.gpus, torch.cuda.device_count(), "PyTorch sees"), 1)
-    plan = replace(make_plan(unfinished, gpus, cpu_count()), at_once=1, threads=cpu_count())
+    plan = _local_plan(unfinished, gpus, options)
     assets = fetch_assets(unfinished, options)
     host = platform.node()
     place = Place("cuda:0" if gpus else "cpu", plan.threads, f"{host}:{0 if gpus else 'cpu'}")
@@ -104,6 +102,15 @@ def _local(
         with _progress(chosen, folder, console) as progress:
             for trial in plan.order:
                 _run_locally(trial, folder, assets, place, progress)
+
+
+def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Plan:
+    if options.workers_per_trial > 1 or options.trials_per_gpu > 1 or options.address:
+        raise PlacementError(
+            "--local runs one trial at a time with one worker, without Ray: "
+            "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
+        )
+    return replace(make_plan(trials, gpus, cpu_count()), at_once=1, threads=cpu_count())
 
 
 def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: Place, progress: Progress) -> None:

@@ -1,8 +1,9 @@
 """A sweep's folder: whether a sweep may use it, who works on it now, and what was called on it."""
 
 import contextlib
+import itertools
+import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from raycifar.records import Invocation, SweepFolder, SweepRecord
 from raycifar.spec import SweepSpec
@@ -35,19 +37,40 @@ class Call:
 
 def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
     """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
-    if not folder.path.exists():
+    if not _is_there(folder.path):
         return
-    if not folder.path.is_dir():
-        raise SweepError(f"{folder.path}: is a file: choose another --name or --storage")
     if folder.lock.exists():
         _locked(folder).release()
-    if fresh:
-        return
-    record = folder.record()
-    if record is None and any(folder.path.iterdir()):
+    names = {path.name for path in folder.path.iterdir()}
+    # A call that was killed at once leaves its lock, and perhaps a part of sweep.json.
+    if "sweep.json" not in names and any(n != folder.lock.name and not n.startswith(".sweep.json.") for n in names):
         raise SweepError(f"{folder.path}: holds something else (no sweep.json): choose another --name or --storage")
-    if record is not None:
-        _refuse_other_numbers(SweepSpec.model_validate(record.spec), sweep, folder.path)
+    if not fresh and (record := folder.record()):
+        _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the folder exists; SweepError where it neither does nor can."""
+    try:
+        nearest = next(there for there in (path, *path.parents) if there.exists())
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be made ({error.strerror}): choose another --storage") from None
+    if not nearest.is_dir():
+        raise SweepError(f"{nearest}: is a file: choose another --name or --storage")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise SweepError(f"{path}: {nearest} may not be written: choose another --storage")
+    return nearest == path
+
+
+def _recorded(record: SweepRecord, path: Path) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(record.spec)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise SweepError(
+            f"{path / 'sweep.json'}: this version does not understand {key or 'its spec'} there: "
+            "choose another --name, or start over with --fresh (the old results are moved aside)"
+        ) from None
 
 
 def _refuse_other_numbers(before: SweepSpec, now: SweepSpec, path: Path) -> None:
@@ -97,9 +120,15 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
 
 
 def _move_aside(folder: SweepFolder) -> None:
+    stem = f"{folder.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))  # a second has room for several
     lock = _locked(folder)
-    shutil.move(folder.path, folder.path.with_name(f"{folder.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
-    lock.release()
+    try:
+        folder.path.rename(next(free for name in names if not (free := folder.path.with_name(name)).exists()))
+    except OSError as error:
+        raise SweepError(f"{folder.path}: cannot be moved aside ({error}): choose another --name") from None
+    finally:
+        lock.release()
 
 
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:

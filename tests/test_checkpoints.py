@@ -1,0 +1,101 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from raycifar.checkpoints import KEPT, load_checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
+from raycifar.records import History
+from tests.test_optim import record
+
+STATE = {"model": {"weight": torch.arange(1000.0)}, "progress": {"epoch": 2}}
+
+
+def save(folder, epochs):
+    return save_checkpoint(folder, STATE, History([record(epoch) for epoch in range(1, epochs + 1)]))
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    path = save(tmp_path, 2)
+    state, history = load_checkpoint(path)
+    assert path == tmp_path / "checkpoint_000002"
+    assert state["model"]["weight"].equal(STATE["model"]["weight"])
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2]
+
+
+def test_a_folder_without_checkpoints_has_no_newest(tmp_path):
+    (tmp_path / "checkpoint_of_something_else").mkdir()
+    assert newest_checkpoint(tmp_path) == (None, [])
+
+
+def test_the_newest_is_the_one_of_the_last_epoch_even_past_a_million(tmp_path):
+    save(tmp_path, 9)
+    os.rename(tmp_path / "checkpoint_000009", tmp_path / "checkpoint_1000000")
+    save(tmp_path, 10)
+    assert newest_checkpoint(tmp_path)[0].name == "checkpoint_1000000"
+
+
+@pytest.mark.parametrize("file", ["state.pt", "history.json"])
+@pytest.mark.parametrize("damage", [flip_a_bit, lambda path: os.truncate(path, 10), lambda path: path.unlink()])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
+    before, newest = save(tmp_path, 1), save(tmp_path, 2)
+    damage(newest / file)
+    path, problems = newest_checkpoint(tmp_path)
+    assert path == before
+    assert len(problems) == 1
+    assert str(newest) in problems[0]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"state.pt": 3}'])
+def test_a_checkpoint_without_a_sound_manifest_is_not_believed(tmp_path, content):
+    path = save(tmp_path, 1)
+    (path / "manifest.json").write_text(content)
+    assert newest_checkpoint(tmp_path)[0] is None
+
+
+def test_an_unsound_checkpoint_of_the_same_epoch_is_replaced(tmp_path):
+    path = save(tmp_path, 1)
+    flip_a_bit(path / "state.pt")
+    save(tmp_path, 1)
+    assert newest_checkpoint(tmp_path) == (path, [])
+
+
+def test_pruning_keeps_the_newest_and_removes_what_a_killed_writer_left(tmp_path):
+    for epoch in range(1, 5):
+        save(tmp_path, epoch)
+    (tmp_path / ".checkpoint_000005.partial").mkdir()
+    prune_checkpoints(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_000003", "checkpoint_000004"]
+    assert KEPT == 2
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_sound_checkpoint(tmp_path):
+    """A process that saves in a loop is killed a few times; what it leaves is whole, or not there."""
+    code = (
+        "import sys; from pathlib import Path; from tests.test_checkpoints import save\n"
+        "for epoch in range(1, 10000): save(Path(sys.argv[1]), epoch); print(epoch, flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
+        for line in writer.stdout:
+            if int(line) >= 20:
+                writer.kill()
+                break
+        rest = writer.stdout.read().split()
+    saved = int(rest[-1]) if rest else 20
+    path, problems = newest_checkpoint(tmp_path)
+    assert problems == []
+    assert int(path.name[-6:]) in (saved, saved + 1)
+
+
+def test_a_checkpoint_is_never_unpickled_beyond_tensors(tmp_path):
+    path = save(tmp_path, 1)
+    torch.save({"evil": os.system}, path / "state.pt")
+    with pytest.raises(Exception, match="weights_only"):
+        load_checkpoint(path)

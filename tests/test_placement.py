@@ -1,0 +1,175 @@
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from raycifar.placement import PlacementError, flops_an_image, make_plan, makespan, work
+from raycifar.spec import load_sweep
+from raycifar.vgg import build_vgg16
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+
+
+@pytest.fixture(scope="module")
+def vgg():
+    return load_sweep(SWEEPS / "vgg.toml").trials
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return load_sweep(SWEEPS / "quick.toml").trials
+
+
+def counted(spec):
+    """PyTorch's own count for one image through the real network: forward, and forward with backward."""
+    with torch.device("meta"):  # shapes without values
+        network, image = build_vgg16(spec, seed=0), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        with FlopCounterMode(display=False) as forward, torch.no_grad():
+            network(image)
+        with FlopCounterMode(display=False) as step:
+            network(image).sum().backward()
+    return forward.get_total_flops(), step.get_total_flops()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("hidden", [(), (4096, 4096)])
+@pytest.mark.parametrize("train", ["all", "block2", "block3", "block4", "block5", "head"])
+def test_operations_are_those_that_torch_counts(make_trial, train, hidden, batch_norm):
+    model = {"weights": "random", "train": train, "hidden": hidden, "batch_norm": batch_norm}
+    trial = make_trial(model=model)
+    assert flops_an_image(trial) == counted(trial.model)
+
+
+def test_work_is_training_and_validation_every_epoch_and_a_test_with_mirror_images(make_trial):
+    trial = make_trial(epochs=3, data={"train_images": 40, "holdout_images": 20, "test_images": 10})
+    forward, step = flops_an_image(trial)
+    assert work(trial) == 3 * (40 * step + 20 * forward) + 2 * 10 * forward
+
+
+def test_validation_on_the_training_images_costs_as_many_as_they_are(make_trial):
+    trial = make_trial(epochs=1, data={"train_images": 40, "validation": "train", "test_images": 10})
+    forward, step = flops_an_image(trial)
+    assert work(trial) == 40 * (step + forward) + 2 * 10 * forward
+
+
+def test_the_longest_trial_starts_first_and_equals_keep_their_order(vgg):
+    names = ["scratch", "transfer-1", "transfer-2", "transfer-3"]
+    assert [t.name for t in make_plan(vgg, 4, 16).order] == names
+    assert [t.name for t in make_plan(vgg[::-1], 4, 16).order] == [names[0], *names[:0:-1]]
+
+
+@pytest.mark.parametrize(("gpus", "at_once"), [(1, 1), (2, 2), (4, 4), (8, 4)])
+def test_four_trials_run_one_on_each_gpu_at_once(vgg, gpus, at_once):
+    plan = make_plan(vgg, gpus, 32)
+    assert (plan.at_once, plan.workers, plan.gpus_per_worker, plan.uses_gpu) == (at_once, 1, 1.0, True)
+
+
+@pytest.mark.parametrize(("gpus", "sharing", "at_once"), [(1, 2, 2), (1, 4, 4), (2, 2, 4), (1, 8, 4)])
+def test_trials_that_share_a_gpu_each_take_their_part_of_it(vgg, gpus, sharing, at_once):
+    plan = make_plan(vgg, gpus, 32, trials_per_gpu=sharing)
+    assert (plan.at_once, plan.gpus_per_worker) == (at_once, 1 / sharing)
+
+
+@pytest.mark.parametrize(("gpus", "workers", "at_once"), [(4, 4, 1), (4, 2, 2), (4, 3, 1), (8, 2, 4)])
+def test_each_worker_takes_a_gpu_of_its_own(vgg, gpus, workers, at_once):
+    plan = make_plan(vgg, gpus, 32, workers=workers)
+    assert (plan.at_once, plan.workers, plan.gpus_per_worker) == (at_once, workers, 1.0)
+
+
+@pytest.mark.parametrize(("cpus", "gpus", "threads"), [(2, 4, 1), (4, 1, 4), (8, 4, 2), (64, 4, 4)])
+def test_workers_on_gpus_divide_the_cores_but_take_no_more_than_four(vgg, cpus, gpus, threads):
+    assert make_plan(vgg, gpus, cpus).threads == threads
+
+
+def test_on_two_cores_the_short_trials_of_quick_run_side_by_side(quick):
+    plan = make_plan(quick, 0, 2)
+    assert (plan.at_once, plan.threads, plan.gpus_per_worker) == (2, 1, 0.0)
+
+
+def test_on_two_cores_the_trials_of_vgg_take_turns_for_one_is_much_the_longest(vgg):
+    plan = make_plan(vgg, 0, 2)
+    assert (plan.at_once, plan.threads) == (1, 2)
+
+
+@given(cpus=st.integers(1, 64), trials=st.integers(1, 4), workers=st.integers(1, 8))
+def test_a_plan_on_the_cpu_never_takes_more_cores_than_there_are(quick, cpus, trials, workers):
+    if workers > cpus:
+        with pytest.raises(PlacementError):
+            make_plan(quick[:trials], 0, cpus, workers=workers)
+    else:
+        plan = make_plan(quick[:trials], 0, cpus, workers=workers)
+        assert 1 <= plan.at_once <= trials
+        assert plan.at_once * workers * plan.threads <= cpus
+
+
+@given(
+    trials=st.integers(1, 4),
+    gpus=st.integers(1, 9),
+    split=st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)]),
+)
+def test_a_plan_never_takes_more_gpus_than_there_are_and_leaves_none_idle_that_a_trial_waits_for(
+    quick, trials, gpus, split
+):
+    _, workers = split
+    assume(workers <= gpus)
+    plan = make_plan(quick[:trials], gpus, 8, *split)
+    one = workers * plan.gpus_per_worker
+    assert plan.at_once * one <= gpus + 1e-9
+    assert plan.at_once == trials or (plan.at_once + 1) * one > gpus
+
+
+REFUSED = {
+    "more workers than GPUs": ({"gpus": 2, "workers": 4}, "raise --gpus"),
+    "several workers on shared GPUs": ({"gpus": 4, "workers": 2, "trials_per_gpu": 2}, "or use several a trial"),
+    "shared GPUs where there are none": ({"gpus": 0, "trials_per_gpu": 2}, "leave it out"),
+    "more workers than cores": ({"gpus": 0, "workers": 3}, "lower it"),
+}
+
+
+@pytest.mark.parametrize(("asked", "remedy"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_placed_is_refused_with_a_remedy(vgg, asked, remedy):
+    with pytest.raises(PlacementError, match=remedy):
+        make_plan(vgg, cpus=2, **asked)
+
+
+@pytest.mark.parametrize(
+    ("images", "workers", "drop_last", "fits"),
+    [
+        (40, 8, False, True),  # batches of 16, 16 and 8
+        (40, 9, False, False),
+        (40, 16, True, True),
+        (40, 17, True, False),
+        (160, 16, False, True),  # no smaller last batch
+        (10, 10, False, True),  # less than a batch
+        (10, 11, False, False),
+    ],
+)
+def test_every_worker_needs_an_image_of_the_smallest_batch(make_trial, images, workers, drop_last, fits):
+    trial = make_trial(data={"train_images": images}, drop_last=drop_last)
+    if fits:
+        assert make_plan([trial], 32, 32, workers=workers).workers == workers
+    else:
+        with pytest.raises(PlacementError, match=r"'tiny'.*--workers-per-trial, or set drop_last = true"):
+            make_plan([trial], 32, 32, workers=workers)
+
+
+def test_a_trial_starts_on_the_first_slot_that_is_free():
+    assert makespan([5, 3, 2, 4], slots=2) == 9  # 5 and then 4 beside 3 and 2
+    assert makespan([5, 3, 2, 4], slots=1) == 14
+    assert makespan([5, 3, 2, 4], slots=9) == 5
+
+
+def best_makespan(durations, slots):
+    """Of every way to give each trial a slot."""
+    ways = itertools.product(range(slots), repeat=len(durations))
+    return min(max(sum(d for d, s in zip(durations, way, strict=True) if s == n) for n in range(slots)) for way in ways)
+
+
+@given(durations=st.lists(st.integers(1, 50), min_size=1, max_size=6), slots=st.integers(1, 3))
+def test_longest_first_is_as_near_the_best_of_all_ways_as_graham_proved(durations, slots):
+    found, best = makespan(sorted(durations, reverse=True), slots), best_makespan(durations, slots)
+    assert best <= found <= (4 / 3 - 1 / (3 * slots)) * best + 1e-9  # R. L. Graham 1969, theorem 2

@@ -1,0 +1,197 @@
+"""Real Ray on this machine's CPU cores, and on logical GPUs: Ray schedules four GPUs that are not there, on which
+the trials compute with the CPU."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import raycifar.sweep
+from raycifar.records import SweepFolder
+from raycifar.spec import SweepSpec
+from raycifar.sweep import Options, run_sweep
+from raycifar.trial import Assets
+from tests.conftest import SAMPLE
+from tests.test_training import TIMES
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parent.parent
+DATA = {"train_images": 40, "holdout_images": 20, "test_images": 20}
+
+
+def sweep_of(**trials):
+    """A sweep of small VGG16s on the sample images; each keyword is a trial's settings."""
+    base = {"epochs": 2, "batch_size": 20, "seed": 1, "model": {"weights": "random"}, "data": DATA}
+    tables = [{**base, "name": name, "arm": name, **settings} for name, settings in trials.items()]
+    return SweepSpec.model_validate({"name": "tiny", "trials": tables})
+
+
+def numbers(folder, trial):
+    records = folder.trial(trial).history().epochs
+    return [{key: value for key, value in asdict(record).items() if key not in TIMES} for record in records]
+
+
+@pytest.fixture(scope="module")
+def sample_assets():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raycifar.sweep, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
+        yield
+
+
+@pytest.fixture(scope="module")
+def on_cpus(sample_assets, tmp_path_factory):
+    """Three trials on two cores, of which one cannot succeed."""
+    folder, output = SweepFolder(tmp_path_factory.mktemp("storage") / "tiny"), io.StringIO()
+    sweep = sweep_of(long={"epochs": 3}, short={"seed": 2}, explodes={"optimizer": {"lr": 1e6}})
+    finished = run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
+    return sweep, folder, finished, output.getvalue()
+
+
+def test_a_failing_trial_fails_alone(on_cpus):
+    _, folder, finished, output = on_cpus
+    assert not finished
+    assert folder.trial("explodes").error().kind == "NonFiniteLossError"
+    assert folder.trial("long").summary() is not None
+    assert folder.trial("short").summary() is not None
+    assert "explodes  failed" in output
+
+
+def test_two_cores_run_two_trials_at_once(on_cpus):
+    _, folder, _, output = on_cpus
+    assert folder.invocations()[0].trials_at_once == min(2, len(os.sched_getaffinity(0)))
+    assert "Ray dashboard: http://127.0.0.1:" in output
+
+
+def test_ray_and_local_give_the_same_numbers(on_cpus, tmp_path, monkeypatch):
+    sweep, folder, _, _ = on_cpus
+    monkeypatch.setattr(raycifar.sweep, "cpu_count", lambda: 1)  # as many threads as a trial had under Ray
+    local = SweepFolder(tmp_path / "local")
+    run_sweep(sweep, local.path, Options(gpus=0, local=True, only=("long", "short")), Console(file=io.StringIO()))
+    for trial in ("long", "short"):
+        assert numbers(local, trial) == numbers(folder, trial)
+        assert local.trial(trial).summary().test_loss == folder.trial(trial).summary().test_loss
+
+
+def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
+    _, folder, _, _ = on_cpus
+    trial = folder.trial("long").path
+    results = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+    assert [result["epoch"] for result in results if "epoch" in result] == [1, 2, 3]
+    assert (trial / "progress.csv").exists()
+    assert list(trial.glob("events.out.tfevents.*"))
+    assert sorted(path.name for path in trial.glob("checkpoint_*")) == [
+        "checkpoint_000002",
+        "checkpoint_000003",
+        "checkpoint_manager_snapshot.json",
+    ]
+
+
+@pytest.fixture(scope="module")
+def four_logical_gpus(on_cpus):
+    import ray
+
+    from raycifar.ray_runner import LOGICAL_GPUS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LOGICAL_GPUS, "1")
+        ray.init(num_cpus=8, num_gpus=4, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+def test_four_trials_share_four_gpus_at_once(four_logical_gpus, tmp_path):
+    sweep = sweep_of(a={"epochs": 4}, b={"epochs": 4}, c={"epochs": 4}, d={"epochs": 4})
+    folder = SweepFolder(tmp_path / "four")
+    assert run_sweep(sweep, folder.path, Options(gpus=4), Console(file=io.StringIO()))
+    sessions = [folder.trial(trial).history().sessions[0] for trial in "abcd"]
+    gpus = {session.devices[0].rsplit(":", 1)[1] for session in sessions}
+    assert gpus == {"0", "1", "2", "3"}
+    assert max(s.started_at for s in sessions) < min(s.ended_at for s in sessions), "they did not all run at once"
+
+
+def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tmp_path):
+    """Its numbers are those of an undisturbed trial; Train starts both workers again."""
+    import psutil
+
+    sweep = sweep_of(pair={"epochs": 4, "precision": "fp32"}, calm={"epochs": 4, "precision": "fp32"})
+    folder = SweepFolder(tmp_path / "two")
+
+    class KillOnce(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            if "pair  epoch 2/4" in text and not self.killed:
+                workers = [p for p in psutil.process_iter(["name"]) if "RayTrainWorker" in (p.info["name"] or "")]
+                mine = [p for p in workers if _works_on(p, "pair")]
+                self.killed = mine[0].pid
+                mine[0].kill()
+            return super().write(text)
+
+    output = KillOnce()
+    assert run_sweep(sweep, folder.path, Options(gpus=4, workers_per_trial=2), Console(file=output, width=200))
+    assert output.killed
+    assert len(folder.trial("pair").history().sessions) == 2
+    assert [record["epoch"] for record in numbers(folder, "pair")] == [1, 2, 3, 4]
+    assert numbers(folder, "pair") == numbers(folder, "calm")
+
+
+def _works_on(process, trial):
+    return Path(process.cwd()).name == trial
+
+
+def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
+    started = time.monotonic()
+    done = command("sweeps/vgg.toml", "--gpus", "4096", "--storage", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("run_sweep.py: --gpus 4096: Ray sees ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - started < 60
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "run_sweep.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+
+
+SMALL = [f"--set=data.{key}={value}" for key, value in (("train_images", 60), ("holdout_images", 50))]
+
+
+@pytest.mark.assets
+def test_ctrl_c_and_the_same_command_again_give_every_epoch_once(tmp_path):
+    arguments = ["sweeps/quick.toml", "--only=scratch", "--gpus=0", f"--storage={tmp_path}", *SMALL, "--set=epochs=6"]
+    folder = SweepFolder(tmp_path / "quick")
+    with subprocess.Popen(
+        [sys.executable, "run_sweep.py", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        for line in running.stdout:
+            if "scratch  epoch 2/6" in line:
+                running.send_signal(signal.SIGINT)
+                break
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "To go on: python run_sweep.py sweeps/quick.toml" in errors
+    assert folder.trial("scratch").summary() is None
+
+    again = command(*arguments)
+    assert again.returncode == 0, again.stderr
+    history = folder.trial("scratch").history()
+    assert [record.epoch for record in history.epochs] == list(range(1, 7))
+    assert len(history.sessions) == 2
+    assert [call.exit_status for call in folder.invocations()] == [130, 0]
+    results = (folder.trial("scratch").path / "result.json").read_text().splitlines()
+    epochs = [json.loads(line).get("epoch") for line in results]
+    assert [epoch for epoch in epochs if epoch] == list(range(1, 7)), "Tune's own file lacks the first session's epochs"
+
+    third = command(*arguments)
+    assert third.returncode == 0
+    assert "Nothing to do" in third.stdout

@@ -1,0 +1,194 @@
+"""The loop with a small network on real images; test_trial.py has the whole VGG16."""
+
+import copy
+import io
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from raycifar.data import Split
+from raycifar.training import NonFiniteLossError, TrainState, evaluate, fit, predict
+
+TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}
+
+
+class Small(nn.Module):
+    """Convolution, batch norm, dropout: one of everything that keeps or draws something."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.convolution, self.norm = nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8)
+            self.dropout, self.head = nn.Dropout(0.2), nn.Linear(8, 10)
+
+    def forward(self, images):
+        features = self.norm(self.convolution(images / 255 - 0.5)).relu().mean((2, 3))
+        return self.head(self.dropout(features))
+
+
+@pytest.fixture
+def splits(train_images):
+    return train_images.take(torch.arange(120)), train_images.take(torch.arange(120, 200))
+
+
+def numbers(records):
+    return [{key: value for key, value in asdict(record).items() if key not in TIMES} for record in records]
+
+
+def through_a_file(state_dict):
+    file = io.BytesIO()
+    torch.save(state_dict, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+SETTINGS = {
+    "plain": {},
+    "plateau": {"schedule": {"name": "plateau", "patience": 1, "monitor": "val_accuracy"}},
+    "cosine": {"schedule": {"name": "cosine", "warmup_epochs": 1.0}},
+    "average": {"averaging": {"ema_decay": 0.9}},
+    "early stopping": {"early_stopping": {"patience": 2, "monitor": "val_accuracy", "min_delta": 0.02}},
+    "augmented": {"augmentation": {"crop": 4, "flip": "alternating", "cutout": 8}},
+    "random flip": {"augmentation": {"flip": "random"}},
+    "adamw": {"optimizer": {"name": "adamw", "lr": 0.01}},
+    "smoothed": {"label_smoothing": 0.1, "drop_last": True},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("epochs_before", [1, 2])
+def test_a_resumed_trial_equals_an_uninterrupted_one_to_the_bit(make_trial, splits, settings, epochs_before):
+    spec = make_trial(epochs=4, precision="fp32", **settings)
+    straight = TrainState(Small(), spec)
+    expected = list(fit(straight, *splits, spec))
+
+    before = TrainState(Small(), spec)
+    records = []
+    for record in fit(before, *splits, spec):
+        records.append(record)
+        if record.epoch == epochs_before:
+            break
+    after = TrainState(Small(), spec)
+    after.load_state_dict(through_a_file(before.state_dict()))
+    torch.rand(7)  # another process has drawn other random numbers
+    records += list(fit(after, *splits, spec))
+
+    assert numbers(records) == numbers(expected)
+    weights, resumed = straight.model.state_dict(), after.model.state_dict()
+    assert all(weights[name].equal(resumed[name]) for name in weights)
+    assert all(weight.equal(after.best_weights[name]) for name, weight in straight.best_weights.items())
+
+
+def test_training_learns(make_trial, splits):
+    spec = make_trial(epochs=25, optimizer={"lr": 0.1}, precision="fp32")
+    records = list(fit(TrainState(Small(), spec), *splits, spec))
+    assert records[-1].train_loss < records[0].train_loss - 0.15
+
+
+def test_the_best_weights_are_those_of_the_best_validation_accuracy(make_trial, splits):
+    spec = make_trial(epochs=8, optimizer={"lr": 0.3}, precision="fp32")
+    state = TrainState(Small(), spec)
+    records = list(fit(state, *splits, spec))
+    best = max(records, key=lambda record: (record.val_accuracy, -record.epoch))
+    assert state.best_epoch == best.epoch
+    assert state.best_epoch < len(records), "the last epoch is the best one: nothing is tested here"
+    state.model.load_state_dict(state.best_weights)
+    assert evaluate(state.model, splits[1]) == (best.val_loss, best.val_accuracy)
+
+
+def test_ties_keep_the_earlier_epoch(make_trial, splits):
+    spec = make_trial(epochs=3, optimizer={"lr": 1e-9, "nesterov": False, "momentum": 0.0}, precision="fp32")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    state = TrainState(_Floats(model), spec)
+    assert len({record.val_accuracy for record in fit(state, *splits, spec)}) == 1
+    assert state.best_epoch == 1
+
+
+class _Floats(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images.float() / 255)
+
+
+def test_early_stopping_ends_the_trial(make_trial, splits):
+    spec = make_trial(epochs=30, optimizer={"lr": 1e-9}, early_stopping={"patience": 3, "monitor": "val_accuracy"})
+    state = TrainState(_Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), spec)
+    assert len(list(fit(state, *splits, spec))) == 4
+    assert state.stopped_early
+
+
+def test_the_averaged_network_is_what_gets_validated(make_trial, splits):
+    spec = make_trial(epochs=2, averaging={"ema_decay": 0.99}, optimizer={"lr": 0.3}, precision="fp32")
+    state = TrainState(Small(), spec)
+    *_, last = fit(state, *splits, spec)
+    assert evaluate(state.average.module, splits[1]) == (last.val_loss, last.val_accuracy)
+    assert evaluate(state.model, splits[1]) != (last.val_loss, last.val_accuracy)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_step(make_trial, splits):
+    spec = make_trial(epochs=3, optimizer={"lr": 1e6}, precision="fp32")
+    model = _Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 10)))
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d of 8: lower optimizer.lr"):
+        list(fit(TrainState(model, spec), *splits, spec))
+
+
+def test_the_training_loss_leaves_label_smoothing_out(make_trial, splits):
+    plain, smoothed = (
+        make_trial(epochs=1, optimizer={"lr": 1e-9}, label_smoothing=smoothing, precision="fp32")
+        for smoothing in (0.0, 0.5)
+    )
+    first, second = (next(fit(TrainState(Small(), spec), *splits, spec)) for spec in (plain, smoothed))
+    assert first.train_loss == pytest.approx(second.train_loss, rel=1e-5)
+
+
+def test_evaluation_is_the_mean_over_all_images(splits):
+    model, val = Small().eval(), splits[1]
+    one_by_one = [nn.functional.cross_entropy(model(image[None]), label[None]) for image, label in _pairs(val)]
+    right = [model(image[None]).argmax() == label for image, label in _pairs(val)]
+    loss, accuracy = evaluate(model, val)
+    assert loss == pytest.approx(torch.stack(one_by_one).mean().item(), rel=1e-5)
+    assert accuracy == sum(right) / len(val)
+
+
+def _pairs(split: Split):
+    return zip(split.images, split.labels, strict=True)
+
+
+def test_prediction_leaves_the_network_in_the_mode_it_had(splits):
+    model = Small().train()
+    predict(model, splits[1])
+    assert model.training
+
+
+def test_mirrored_predictions_are_those_of_the_mirror_images(splits):
+    model = Small()
+    mirror = Split(splits[1].images.flip(-1), splits[1].labels)
+    assert predict(model, splits[1], mirrored=True).equal(predict(model, mirror))
+
+
+def test_the_callers_time_is_the_next_records_checkpoint_seconds(make_trial, splits, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("raycifar.training.time.perf_counter", lambda: float(next(clock)))
+    spec = make_trial(epochs=2)
+    training = fit(TrainState(Small(), spec), *splits, spec)
+    first = next(training)
+    for _ in range(10):  # the caller takes its time
+        next(clock)
+    assert (first.checkpoint_seconds, next(training).checkpoint_seconds) == (0.0, 11.0)
+
+
+def test_a_states_copy_does_not_change_with_it(make_trial, splits):
+    spec = make_trial(epochs=2, precision="fp32")
+    state = TrainState(Small(), spec)
+    training = fit(state, *splits, spec)
+    next(training)
+    best = copy.deepcopy(state.best_weights)
+    next(training)
+    if state.best_epoch == 1:
+        assert all(best[name].equal(state.best_weights[name]) for name in best)
