@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from raycifar.report import Report
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 with a report written, 2 for bad input."""
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Write a sweep's tables, figures and report. Works on a running sweep too.",
         epilog="example: python analyze.py ~/ray_results/vgg",
     )
     parser.add_argument("folder", type=Path, help="the folder that run_sweep.py wrote: <storage>/<name>")
     parser.add_argument("--out", type=Path, help="where to write (default: <folder>/analysis)")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 with a report written, 2 for bad input."""
+    options = parse_arguments(arguments)
     return analyze(options.folder.expanduser(), options.out)
 
 

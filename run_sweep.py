@@ -4,6 +4,7 @@ import argparse
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -23,7 +24,11 @@ INTERRUPTED, BAD_INPUT = 130, 2
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "run_sweep.py", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "run_sweep.py",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("sweep", nargs="?", default="sweeps/vgg.toml", help="sweep file (default: %(default)s)")
@@ -60,8 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _run(args)
     except KeyboardInterrupt:
-        print(f"\nInterrupted. To go on: {shlex.join(['python', *sys.argv])}", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted(sys.argv)
+
+
+def interrupted(command: list[str]) -> int:
+    """The line that resumes, and the exit status."""
+    print(f"\nInterrupted. To go on: {shlex.join(['python', *command])}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -73,7 +83,7 @@ def _run(args: argparse.Namespace) -> int:
 
     try:
         sweep = load_sweep(args.sweep, args.set)
-        path = sweep_folder(args.storage, args.name or sweep.name)
+        path = sweep_folder(args.storage, sweep.name if args.name is None else args.name)
         sweep.only(args.only)
     except SpecError as error:
         return refuse(error)
@@ -84,10 +94,13 @@ def sweep_folder(storage: str, name: str) -> Path:
     """The results' folder, absolute. Raises SpecError for a name or a storage that cannot be one."""
     from raycifar.spec import SpecError, check_name
 
-    if "://" in storage:
-        raise SpecError(f"--storage {storage}: expected a folder that every node of the cluster sees, not an address")
     check_name(name, "--name")
-    return Path(storage).expanduser().resolve() / name
+    if not storage or "://" in storage:
+        raise SpecError(f"--storage {storage!r}: expected a folder that every node of the cluster sees, not an address")
+    try:
+        return Path(storage).expanduser().resolve() / name
+    except (RuntimeError, ValueError) as error:  # the home of nobody, a loop of links, a null byte
+        raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
 
 
 def _start(args: argparse.Namespace, sweep: "SweepSpec", path: Path) -> int:
@@ -112,7 +125,8 @@ def _start(args: argparse.Namespace, sweep: "SweepSpec", path: Path) -> int:
         weights=args.weights,
         source=args.sweep,
     )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # a path may hold what rich takes for markup
+    called_at = time.time()
     try:
         if args.dry_run:
             plan, gpus = plan_only(sweep, options)
@@ -121,8 +135,12 @@ def _start(args: argparse.Namespace, sweep: "SweepSpec", path: Path) -> int:
         finished = run_sweep(sweep, path, options, console)
     except (AssetError, PlacementError, RecordError, SweepError) as error:
         return refuse(error)
+    except KeyboardInterrupt:
+        calls = SweepFolder(path).invocations()
+        begun = bool(calls) and calls[-1].started_at >= called_at
+        return interrupted([a for a in sys.argv if not (begun and a == "--fresh")])  # again, it would start over
     console.print(results_table(sweep.only(args.only).trials, SweepFolder(path)))
-    console.print(f"Next: python analyze.py {shlex.quote(str(path))}")
+    console.print(f"Next: python analyze.py {shlex.quote(str(path))}", soft_wrap=True)
     return 0 if finished else 1
 
 

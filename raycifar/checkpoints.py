@@ -24,7 +24,7 @@ _FILES = ("state.pt", "history.json")
 def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Path:
     """Write the checkpoint of the history's last epoch into the trial's folder; returns its path."""
     final = folder / f"checkpoint_{history.epochs[-1].epoch:06d}"
-    partial = folder / f".{final.name}.partial"
+    partial = folder / f".{final.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     torch.save(state, partial / "state.pt")
@@ -33,18 +33,35 @@ def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Pa
     _sync(partial / "state.pt")
     shutil.rmtree(final, ignore_errors=True)  # an unsound one of the same epoch
     os.replace(partial, final)
+    _sync(folder)
     return final
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest sound checkpoint, and a line for each newer one that is not sound."""
-    problems: list[str] = []
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest sound checkpoint."""
+    return next((path for path in reversed(_checkpoints(folder)) if _problem(path) is None), None)
+
+
+def saved_history(folder: Path) -> History:
+    """The epochs that a trial would resume after."""
+    path = newest_checkpoint(folder)
+    return History.from_json(read_json(path / "history.json")) if path else History()
+
+
+def tidy_checkpoints(folder: Path) -> list[str]:
+    """Before a session: delete the damaged checkpoints newer than the newest sound one, then prune.
+
+    Returns a line for each deleted one, to be shown. No other process may be writing.
+    """
+    problems = []
     for path in reversed(_checkpoints(folder)):
         problem = _problem(path)
         if problem is None:
-            return path, problems
-        problems.append(f"{path}: {problem}; an earlier checkpoint is used, and the epochs since are trained again")
-    return None, problems
+            break
+        problems.append(f"{path}: {problem}: deleted; the epochs since the checkpoint before are trained again")
+        shutil.rmtree(path)
+    prune_checkpoints(folder)
+    return problems
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
@@ -82,5 +99,8 @@ def _fingerprint(path: Path) -> dict[str, int]:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -22,6 +22,9 @@ CPU_SCALING = 0.91
 CPU_FLOPS = 0.34e12  # a second, on one of those threads
 START_SECONDS = 15.0  # from a trial's start under Ray to its first step on a CPU
 MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
+DRIVER_CPUS = 0.01  # what a trial's driver takes of Ray's count: it only waits, but zero is refused
+WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its helper processes included
+SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
 
 
 class PlacementError(Exception):
@@ -37,18 +40,30 @@ class Plan:
     workers: int  # a trial
     gpus_per_worker: float  # 0 on CPUs
     threads: int  # a worker
+    cpus_per_worker: float  # of Ray's count: a little less than its threads, so that drivers and workers fit
 
     @property
     def uses_gpu(self) -> bool:
         return self.gpus_per_worker > 0
 
 
-def make_plan(trials: Sequence[TrialSpec], gpus: int, cpus: int, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
-    """Place the trials on `gpus` GPUs, or on `cpus` CPU cores when there is none. Raises PlacementError."""
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to use: on one machine, or on a cluster's nodes together."""
+
+    gpus: int
+    cpus: int
+    node_cpus: int  # of the smallest node: a worker has to fit on one
+    memory: float  # bytes
+
+
+def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
+    """Place the trials on the machine's GPUs, or on its CPU cores when there is none. Raises PlacementError."""
+    gpus = there.gpus
     order = tuple(sorted(trials, key=work, reverse=True))
     _check_batches(order, workers)
     if gpus == 0:
-        return _plan_on_cpus(order, cpus, trials_per_gpu, workers)
+        return _plan_on_cpus(order, there, trials_per_gpu, workers)
     if workers > 1 and trials_per_gpu > 1:
         raise PlacementError(
             "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
@@ -58,18 +73,31 @@ def make_plan(trials: Sequence[TrialSpec], gpus: int, cpus: int, trials_per_gpu:
             f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
         )
     at_once = min(len(order), gpus * trials_per_gpu // workers)
-    threads = max(1, min(MOST_GPU_THREADS, cpus // (at_once * workers)))
-    return Plan(order, at_once, workers, 1 / trials_per_gpu, threads)
+    threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
+    share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
+    return Plan(order, at_once, workers, share, threads, _cpus_per_worker(there, at_once, workers, threads))
 
 
-def _plan_on_cpus(order: tuple[TrialSpec, ...], cpus: int, trials_per_gpu: int, workers: int) -> Plan:
+def _cpus_per_worker(there: Machine, at_once: int, workers: int, threads: int) -> float:
+    """Where GPUs outnumber cores, the workers share them: Ray must not wait for cores that nobody will free."""
+    share = (there.cpus - at_once * DRIVER_CPUS) / (at_once * workers)
+    return math.floor(min(threads, share) * (1 - 2 * DRIVER_CPUS) * SHARES) / SHARES
+
+
+def _plan_on_cpus(order: tuple[TrialSpec, ...], there: Machine, trials_per_gpu: int, workers: int) -> Plan:
+    cpus = there.cpus
     if trials_per_gpu > 1:
         raise PlacementError(f"--trials-per-gpu {trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out")
     if workers > cpus:
         raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
-    slots = range(1, min(len(order), cpus // workers) + 1)
-    at_once = min(slots, key=lambda n: makespan([_cpu_seconds(t, cpus // n) for t in order], n))
-    return Plan(order, at_once, workers, 0.0, max(1, cpus // (at_once * workers)))
+    most = max(1, min(len(order), cpus // workers, int(there.memory // (WORKER_BYTES * workers))))
+    at_once = min(range(1, most + 1), key=lambda n: makespan([_cpu_seconds(t, _threads(there, n)) for t in order], n))
+    threads = _threads(there, at_once * workers)
+    return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(there, at_once, workers, threads))
+
+
+def _threads(there: Machine, processes: int) -> int:
+    return max(1, min(there.node_cpus, there.cpus // processes))
 
 
 def _cpu_seconds(trial: TrialSpec, threads: int) -> float:

@@ -5,8 +5,11 @@ Tuner, which first hears again of the epochs that are there, so that Tune's logs
 """
 
 import logging
+import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,8 +35,8 @@ import ray.tune  # noqa: E402
 import torch  # noqa: E402
 from ray.tune.integration.ray_train import TuneReportCallback  # noqa: E402
 
-from raycifar.checkpoints import KEPT, prune_checkpoints  # noqa: E402
-from raycifar.placement import PlacementError, Plan  # noqa: E402
+from raycifar.checkpoints import KEPT, prune_checkpoints, saved_history, tidy_checkpoints  # noqa: E402
+from raycifar.placement import DRIVER_CPUS, Machine, PlacementError, Plan  # noqa: E402
 from raycifar.progress import Progress  # noqa: E402
 from raycifar.records import EpochRecord, SweepFolder, TrialFolder  # noqa: E402
 from raycifar.spec import TrialSpec  # noqa: E402
@@ -43,7 +46,6 @@ from raycifar.trial import Assets, Place, run_trial, trial_error  # noqa: E402
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
 # finds none fails instead.
 LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
-DRIVER_CPUS = 0.01  # a trial's driver only waits; zero is refused
 WORKER_FAILURES = 2  # restarts of a trial's workers, then of its driver, before the trial counts as failed
 DRIVER_FAILURES = 1
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
@@ -53,8 +55,7 @@ OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 class Cluster:
     """What Ray sees, and where it can be looked at."""
 
-    gpus: int
-    cpus: int
+    machine: Machine
     dashboard: str | None
 
 
@@ -67,15 +68,31 @@ def cluster(address: str | None = None) -> Iterator[Cluster]:
     own = not ray.is_initialized()
     dashboard = _connect(address) if own else None
     try:
-        resources = ray.cluster_resources()
-        yield Cluster(int(resources.get("GPU", 0)), int(resources.get("CPU", 0)), dashboard)
+        yield Cluster(_machine(), dashboard)
     finally:
         if own:
             ray.shutdown()
 
 
+def _machine() -> Machine:
+    resources = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Machine(
+        gpus=int(resources.get("GPU", 0)),
+        cpus=int(resources.get("CPU", 0)),
+        node_cpus=min(int(node["CPU"]) for node in nodes if node.get("CPU")),
+        memory=resources.get("memory", math.inf),
+    )
+
+
+def gpus_can_compute() -> bool:
+    """Whether this machine's PyTorch can use the GPUs that Ray schedules, or a test wants them logical."""
+    return torch.cuda.is_available() or _logical()
+
+
 def _connect(address: str | None) -> str | None:
     """The dashboard's address, once Ray runs."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     try:
         context = ray.init(
@@ -91,6 +108,8 @@ def _connect(address: str | None) -> str | None:
         raise PlacementError(
             f"cannot connect {where}: {reason}; try `ray status`, or --local to do without Ray"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the call without a word
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
 
 
@@ -103,6 +122,7 @@ class Job:
     imagenet: str | None
     workers: int
     gpus_per_worker: float
+    cpus_per_worker: float
     threads: int
 
 
@@ -119,10 +139,11 @@ def run_on_ray(
         imagenet=str(assets.imagenet) if assets.imagenet else None,
         workers=plan.workers,
         gpus_per_worker=plan.gpus_per_worker,
+        cpus_per_worker=plan.cpus_per_worker,
         threads=plan.threads,
     )
     for trial in trials:
-        _forget_earlier_runs(folder.trial(trial.name))
+        _forget_earlier_runs(folder.trial(trial.name), progress)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
         param_space={"trial": ray.tune.grid_search([t.model_dump(mode="json") for t in trials]), "job": asdict(job)},
@@ -139,7 +160,12 @@ def run_on_ray(
             verbose=0,
         ),
     )
-    for result in tuner.fit():
+    try:
+        results = tuner.fit()
+    except KeyboardInterrupt:
+        ray.shutdown()  # the folder's lock may go only once nobody writes there
+        raise
+    for result in results:
         if result.error is not None:
             _record_error(result, folder)
 
@@ -148,13 +174,14 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"]["name"])
 
 
-def _forget_earlier_runs(trial: TrialFolder) -> None:
+def _forget_earlier_runs(trial: TrialFolder, progress: Progress) -> None:
     """Ray's own notes of an earlier session would contradict the checkpoints; ours say all that is worth keeping."""
     trial.path.mkdir(exist_ok=True)
     stale = ["result.json", "progress.csv", "checkpoint_manager_snapshot.json", "error.txt", "error.pkl"]
     for path in [*(trial.path / name for name in stale), *trial.path.glob("events.out.tfevents.*")]:
         path.unlink(missing_ok=True)
-    prune_checkpoints(trial.path)
+    for problem in tidy_checkpoints(trial.path):
+        progress.console.print(problem, style="yellow")
 
 
 def _record_error(result: ray.tune.Result, folder: SweepFolder) -> None:
@@ -169,7 +196,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     spec, job = TrialSpec.model_validate(config["trial"]), Job(**config["job"])
     trial = SweepFolder(Path(job.folder)).trial(spec.name)
     (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    for record in trial.history().epochs:
+    for record in saved_history(trial.path).epochs:
         ray.tune.report(record.to_json())
     trainer = ray.train.torch.TorchTrainer(
         train_in_worker,
@@ -189,14 +216,17 @@ def drive_trial(config: dict[str, Any]) -> None:
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        # The workers' restarts are used up; Tune's own restart is for a driver that was killed.
+        if trial.error() is None:
+            trial.write_error(trial_error(error))
     prune_checkpoints(trial.path)
 
 
 def _worker_resources(job: Job) -> dict[str, float]:
-    # A little less than whole cores, so that the drivers fit beside workers that take them all.
-    cpus = {"CPU": job.threads * (1 - 2 * DRIVER_CPUS)}
-    return cpus | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {})
+    return {"CPU": job.cpus_per_worker} | ({"GPU": job.gpus_per_worker} if job.gpus_per_worker else {})
 
 
 def _logical() -> bool:
@@ -250,7 +280,7 @@ class _ShowProgress(ray.tune.Callback):  # type: ignore[misc]
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        history = self._folder.trial(_trial_name(trial)).history()
+        history = saved_history(self._folder.trial(_trial_name(trial)).path)
         self._shown[_trial_name(trial)] = len(history.epochs)
         self._progress.state(_trial_name(trial), "resumed" if history.epochs else "starting")
 

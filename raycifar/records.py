@@ -161,18 +161,23 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write beside and rename: a reader sees the old file or the new one, never half of one."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("w") as file:
-            json.dump(data, file, indent=1)
+        with beside.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:  # a full disk, Ctrl-C, something that is no JSON
+    except BaseException:  # a full disk, Ctrl-C
         beside.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """As write_bytes. Raises TypeError for what is no JSON."""
+    write_bytes(path, json.dumps(data, indent=1).encode())
 
 
 def read_json(path: Path) -> Any:

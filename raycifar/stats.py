@@ -111,6 +111,7 @@ def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
     low, high = prediction_interval(samples[many])
     value = samples[one].mean
     where = "inside" if low <= value <= high else "outside"
+    low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
     return (
         f"With one {names[one]} trial the difference has no interval; its {100 * value:.2f} % lies {where} the range "
         f"{100 * low:.2f}–{100 * high:.2f} % where one further {names[many]} trial would fall in 95 of 100 cases."

@@ -1,5 +1,6 @@
 """A sweep from its spec to its folder: what is done already, what may run, on what; then Ray, or this process."""
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ import torch
 from rich.console import Console
 
 from raycifar.assets import fetch_cifar10, fetch_vgg16
-from raycifar.checkpoints import prune_checkpoints
-from raycifar.placement import PlacementError, Plan, make_plan
+from raycifar.checkpoints import prune_checkpoints, saved_history, tidy_checkpoints
+from raycifar.placement import Machine, PlacementError, Plan, make_plan
 from raycifar.progress import Progress
 from raycifar.records import EpochRecord, SweepFolder
 from raycifar.spec import SweepSpec, TrialSpec
@@ -46,7 +47,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     check_folder(sweep, folder, options.fresh)
     unfinished = [t for t in chosen.trials if options.fresh or folder.trial(t.name).summary() is None]
     if not unfinished:
-        console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.")
+        console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.", soft_wrap=True)
         return True
     runner = _local if options.local else _on_ray
     runner(sweep, chosen, unfinished, folder, options, console)
@@ -59,7 +60,7 @@ def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:
     trials = sweep.only(options.only).trials
     if options.local:
         return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
-    return make_plan(trials, gpus, cpu_count(), options.trials_per_gpu, options.workers_per_trial), gpus
+    return make_plan(trials, this_machine(gpus), options.trials_per_gpu, options.workers_per_trial), gpus
 
 
 def _on_ray(
@@ -73,8 +74,14 @@ def _on_ray(
     from raycifar import ray_runner  # importing Ray takes a second that --local need not spend
 
     with ray_runner.cluster(options.address) as cluster:
-        gpus = _gpus(options.gpus, cluster.gpus, "Ray sees")
-        plan = make_plan(unfinished, gpus, cluster.cpus, options.trials_per_gpu, options.workers_per_trial)
+        gpus = _gpus(options.gpus, cluster.machine.gpus, "Ray sees")
+        if gpus and not options.address and not ray_runner.gpus_can_compute():
+            raise PlacementError(
+                f"Ray sees {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
+                "install a CUDA build of it, or type --gpus 0 to run on the CPU"
+            )
+        there = replace(cluster.machine, gpus=gpus)
+        plan = make_plan(unfinished, there, options.trials_per_gpu, options.workers_per_trial)
         assets = fetch_assets(unfinished, options)
         with opened(sweep, chosen, folder, _call(options, plan, gpus, assets), options.fresh):
             if cluster.dashboard:
@@ -110,7 +117,7 @@ def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Pla
             "--local runs one trial at a time with one worker, without Ray: "
             "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
         )
-    return replace(make_plan(trials, gpus, cpu_count()), at_once=1, threads=cpu_count())
+    return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
 
 
 def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: Place, progress: Progress) -> None:
@@ -121,6 +128,8 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
         progress.epoch(trial.name, record)
         prune_checkpoints(path)
 
+    for problem in tidy_checkpoints(path):
+        progress.console.print(problem, style="yellow")
     progress.state(trial.name, "starting")
     try:
         summary = run_trial(trial, path, assets, place, on_epoch)
@@ -144,7 +153,7 @@ def _call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
 
 
 def _progress(chosen: SweepSpec, folder: SweepFolder, console: Console) -> Progress:
-    histories = {trial.name: folder.trial(trial.name).history() for trial in chosen.trials}
+    histories = {trial.name: saved_history(folder.trial(trial.name).path) for trial in chosen.trials}
     progress = Progress(chosen.trials, console, histories)
     for trial in chosen.trials:
         if summary := folder.trial(trial.name).summary():
@@ -174,6 +183,18 @@ def describe_plan(plan: Plan, gpus: int) -> str:
     if plan.uses_gpu:
         return f"{trials}{workers}, on {gpus} GPU{'s' * (gpus != 1)}"
     return f"{trials}{workers}, on the CPU, {plan.threads} thread{'s' * (plan.threads != 1)} a worker"
+
+
+def this_machine(gpus: int) -> Machine:
+    """This machine with `gpus` GPUs, there or not."""
+    return Machine(gpus, cpu_count(), cpu_count(), _memory())
+
+
+def _memory() -> float:
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError):  # not every system tells
+        return math.inf
 
 
 def cpu_count() -> int:

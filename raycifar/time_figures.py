@@ -106,11 +106,13 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     total = max([bar.end for bar in bars] + [sum(end - start for start, end in active)])
     unit, name = time_unit(total)
     for y, (_, lane) in enumerate(lanes):
-        limits = [*(bar.start for bar in lane[1:]), total * 1.02]
-        for bar, limit in zip(lane, limits, strict=True):
+        before = [0.0, *(bar.end for bar in lane)]
+        after = [*(bar.start for bar in lane[1:]), total * 1.02]
+        for bar, start, limit in zip(lane, before, after, strict=False):
             axes.barh(y, (bar.end - bar.training) / unit, left=bar.training / unit, color=bar.colour, **EDGES)
             axes.barh(y, (bar.training - bar.start) / unit, left=bar.start / unit, **STARTUP, **EDGES)
-            _label(axes, bar, (y, unit), room=limit - bar.end, per_character=CHARACTER * total)
+            rooms = (bar.start - start, limit - bar.end)
+            _label(axes, bar, (y, unit), rooms, per_character=CHARACTER * total)
     _pauses(axes, active, unit, len(lanes))
     axes.set_yticks(range(len(lanes)), [label for label, _ in lanes])
     axes.set_ylim(len(lanes) - 0.5, -0.5)
@@ -128,15 +130,19 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     return Drawing("timeline", "Timeline", caption, f"Trials over devices: {spans}.", figure)
 
 
-def _label(axes: Axes, bar: _Bar, at: tuple[int, float], *, room: float, per_character: float) -> None:
-    """The trial's name in its bar, or right of it if the `room` in seconds allows, or nowhere."""
-    (y, unit), name = at, shorten(bar.trial, 24)
+def _label(axes: Axes, bar: _Bar, at: tuple[int, float], rooms: tuple[float, float], *, per_character: float) -> None:
+    """The trial's name in its bar, or right or left of it if the `rooms` in seconds there allow, or nowhere."""
+    (y, unit), (left, right), name = at, rooms, shorten(bar.trial, 24)
     needs = (len(name) + 2) * per_character
     if bar.end - bar.training > needs:
         middle = (bar.training + bar.end) / 2 / unit
         axes.text(middle, y, name, ha="center", va="center", fontsize=8, color=ink(bar.colour))
-    elif room > needs:
+    elif right > needs:
         axes.annotate(name, (bar.end / unit, y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    elif left > 2 * needs:  # the neighbour's name may stand there too
+        axes.annotate(
+            name, (bar.start / unit, y), (-4, 0), textcoords="offset points", va="center", ha="right", fontsize=8
+        )
 
 
 def _bars(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Interval]) -> list[_Bar]:

@@ -4,6 +4,7 @@ It knows no Ray, no files and no particular network. Where torch.distributed is 
 trains on its share of every batch and all see the same records.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from raycifar.records import EpochRecord
 from raycifar.spec import TrialSpec
 
 EVAL_BATCH = 1000
+REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
 
 
 class NonFiniteLossError(Exception):
@@ -216,7 +218,11 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
     start = time.perf_counter()
     train_loss, train_accuracy, seen, lr = _train_epoch(engine, epoch)
     trained = time.perf_counter()
+    _agree_on_buffers(engine.state.evaluated)
     val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.precision)
+    if not math.isfinite(val_loss):
+        place = f"after epoch {epoch}, step {engine.steps}"
+        raise NonFiniteLossError(f"the validation loss is {val_loss} {place}: {REMEDY}")
     return EpochRecord(
         epoch=epoch,
         lr=lr,
@@ -254,8 +260,7 @@ def _refuse_non_finite(losses: Tensor, epoch: int) -> None:
     if len(bad):
         raise NonFiniteLossError(
             f"the training loss is {losses[bad[0]].item()} in epoch {epoch}, "
-            f"step {bad[0].item() + 1} of {len(losses)}: "
-            "lower optimizer.lr, or lengthen schedule.warmup_epochs"
+            f"step {bad[0].item() + 1} of {len(losses)}: {REMEDY}"
         )
 
 
@@ -270,7 +275,15 @@ def _distribute(model: nn.Module) -> nn.Module:
     device = next(model.parameters()).device
     if device.type == "cuda":  # batch statistics of the whole batch; PyTorch has it for GPUs only
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        return DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
+    return DistributedDataParallel(model)
+
+
+def _agree_on_buffers(model: nn.Module) -> None:
+    """On CPUs each worker has seen its own batch statistics; rank 0's are those that get saved and tested."""
+    if world()[1] > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def _loss_and_correct(logits: Tensor, labels: Tensor) -> Tensor:

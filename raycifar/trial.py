@@ -4,7 +4,7 @@ With several workers every one calls `run_trial`; the first (rank 0) writes the 
 """
 
 import importlib.metadata
-import logging
+import io
 import os
 import platform
 import socket
@@ -22,12 +22,10 @@ from torch import Tensor
 
 from raycifar.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from raycifar.data import Cifar10, load_cifar10
-from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary
+from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
 from raycifar.training import TrainState, evaluate_logits, fit, predict, resolve_precision, world
 from raycifar.vgg import build_vgg16
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,8 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, on_ep
     try:
         return _run(spec, trial, assets, place, on_epoch)
     except Exception as error:
-        trial.write_error(trial_error(error))
+        if trial.error() is None:  # where several workers fail, the first one's is the cause
+            trial.write_error(trial_error(error))
         raise
 
 
@@ -74,6 +73,7 @@ def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_e
     first = world()[0] == 0
     if first:
         trial.clear_error()
+    place = replace(place, threads=_threads(trial, place))
     _set_up_torch(spec, place)
     state, history = _restore(spec, trial, assets, place)
     data = load_cifar10(assets.cifar10, spec.data, place.device)
@@ -83,11 +83,26 @@ def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_e
     last_pause = 0.0
     for record in fit(state, data.train, data.val, spec):
         history.epochs.append(record)
-        history.sessions[-1] = replace(history.sessions[-1], ended_at=record.finished_at)
+        history.sessions[-1] = _extended(history.sessions[-1], record)
         pause = time.perf_counter()
         on_epoch(record, _save(trial, state, history) if first else None)
         last_pause = time.perf_counter() - pause
     return _finish(spec, trial, state, data, history, last_pause) if first else None
+
+
+def _threads(trial: TrialFolder, place: Place) -> int:
+    """A resumed trial keeps its threads: on a CPU, sums depend on how many share them."""
+    sessions = trial.history().sessions
+    same = sessions and place.device == "cpu" and sessions[-1].device_kind == "cpu"
+    return sessions[-1].threads if same else place.threads
+
+
+def _extended(session: Session, record: EpochRecord) -> Session:
+    """The session after one more epoch; its first one tells when training began."""
+    if record.epoch == session.first_epoch:
+        began = record.finished_at - record.val_seconds - record.train_seconds
+        session = replace(session, startup_seconds=began - session.started_at)
+    return replace(session, ended_at=record.finished_at)
 
 
 def _set_up_torch(spec: TrialSpec, place: Place) -> None:
@@ -103,15 +118,15 @@ def _restore(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place) 
     state = TrainState(build_vgg16(spec.model, spec.seed, assets.imagenet), spec, place.device)
     chosen: list[Path | None] = [None]
     if world()[0] == 0:
-        chosen[0], problems = newest_checkpoint(trial.path)
-        for problem in problems:
-            log.warning(problem)
+        chosen[0] = newest_checkpoint(trial.path)
     if world()[1] > 1:
         dist.broadcast_object_list(chosen, src=0)
+    earlier = trial.history().sessions  # also those that ended before their first checkpoint
     if chosen[0] is None:
-        return state, History()
+        return state, History(sessions=earlier)
     saved, history = load_checkpoint(chosen[0])
     state.load_state_dict(saved)
+    history.sessions = max(history.sessions, earlier, key=len)
     return state, history
 
 
@@ -163,7 +178,8 @@ def _finish(
     both = (logits.softmax(1) + flipped.softmax(1)).argmax(1)
     seconds = time.perf_counter() - start
     _write_predictions(trial, logits, data.test.labels)
-    _write_weights(trial, state.best_weights)
+    weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
+    write_bytes(trial.best_weights, save(weights))
     now = time.time()
     history.sessions[-1] = replace(history.sessions[-1], ended_at=now)
     trial.write_history(history)
@@ -201,16 +217,10 @@ def _finish(
     return summary
 
 
-def _write_weights(trial: TrialFolder, weights: dict[str, Tensor]) -> None:
-    beside = trial.best_weights.with_name(".best.safetensors")
-    beside.write_bytes(save({name: weight.contiguous() for name, weight in weights.items()}))
-    os.replace(beside, trial.best_weights)
-
-
 def _write_predictions(trial: TrialFolder, logits: Tensor, labels: Tensor) -> None:
-    beside = trial.predictions.with_name(".predictions.npz")
-    np.savez_compressed(beside, logits=logits.cpu().numpy(), labels=labels.cpu().numpy())
-    os.replace(beside, trial.predictions)
+    content = io.BytesIO()
+    np.savez_compressed(content, logits=logits.cpu().numpy(), labels=labels.cpu().numpy())
+    write_bytes(trial.predictions, content.getvalue())
 
 
 def versions() -> dict[str, str]:

@@ -12,21 +12,21 @@ def generator(seed=5):
     return torch.Generator().manual_seed(seed)
 
 
-def naive(train, index, spec, epoch, first_mirrored, fill, draws):
+def naive(train, augment, spec, epoch, draws):
     """The same draws, applied image by image and pixel by pixel with slices."""
     padded = F.pad(train.images.float(), (spec.crop,) * 4, mode="reflect").byte()
     out = []
-    for position, i in enumerate(index.tolist()):
+    for position, i in enumerate(INDEX.tolist()):
         row, column = draws["crop"][:, position].tolist() if spec.crop else (0, 0)
         image = padded[i, :, row : row + 32, column : column + 32].clone()
-        if spec.flip == "alternating" and bool(first_mirrored[i]) != (epoch % 2 == 0):
+        if spec.flip == "alternating" and bool(augment.first_mirrored[i]) != (epoch % 2 == 0):
             image = image[:, :, torch.arange(31, -1, -1)]
         if spec.flip == "random" and draws["flip"][position] < 0.5:
             image = image[:, :, torch.arange(31, -1, -1)]
         if spec.cutout:
             y, x = draws["cutout"][:, position, 0].tolist()
             half, rest = spec.cutout // 2, spec.cutout - spec.cutout // 2
-            image[:, max(0, y - half) : y + rest, max(0, x - half) : x + rest] = fill
+            image[:, max(0, y - half) : y + rest, max(0, x - half) : x + rest] = augment.fill
         out.append(image)
     return torch.stack(out)
 
@@ -42,7 +42,7 @@ def test_a_batch_equals_a_loop_over_its_images(train_images, epoch, crop, flip, 
     draws = {"crop": torch.randint(2 * crop + 1, (2, b), generator=draw) if crop else None}
     draws["flip"] = torch.rand(b, generator=draw) if flip == "random" else None
     draws["cutout"] = torch.randint(32, (2, b, 1), generator=draw) if cutout else None
-    expected = naive(train_images, INDEX, spec, epoch, augment.first_mirrored, augment.fill, draws)
+    expected = naive(train_images, augment, spec, epoch, draws)
     assert augment(INDEX, epoch, generator()).equal(expected)
 
 

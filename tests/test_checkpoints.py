@@ -5,7 +5,15 @@ import sys
 import pytest
 import torch
 
-from raycifar.checkpoints import KEPT, load_checkpoint, newest_checkpoint, prune_checkpoints, save_checkpoint
+from raycifar.checkpoints import (
+    KEPT,
+    load_checkpoint,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    saved_history,
+    tidy_checkpoints,
+)
 from raycifar.records import History
 from tests.test_optim import record
 
@@ -32,14 +40,15 @@ def test_what_was_saved_is_loaded(tmp_path):
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path):
     (tmp_path / "checkpoint_of_something_else").mkdir()
-    assert newest_checkpoint(tmp_path) == (None, [])
+    assert newest_checkpoint(tmp_path) is None
+    assert saved_history(tmp_path) == History()
 
 
 def test_the_newest_is_the_one_of_the_last_epoch_even_past_a_million(tmp_path):
     save(tmp_path, 9)
     os.rename(tmp_path / "checkpoint_000009", tmp_path / "checkpoint_1000000")
     save(tmp_path, 10)
-    assert newest_checkpoint(tmp_path)[0].name == "checkpoint_1000000"
+    assert newest_checkpoint(tmp_path).name == "checkpoint_1000000"
 
 
 @pytest.mark.parametrize("file", ["state.pt", "history.json"])
@@ -47,30 +56,31 @@ def test_the_newest_is_the_one_of_the_last_epoch_even_past_a_million(tmp_path):
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, file, damage):
     before, newest = save(tmp_path, 1), save(tmp_path, 2)
     damage(newest / file)
-    path, problems = newest_checkpoint(tmp_path)
-    assert path == before
-    assert len(problems) == 1
-    assert str(newest) in problems[0]
+    assert newest_checkpoint(tmp_path) == before
+    assert len(saved_history(tmp_path).epochs) == 1
+    (problem,) = tidy_checkpoints(tmp_path)
+    assert problem.startswith(str(newest))
+    assert [path.name for path in tmp_path.iterdir()] == [before.name]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"state.pt": 3}'])
 def test_a_checkpoint_without_a_sound_manifest_is_not_believed(tmp_path, content):
     path = save(tmp_path, 1)
     (path / "manifest.json").write_text(content)
-    assert newest_checkpoint(tmp_path)[0] is None
+    assert newest_checkpoint(tmp_path) is None
 
 
 def test_an_unsound_checkpoint_of_the_same_epoch_is_replaced(tmp_path):
     path = save(tmp_path, 1)
     flip_a_bit(path / "state.pt")
     save(tmp_path, 1)
-    assert newest_checkpoint(tmp_path) == (path, [])
+    assert newest_checkpoint(tmp_path) == path
 
 
 def test_pruning_keeps_the_newest_and_removes_what_a_killed_writer_left(tmp_path):
     for epoch in range(1, 5):
         save(tmp_path, epoch)
-    (tmp_path / ".checkpoint_000005.partial").mkdir()
+    (tmp_path / ".checkpoint_000005.12345.partial").mkdir()
     prune_checkpoints(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_000003", "checkpoint_000004"]
     assert KEPT == 2
@@ -89,9 +99,17 @@ def test_a_writer_killed_at_any_moment_leaves_a_sound_checkpoint(tmp_path):
                 break
         rest = writer.stdout.read().split()
     saved = int(rest[-1]) if rest else 20
-    path, problems = newest_checkpoint(tmp_path)
-    assert problems == []
-    assert int(path.name[-6:]) in (saved, saved + 1)
+    assert int(newest_checkpoint(tmp_path).name[-6:]) in (saved, saved + 1)
+    assert tidy_checkpoints(tmp_path) == []
+
+
+def test_damage_never_costs_the_sound_checkpoint_below(tmp_path):
+    for epoch in (1, 2, 3):
+        save(tmp_path, epoch)
+    for epoch in (2, 3):
+        flip_a_bit(tmp_path / f"checkpoint_{epoch:06d}" / "state.pt")
+    assert len(tidy_checkpoints(tmp_path)) == 2
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000001"
 
 
 def test_a_checkpoint_is_never_unpickled_beyond_tensors(tmp_path):

@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from raycifar.overview import plan_table, results_table
-from raycifar.placement import make_plan, work
+from raycifar.placement import Machine, make_plan, work
 from raycifar.spec import load_sweep
 from tests.sweep_folders import begin_trial, sweep_spec, trial_spec, write_failure, write_sweep
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
+FOUR_GPUS = Machine(gpus=4, cpus=16, node_cpus=16, memory=1e11)
 
 
 def lines(table, width=160):
@@ -35,7 +36,7 @@ def results(folder):
 
 def test_the_plan_lists_the_trials_in_the_order_in_which_they_start():
     sweep = load_sweep(SWEEPS / "vgg.toml")
-    plan = make_plan(sweep.trials, 4, 16)
+    plan = make_plan(sweep.trials, FOUR_GPUS)
     title, header, _, *rows, total = lines(plan_table(sweep, plan, Path("/results/vgg")))
     assert title == "vgg -> /results/vgg"
     assert header == "trial from seed epochs images validation PFLOP"
@@ -48,7 +49,7 @@ def test_the_plan_lists_the_trials_in_the_order_in_which_they_start():
 
 def test_the_plan_names_the_leak():
     sweep = load_sweep(SWEEPS / "report.toml")
-    table = plan_table(sweep, make_plan(sweep.trials, 4, 16), Path("report"))
+    table = plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path("report"))
     assert "50,000 the training images" in lines(table)[3]
 
 
@@ -95,4 +96,4 @@ def test_what_an_error_says_is_shown_as_it_is_on_one_line(finished, text):
 @pytest.mark.parametrize("path", ["/a/[/b]/q", "/a/[bold]/q", "/:warning:/q"])
 def test_a_path_is_shown_as_it_is(path):
     sweep = sweep_spec("q", {"a": (1, 2)}, {})
-    assert lines(plan_table(sweep, make_plan(sweep.trials, 0, 1), Path(path)))[0] == f"q -> {path}"
+    assert lines(plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path(path)))[0] == f"q -> {path}"

@@ -7,7 +7,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from raycifar.placement import PlacementError, flops_an_image, make_plan, makespan, work
+from raycifar.placement import (
+    DRIVER_CPUS,
+    WORKER_BYTES,
+    Machine,
+    PlacementError,
+    flops_an_image,
+    make_plan,
+    makespan,
+    work,
+)
 from raycifar.spec import load_sweep
 from raycifar.vgg import build_vgg16
 
@@ -22,6 +31,11 @@ def vgg():
 @pytest.fixture(scope="module")
 def quick():
     return load_sweep(SWEEPS / "quick.toml").trials
+
+
+def machine(gpus, cpus, memory=1e15):
+    """One node; memory in bytes."""
+    return Machine(gpus=gpus, cpus=cpus, node_cpus=cpus, memory=memory)
 
 
 def counted(spec):
@@ -58,40 +72,40 @@ def test_validation_on_the_training_images_costs_as_many_as_they_are(make_trial)
 
 def test_the_longest_trial_starts_first_and_equals_keep_their_order(vgg):
     names = ["scratch", "transfer-1", "transfer-2", "transfer-3"]
-    assert [t.name for t in make_plan(vgg, 4, 16).order] == names
-    assert [t.name for t in make_plan(vgg[::-1], 4, 16).order] == [names[0], *names[:0:-1]]
+    assert [t.name for t in make_plan(vgg, machine(4, 16)).order] == names
+    assert [t.name for t in make_plan(vgg[::-1], machine(4, 16)).order] == [names[0], *names[:0:-1]]
 
 
 @pytest.mark.parametrize(("gpus", "at_once"), [(1, 1), (2, 2), (4, 4), (8, 4)])
 def test_four_trials_run_one_on_each_gpu_at_once(vgg, gpus, at_once):
-    plan = make_plan(vgg, gpus, 32)
+    plan = make_plan(vgg, machine(gpus, 32))
     assert (plan.at_once, plan.workers, plan.gpus_per_worker, plan.uses_gpu) == (at_once, 1, 1.0, True)
 
 
 @pytest.mark.parametrize(("gpus", "sharing", "at_once"), [(1, 2, 2), (1, 4, 4), (2, 2, 4), (1, 8, 4)])
 def test_trials_that_share_a_gpu_each_take_their_part_of_it(vgg, gpus, sharing, at_once):
-    plan = make_plan(vgg, gpus, 32, trials_per_gpu=sharing)
+    plan = make_plan(vgg, machine(gpus, 32), trials_per_gpu=sharing)
     assert (plan.at_once, plan.gpus_per_worker) == (at_once, 1 / sharing)
 
 
 @pytest.mark.parametrize(("gpus", "workers", "at_once"), [(4, 4, 1), (4, 2, 2), (4, 3, 1), (8, 2, 4)])
 def test_each_worker_takes_a_gpu_of_its_own(vgg, gpus, workers, at_once):
-    plan = make_plan(vgg, gpus, 32, workers=workers)
+    plan = make_plan(vgg, machine(gpus, 32), workers=workers)
     assert (plan.at_once, plan.workers, plan.gpus_per_worker) == (at_once, workers, 1.0)
 
 
 @pytest.mark.parametrize(("cpus", "gpus", "threads"), [(2, 4, 1), (4, 1, 4), (8, 4, 2), (64, 4, 4)])
 def test_workers_on_gpus_divide_the_cores_but_take_no_more_than_four(vgg, cpus, gpus, threads):
-    assert make_plan(vgg, gpus, cpus).threads == threads
+    assert make_plan(vgg, machine(gpus, cpus)).threads == threads
 
 
 def test_on_two_cores_the_short_trials_of_quick_run_side_by_side(quick):
-    plan = make_plan(quick, 0, 2)
+    plan = make_plan(quick, machine(0, 2))
     assert (plan.at_once, plan.threads, plan.gpus_per_worker) == (2, 1, 0.0)
 
 
 def test_on_two_cores_the_trials_of_vgg_take_turns_for_one_is_much_the_longest(vgg):
-    plan = make_plan(vgg, 0, 2)
+    plan = make_plan(vgg, machine(0, 2))
     assert (plan.at_once, plan.threads) == (1, 2)
 
 
@@ -99,41 +113,61 @@ def test_on_two_cores_the_trials_of_vgg_take_turns_for_one_is_much_the_longest(v
 def test_a_plan_on_the_cpu_never_takes_more_cores_than_there_are(quick, cpus, trials, workers):
     if workers > cpus:
         with pytest.raises(PlacementError):
-            make_plan(quick[:trials], 0, cpus, workers=workers)
+            make_plan(quick[:trials], machine(0, cpus), workers=workers)
     else:
-        plan = make_plan(quick[:trials], 0, cpus, workers=workers)
+        plan = make_plan(quick[:trials], machine(0, cpus), workers=workers)
         assert 1 <= plan.at_once <= trials
         assert plan.at_once * workers * plan.threads <= cpus
+        assert cores_taken(plan) <= cpus
+
+
+def test_on_the_cpu_no_more_trials_run_at_once_than_memory_holds(quick):
+    assert make_plan(quick, machine(0, 8, memory=2.5 * WORKER_BYTES)).at_once <= 2
+    assert make_plan(quick, machine(0, 8, memory=1)).at_once == 1  # one is always tried
+
+
+def test_a_worker_takes_no_more_threads_than_a_node_has(vgg):
+    two_nodes = Machine(gpus=0, cpus=8, node_cpus=4, memory=1e15)
+    assert make_plan(vgg[:1], two_nodes).threads == 4
+    assert make_plan(vgg[:1], Machine(gpus=2, cpus=4, node_cpus=2, memory=1e15)).threads == 2
 
 
 @given(
     trials=st.integers(1, 4),
     gpus=st.integers(1, 9),
+    cpus=st.integers(1, 16),
     split=st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2), (1, 3)]),
 )
 def test_a_plan_never_takes_more_gpus_than_there_are_and_leaves_none_idle_that_a_trial_waits_for(
-    quick, trials, gpus, split
+    quick, trials, gpus, cpus, split
 ):
     _, workers = split
     assume(workers <= gpus)
-    plan = make_plan(quick[:trials], gpus, 8, *split)
+    plan = make_plan(quick[:trials], machine(gpus, cpus), *split)
     one = workers * plan.gpus_per_worker
     assert plan.at_once * one <= gpus + 1e-9
     assert plan.at_once == trials or (plan.at_once + 1) * one > gpus
+    assert cores_taken(plan) <= cpus
+
+
+def cores_taken(plan):
+    """Of Ray's count, by the trials at once and their drivers: more than there are, and Ray would wait for ever."""
+    assert plan.cpus_per_worker > 0
+    return plan.at_once * (DRIVER_CPUS + plan.workers * plan.cpus_per_worker)
 
 
 REFUSED = {
-    "more workers than GPUs": ({"gpus": 2, "workers": 4}, "raise --gpus"),
-    "several workers on shared GPUs": ({"gpus": 4, "workers": 2, "trials_per_gpu": 2}, "or use several a trial"),
-    "shared GPUs where there are none": ({"gpus": 0, "trials_per_gpu": 2}, "leave it out"),
-    "more workers than cores": ({"gpus": 0, "workers": 3}, "lower it"),
+    "more workers than GPUs": (2, {"workers": 4}, "raise --gpus"),
+    "several workers on shared GPUs": (4, {"workers": 2, "trials_per_gpu": 2}, "or use several a trial"),
+    "shared GPUs where there are none": (0, {"trials_per_gpu": 2}, "leave it out"),
+    "more workers than cores": (0, {"workers": 3}, "lower it"),
 }
 
 
-@pytest.mark.parametrize(("asked", "remedy"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_placed_is_refused_with_a_remedy(vgg, asked, remedy):
+@pytest.mark.parametrize(("gpus", "asked", "remedy"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_placed_is_refused_with_a_remedy(vgg, gpus, asked, remedy):
     with pytest.raises(PlacementError, match=remedy):
-        make_plan(vgg, cpus=2, **asked)
+        make_plan(vgg, machine(gpus, 2), **asked)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +185,10 @@ def test_what_cannot_be_placed_is_refused_with_a_remedy(vgg, asked, remedy):
 def test_every_worker_needs_an_image_of_the_smallest_batch(make_trial, images, workers, drop_last, fits):
     trial = make_trial(data={"train_images": images}, drop_last=drop_last)
     if fits:
-        assert make_plan([trial], 32, 32, workers=workers).workers == workers
+        assert make_plan([trial], machine(32, 32), workers=workers).workers == workers
     else:
         with pytest.raises(PlacementError, match=r"'tiny'.*--workers-per-trial, or set drop_last = true"):
-            make_plan([trial], 32, 32, workers=workers)
+            make_plan([trial], machine(32, 32), workers=workers)
 
 
 def test_a_trial_starts_on_the_first_slot_that_is_free():

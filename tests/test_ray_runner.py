@@ -171,7 +171,11 @@ def test_ctrl_c_and_the_same_command_again_give_every_epoch_once(tmp_path):
     arguments = ["sweeps/quick.toml", "--only=scratch", "--gpus=0", f"--storage={tmp_path}", *SMALL, "--set=epochs=6"]
     folder = SweepFolder(tmp_path / "quick")
     with subprocess.Popen(
-        [sys.executable, "run_sweep.py", *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "run_sweep.py", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         for line in running.stdout:
             if "scratch  epoch 2/6" in line:

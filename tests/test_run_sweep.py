@@ -14,6 +14,8 @@ import raycifar.sweep
 import run_sweep
 from raycifar.records import SweepFolder
 from raycifar.spec import load_sweep
+from raycifar.trial import Assets
+from tests.conftest import SAMPLE
 from tests.sweep_folders import sweep_spec, write_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +29,9 @@ def storage(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def neither_gpus_nor_downloads(monkeypatch):
+def neither_gpus_nor_ray_nor_downloads(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(raycifar.sweep, "_on_ray", lambda *_: pytest.fail("started Ray"))
     monkeypatch.setattr(raycifar.sweep, "fetch_assets", lambda *_: pytest.fail("reached for the data"))
 
 
@@ -57,8 +60,8 @@ BAD = {
     "unknown trial": ([QUICK, "--only", "transfer-4"], r"--only transfer-4: no such trial, did you mean"),
     "a name that is a path": ([QUICK, "--name", "../elsewhere"], "--name '../elsewhere': a name is"),
     "an empty name": ([QUICK, "--name="], "--name '': a name is"),
-    "storage that is an address": ([QUICK, "--storage", "s3://bucket/results"], "--storage s3://.*expected a folder"),
-    "storage of nobody": ([QUICK, "--storage", "~nobody-at-all/results"], "--storage ~nobody-at-all/results"),
+    "storage that is an address": ([QUICK, "--storage", "s3://bucket/results"], "--storage 's3://.*expected a folder"),
+    "storage of nobody": ([QUICK, "--storage", "~nobody-at-all/results"], "--storage '~nobody-at-all/results'"),
     "storage without a name": ([QUICK, "--storage="], "--storage '': expected a folder"),
     "a storage that no path can be": ([QUICK, "--storage", "a\0b"], "--storage .*expected a folder"),
     "storage in a file": ([QUICK, "--storage", __file__], "is a file: choose another --name or --storage"),
@@ -86,7 +89,15 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(command, storage, a
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--gpus=-1"], ["--gpus=two"], ["--gpus=1.0"], ["--trials-per-gpu=0"], ["--workers-per-trial="], ["--nonsense"]],
+    [
+        ["--gpus=-1"],
+        ["--gpus=two"],
+        ["--gpus=1.0"],
+        ["--trials-per-gpu=0"],
+        ["--workers-per-trial="],
+        ["--nonsense"],
+        ["--fre"],
+    ],
     ids=" ".join,
 )
 def test_what_argparse_refuses_has_the_same_exit_status(command, storage, arguments):
@@ -152,19 +163,36 @@ def test_a_sweep_with_an_unfinished_trial_ends_with_status_1(command, monkeypatc
     assert re.search(r"scratch +not finished +0 of 3", printed)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, signal.SIGTERM])
-def test_an_interrupted_call_ends_with_status_130_and_the_line_that_resumes(command, monkeypatch, error):
-    def interrupt(*_):
-        if error is KeyboardInterrupt:
-            raise error
-        signal.raise_signal(error)
+def interrupt(*_):
+    raise KeyboardInterrupt
 
+
+def test_an_interrupted_call_ends_with_status_130_and_the_line_that_resumes(command, monkeypatch):
     monkeypatch.setattr(raycifar.sweep, "run_sweep", interrupt)
-    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "my sweep.toml", "--local", "--fresh", "--only=scratch"])
+    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "my sweep.toml", "--only=scratch"])
     status, _, errors = command(QUICK)
     assert status == 130
-    # Without --fresh, which would start over.
-    assert errors.splitlines()[-1].endswith("To go on: python run_sweep.py 'my sweep.toml' --local --only=scratch")
+    assert errors == "\nInterrupted. To go on: python run_sweep.py 'my sweep.toml' --only=scratch\n"
+
+
+def test_a_call_that_is_told_to_end_is_interrupted_too(command, monkeypatch):
+    monkeypatch.setattr(raycifar.sweep, "run_sweep", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert command(QUICK)[0] == 130
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [("_run_locally", "python run_sweep.py --local"), ("opened", "python run_sweep.py --local --fresh")],
+)
+def test_the_line_that_resumes_does_not_start_over_what_has_begun(command, storage, monkeypatch, where, line):
+    storage.mkdir()
+    write_sweep(storage / "quick")
+    monkeypatch.setattr(raycifar.sweep, "fetch_assets", lambda *_: Assets(SAMPLE, None))
+    monkeypatch.setattr(raycifar.sweep, where, interrupt)
+    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "--local", "--fresh"])
+    status, _, errors = command(QUICK, "--local", "--fresh", "--only=scratch")
+    assert status == 130
+    assert errors.endswith(f"To go on: {line}\n")
 
 
 def in_a_process(code):

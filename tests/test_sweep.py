@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import raycifar.records
 import raycifar.sweep
 from raycifar.assets import AssetError
-from raycifar.checkpoints import load_checkpoint, newest_checkpoint
+from raycifar.checkpoints import load_checkpoint
 from raycifar.data import load_cifar10
 from raycifar.placement import PlacementError
 from raycifar.progress import Progress
@@ -55,6 +55,7 @@ def on_the_sample():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raycifar.sweep, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
         patch.setattr(raycifar.sweep, "cpu_count", lambda: 1)
+        patch.setattr(raycifar.sweep, "_memory", lambda: 1e15)
         yield
 
 
@@ -184,8 +185,7 @@ def interrupt(*_):
 
 
 def last_weights(trial):
-    state, _ = load_checkpoint(newest_checkpoint(trial)[0])
-    assert state["progress"]["epoch"] == 2
+    state, _ = load_checkpoint(trial / "checkpoint_000002")
     return {name: weight.numpy().tobytes() for name, weight in state["model"].items()}
 
 
@@ -236,15 +236,27 @@ def test_a_fresh_start_runs_all_trials_again(tmp_path, started):
     assert started == ["b", "a-1", "a-2"]
 
 
-def test_only_the_chosen_trials_run_and_they_alone_decide_whether_the_call_finished(tmp_path, started):
+def test_only_the_chosen_trials_run_and_the_sweep_on_record_stays_whole(tmp_path, started):
     folder = write_sweep(tmp_path / "q", arms := {"a": (2, 3), "b": (1, 5)})
     for name in ("a-2", "b"):
         (folder.trial(name).path / "summary.json").unlink()
-    sweep = sweep_spec("q", arms, {})
-    assert run(sweep, folder, Options(local=True, gpus=0, only=("a-1",)))[0]
-    assert not run(sweep, folder, Options(local=True, gpus=0, only=("a",)))[0]
+    assert not run(sweep_spec("q", arms, {}), folder, Options(local=True, gpus=0, only=("a",)))[0]
     assert started == ["a-2"]
-    assert len(folder.record().spec["trials"]) == 3  # the sweep on record is the whole one
+    assert len(folder.record().spec["trials"]) == 3
+
+
+def test_the_chosen_trials_alone_decide_whether_a_call_finished(tmp_path, monkeypatch):
+    folder = write_sweep(tmp_path / "q", arms := {"a": (2, 3), "b": (1, 5)})
+    summaries = {name: folder.trial(name).summary() for name in ("a-2", "b")}
+    for name in summaries:
+        (folder.trial(name).path / "summary.json").unlink()
+
+    def finish(trial, *_):
+        folder.trial(trial.name).write_summary(summaries[trial.name])
+
+    monkeypatch.setattr(raycifar.sweep, "_run_locally", finish)
+    assert run(sweep_spec("q", arms, {}), folder, Options(local=True, gpus=0, only=("a",)))[0]
+    assert folder.trial("b").summary() is None
 
 
 def test_the_table_begins_with_the_epochs_and_results_that_are_there(tmp_path, started):

@@ -138,6 +138,13 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(make_trial, splits):
         list(fit(TrainState(model, spec), *splits, spec))
 
 
+def test_a_validation_loss_that_is_not_finite_ends_the_trial_too(make_trial, splits, monkeypatch):
+    monkeypatch.setattr("raycifar.training.evaluate", lambda *_: (float("nan"), 0.1))
+    spec = make_trial(epochs=1)
+    with pytest.raises(NonFiniteLossError, match="validation loss is nan after epoch 1"):
+        list(fit(TrainState(Small(), spec), *splits, spec))
+
+
 def test_the_training_loss_leaves_label_smoothing_out(make_trial, splits):
     plain, smoothed = (
         make_trial(epochs=1, optimizer={"lr": 1e-9}, label_smoothing=smoothing, precision="fp32")

@@ -52,7 +52,7 @@ def test_a_finished_trial_leaves_what_the_contract_says(finished):
 
 
 def test_history_has_every_epoch_once_and_its_session(finished):
-    spec, folder, _ = finished
+    _, folder, _ = finished
     history = TrialFolder(folder).history()
     assert [record.epoch for record in history.epochs] == [1, 2, 3]
     (session,) = history.sessions
@@ -81,7 +81,7 @@ def test_predictions_give_the_test_accuracy_again(finished):
 
 def test_the_tested_weights_are_the_best_ones(finished):
     _, folder, _ = finished
-    state = torch.load(newest_checkpoint(folder)[0] / "state.pt", weights_only=True)
+    state = torch.load(newest_checkpoint(folder) / "state.pt", weights_only=True)
     best = load_file(folder / "best.safetensors")
     assert best.keys() == state["best"]["best_weights"].keys()
     assert all(best[name].equal(weight) for name, weight in state["best"]["best_weights"].items())

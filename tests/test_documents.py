@@ -1,0 +1,74 @@
+"""The documents say what is there: commands, options, files, rooms."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import analyze
+import run_sweep
+from raycifar.spec import load_sweep
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.partition("#")[0].strip() for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+
+
+def test_the_readmes_first_block_is_the_two_commands():
+    assert BLOCKS[0][0] == "sh"
+    assert [line.split()[:2] for line in BLOCKS[0][1].splitlines()] == [["make", "demo"], ["make", "test"]]
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "fast", "check"])
+def test_make_knows_its_targets(target):
+    subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("\nmake test")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
+def test_the_readmes_commands_parse(command):
+    _, script, *arguments = shlex.split(command)
+    {"run_sweep.py": run_sweep, "analyze.py": analyze}[script].parse_arguments(arguments)
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", README))))
+def test_every_option_that_the_readme_names_exists(option):
+    helped = subprocess.run(
+        [sys.executable, "run_sweep.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert option in helped.stdout
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:sweeps|raycifar|results)/[\w./-]+)`", README))))
+def test_every_file_that_the_readme_names_exists(path):
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+def test_the_readmes_pictures_are_in_the_repository(picture):
+    assert (ROOT / picture).exists()
+
+
+def test_the_readmes_sweep_file_is_one(tmp_path):
+    (example,) = (block for kind, block in BLOCKS if kind == "toml")
+    (tmp_path / "mine.toml").write_text(example)
+    assert [trial.name for trial in load_sweep(tmp_path / "mine.toml").trials] == [f"transfer-{i}" for i in (1, 2, 3)]
+
+
+def test_the_architecture_names_every_room():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = {path.name for path in (ROOT / "raycifar").glob("*.py")} - {"__init__.py"}
+    assert {room for room in rooms if f"`{room}`" not in text} == set()
+
+
+def test_constraints_are_versions_only():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines)
+    assert {"torch", "ray", "pytest"} <= {line.split("==")[0] for line in lines}
