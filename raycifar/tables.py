@@ -54,9 +54,9 @@ QUANTITIES: list[tuple[str, str, Callable[[float], str]]] = [
     ("test accuracy, %", "test_accuracy", percent),
     ("flip-averaged test accuracy, %", "test_accuracy_flip", percent),
     ("best validation accuracy, %", "best_val_accuracy", percent),
-    ("training accuracy, last epoch, %", "train_accuracy", percent),
-    ("mean training accuracy over epochs, %", "mean_train_accuracy", percent),
-    ("training less test accuracy, points", "train_test_gap", percent),
+    ("last training accuracy, %", "train_accuracy", percent),
+    ("mean training accuracy, %", "mean_train_accuracy", percent),
+    ("training less test, points", "train_test_gap", percent),
     ("test loss", "test_loss", number),
     ("own time, s", "own_seconds", seconds),
 ]
@@ -85,16 +85,19 @@ def accuracy_by_trial(results: Results) -> Table:
 
 def averages_by_arm(results: Results) -> Table:
     """n, mean, standard deviation and 95 % interval of every quantity, by arm."""
-    columns = ["arm", "quantity", "n", "mean", "standard deviation", "95 % interval"]
+    columns = ["arm", "quantity", "n", "mean", "sd", "95 % interval"]
     rows = []
     for arm, finished in by_arm(results):
         for name, key, show in QUANTITIES:
             of = sample(finished[key])
             interval = of.note or f"{show(of.low)} to {show(of.high)}"
             rows.append([arm, name, str(of.n), show(of.mean), show(of.sd), interval])
-    notes = ["Over finished trials, which differ only in their seed; Student's t. One trial has no spread (n = 1)."]
+    notes = [
+        "Over finished trials, which differ only in their seed; sd: standard deviation; interval: Student's t; one "
+        "trial has no spread (n = 1). Last: of the last epoch. Mean training: over the epochs. Own: without start-up."
+    ]
     notes = notes if rows else [NOTHING_FINISHED]
-    return Table("averages", "Averages by arm", columns, rows, 2, (0, 1, 2, 3, 5), notes, leaks(results.trials))
+    return Table("averages", "Averages by arm", columns, rows, 2, (0, 1, 2, 3, 4, 5), notes, leaks(results.trials))
 
 
 def learning_speed(results: Results) -> Table:

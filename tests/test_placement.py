@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -109,6 +109,7 @@ def test_on_two_cores_the_trials_of_vgg_take_turns_for_one_is_much_the_longest(v
     assert (plan.at_once, plan.threads) == (1, 2)
 
 
+@settings(deadline=None)
 @given(cpus=st.integers(1, 64), trials=st.integers(1, 4), workers=st.integers(1, 8))
 def test_a_plan_on_the_cpu_never_takes_more_cores_than_there_are(quick, cpus, trials, workers):
     if workers > cpus:
@@ -132,6 +133,7 @@ def test_a_worker_takes_no_more_threads_than_a_node_has(vgg):
     assert make_plan(vgg[:1], Machine(gpus=2, cpus=4, node_cpus=2, memory=1e15)).threads == 2
 
 
+@settings(deadline=None)
 @given(
     trials=st.integers(1, 4),
     gpus=st.integers(1, 9),
@@ -203,6 +205,7 @@ def best_makespan(durations, slots):
     return min(max(sum(d for d, s in zip(durations, way, strict=True) if s == n) for n in range(slots)) for way in ways)
 
 
+@settings(deadline=None)
 @given(durations=st.lists(st.integers(1, 50), min_size=1, max_size=6), slots=st.integers(1, 3))
 def test_longest_first_is_as_near_the_best_of_all_ways_as_graham_proved(durations, slots):
     found, best = makespan(sorted(durations, reverse=True), slots), best_makespan(durations, slots)
