@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +14,8 @@ from raycifar.spec import TrialSpec
 SAMPLE = Path(__file__).parent / "data" / "cifar10_sample.safetensors"
 
 torch.set_num_threads(1)  # pytest runs several processes
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
