@@ -16,7 +16,6 @@ from raycifar.placement import Machine, PlacementError, Plan, make_plan
 from raycifar.progress import Progress
 from raycifar.records import EpochRecord, SweepFolder
 from raycifar.spec import SweepSpec, TrialSpec
-from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets, Place, device_name, run_trial, versions
 from raycifar.workspace import Call, all_finished, check_folder, opened
 
@@ -133,8 +132,8 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
     progress.state(trial.name, "starting")
     try:
         summary = run_trial(trial, path, assets, place, on_epoch)
-    except (NonFiniteLossError, torch.OutOfMemoryError) as error:  # this trial's alone; the next may well run
-        progress.state(trial.name, "failed", str(error))
+    except Exception as error:  # this trial's alone, and in its error.json; the next may well run
+        progress.state(trial.name, "failed", f"{type(error).__name__}: {error}")
     else:
         assert summary is not None  # noqa: S101 - there is one worker
         progress.summary(trial.name, summary)
