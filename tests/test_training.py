@@ -82,6 +82,15 @@ def test_a_resumed_trial_equals_an_uninterrupted_one_to_the_bit(make_trial, spli
     assert all(weight.equal(after.best_weights[name]) for name, weight in straight.best_weights.items())
 
 
+def test_a_reduced_learning_rate_stays_reduced_after_a_resume(make_trial, splits):
+    spec = make_trial(epochs=3, schedule={"name": "plateau"}, optimizer={"lr": 0.1})
+    before, after = TrainState(Small(), spec), TrainState(Small(), spec)
+    before.plateau.factor, before.plateau.waiting.waited = 0.25, 1
+    after.load_state_dict(through_a_file(before.state_dict()))
+    assert after.plateau == before.plateau
+    assert next(fit(after, *splits, spec)).lr == pytest.approx(0.025)
+
+
 def test_training_learns(make_trial, splits):
     spec = make_trial(epochs=25, optimizer={"lr": 0.1}, precision="fp32")
     records = list(fit(TrainState(Small(), spec), *splits, spec))
