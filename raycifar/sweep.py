@@ -133,7 +133,7 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
     try:
         summary = run_trial(trial, path, assets, place, on_epoch)
     except Exception as error:  # this trial's alone, and in its error.json; the next may well run
-        progress.state(trial.name, "failed", f"{type(error).__name__}: {error}")
+        progress.state(trial.name, "failed", str(error) or type(error).__name__)
     else:
         assert summary is not None  # noqa: S101 - there is one worker
         progress.summary(trial.name, summary)

@@ -327,3 +327,20 @@ def test_a_plan_is_one_line(monkeypatch, line, asked):
     options, cores = asked
     monkeypatch.setattr(raycifar.sweep, "cpu_count", lambda: cores)
     assert describe_plan(*plan_only(sweep_of(a={}, b={}, c={}, d={}), options)) == line
+
+
+def test_an_error_of_any_kind_ends_only_its_own_trial(tmp_path, monkeypatch):
+    """A disk that fills up while the first of two trials runs."""
+    real = raycifar.sweep.run_trial
+
+    def full_at_first(trial, *rest):
+        if trial.name == "first":
+            raise OSError(28, "No space left on device")
+        return real(trial, *rest)
+
+    monkeypatch.setattr(raycifar.sweep, "run_trial", full_at_first)
+    folder = SweepFolder(tmp_path / "tiny")
+    finished, printed = run(sweep_of(first={"epochs": 2}, second={}), folder)
+    assert not finished
+    assert folder.trial("second").summary() is not None
+    assert "first  failed  [Errno 28] No space left on device" in printed
