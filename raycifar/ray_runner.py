@@ -187,7 +187,7 @@ def _forget_earlier_runs(trial: TrialFolder, progress: Progress) -> None:
 def _record_error(result: ray.tune.Result, folder: SweepFolder) -> None:
     """A killed process could not write why it ended; Ray knows."""
     trial = folder.trial(result.config["trial"]["name"])
-    if trial.summary() is None and trial.error() is None:
+    if trial.summary() is None:
         trial.write_error(trial_error(result.error))
 
 
@@ -220,8 +220,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         # The workers' restarts are used up; Tune's own restart is for a driver that was killed.
-        if trial.error() is None:
-            trial.write_error(trial_error(error))
+        trial.write_error(trial_error(error))
     prune_checkpoints(trial.path)
 
 

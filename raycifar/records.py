@@ -231,7 +231,9 @@ class TrialFolder:
         write_json(self.path / "summary.json", summary.to_json())
 
     def write_error(self, error: TrialError) -> None:
-        write_json(self.path / "error.json", error.to_json())
+        """Unless one is there: where several processes of a session fail, the first one's error is the cause."""
+        if self.error() is None:
+            write_json(self.path / "error.json", error.to_json())
 
     def clear_error(self) -> None:
         (self.path / "error.json").unlink(missing_ok=True)

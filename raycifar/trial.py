@@ -58,8 +58,7 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, on_ep
     try:
         return _run(spec, trial, assets, place, on_epoch)
     except Exception as error:
-        if trial.error() is None:  # where several workers fail, the first one's is the cause
-            trial.write_error(trial_error(error))
+        trial.write_error(trial_error(error))
         raise
 
 
