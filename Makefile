@@ -2,22 +2,46 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fast check clean
+.PHONY: demo test fast check audit fuzz load chaos browser clean
 
 demo: .venv/installed
 	$(BIN)/python run_sweep.py sweeps/quick.toml
 	$(BIN)/python analyze.py ~/ray_results/quick
 
-test: check fast
-	$(BIN)/pytest -m "ray or assets or slow"
+test: browser check fast
+	$(BIN)/pytest -m "(ray or assets or slow) and not chaos"
 
 fast: .venv/installed
 	$(BIN)/pytest -n auto -m "not (ray or assets or slow)"
+
+# What CI has no time for: every fault once, then ROUNDS sweeps with three random kills each.
+ROUNDS ?= 5
+chaos: .venv/installed
+	$(BIN)/pytest -m chaos
+	$(BIN)/python -m tests.chaos.soak --rounds $(ROUNDS)
+
+# The report is tested in a real browser: installed where that can be done, else those tests are skipped and say so.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -q update && DEBIAN_FRONTEND=noninteractive \
+	  apt-get -qy install --no-install-recommends chromium chromium-driver fonts-dejavu-core; \
+	} || echo "no chromium and chromedriver here: the tests of the report in a browser will be skipped"
 
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.audit
+
+audit: .venv/installed
+	$(BIN)/python -m tests.audit
+
+# Mutated files at every reader, for SECONDS; a sweep of TRIALS tiny trials, watched for what it does not let go.
+fuzz: .venv/installed
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
+
+load: .venv/installed
+	$(BIN)/python -m tests.load $(or $(TRIALS),200)
 
 # A file is newer than all that it was made from only once everything is installed.
 .venv/installed: pyproject.toml constraints.txt

@@ -1,10 +1,13 @@
-"""A sweep's folder -> tables, figures and a report, there under analysis/. Starts neither torch nor Ray.
+"""A sweep's folder -> tables, figures and a report, there under analysis/; or several sweeps side by side.
 
 python analyze.py ~/ray_results/vgg
 """
 
 import argparse
+import os
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,51 +16,148 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raycifar.report import Report
+    from raycifar.results import Results
+
+EXAMPLES = """examples:
+  python analyze.py ~/ray_results/vgg                       the report, also while the sweep runs
+  python analyze.py ~/ray_results/vgg --watch               again whenever an epoch has ended, until all have
+  python analyze.py ~/ray_results/vgg ~/ray_results/other   side by side, with differences and intervals
+  python analyze.py ~/ray_results/vgg --export              the best network as safetensors and ONNX
+
+exit status: 0 all written, 2 bad input or a missing tool, 130 interrupted"""
+INTERRUPTED, BAD_INPUT = 130, 2
+MOST_SWEEPS = 26  # each has a letter
+WATCH_SECONDS = 10.0  # between two looks at a running sweep; what has not moved on is not written again
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Write a sweep's tables, figures and report. Works on a running sweep too.",
-        epilog="example: python analyze.py ~/ray_results/vgg",
+        "analyze.py",
+        description="Write a sweep's tables, figures and report, or compare sweeps. Works on running ones too.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, help="the folder that run_sweep.py wrote: <storage>/<name>")
-    parser.add_argument("--out", type=Path, help="where to write (default: <folder>/analysis)")
-    return parser.parse_args(arguments)
+    add, alone = parser.add_argument, parser.add_mutually_exclusive_group()
+    add("folders", nargs="+", type=folder, metavar="FOLDER", help="that run_sweep.py wrote: <storage>/<name>")
+    add("--out", type=folder, metavar="DIR", help="where to write (default: analysis/, or export/, in the folder)")
+    add("--format", action="append", default=[], choices=["pdf", "parquet"], help="write this too; repeatable")
+    alone.add_argument("--watch", action="store_true", help="write again as the sweep moves on, until it has ended")
+    alone.add_argument("--export", action="store_true", help="write the best network, or a trial folder's, to use")
+    options = parser.parse_args(arguments)
+    folders = {os.path.realpath(path) for path in options.folders}  # a Path's resolve() raises for a loop of links
+    if len(options.folders) > 1 and (options.watch or options.export):
+        parser.error("--watch and --export take one folder")
+    if len(folders) < len(options.folders) or len(folders) > MOST_SWEEPS:
+        parser.error(f"name each sweep once, and at most {MOST_SWEEPS} to compare")
+    if options.export and options.format:
+        parser.error("--format is of the report, which --export does not write")
+    return options
+
+
+def folder(text: str) -> Path:
+    """An argparse type: a path, its ~ resolved."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # the home of nobody
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 with a report written, 2 for bad input."""
     options = parse_arguments(arguments)
-    return analyze(options.folder.expanduser(), options.out)
-
-
-def analyze(folder: Path, out: Path | None) -> int:
-    """Read, write, and print the summary; heavy libraries are imported only once the folder is known to be there."""
-    from raycifar.records import SweepFolder
-    from raycifar.traces import ResultsError, read_sweep
+    from raycifar.traces import ResultsError
 
     try:
-        read_sweep(SweepFolder(folder))  # what is wrong shows before pandas and matplotlib have been loaded
-        from raycifar.results import read_results
-
-        results = read_results(folder)
+        return export(options) if options.export else analyze(options)
     except (ResultsError, OSError) as error:
-        print(f"analyze.py: {error}", file=sys.stderr)
-        return 2
-    out = out.expanduser() if out else folder / "analysis"
+        return refuse(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def analyze(options: argparse.Namespace) -> int:
+    """Read, write, and print the summary; heavy libraries are imported only once the folders are known to be there."""
+    from raycifar.records import SweepFolder
+    from raycifar.traces import read_sweep
+
+    for path in options.folders:
+        read_sweep(SweepFolder(path))  # what is wrong shows before pandas and matplotlib have been loaded
     from rich.console import Console
 
+    from raycifar.formats import FormatError, check_formats
+
+    out, console = options.out or analysis_folder(options.folders), Console(highlight=False, markup=False)
+    try:
+        check_formats(options.format)
+        for sweeps in readings(options.folders, options.watch):
+            report = write(sweeps, out, options.format)
+            if options.watch:
+                console.clear()
+            with suppress(SystemExit):  # rich's, with status 1, when the reader, such as `head`, has seen enough
+                show(report, out, console)
+    except FormatError as error:
+        return refuse(error)
+    return 0
+
+
+def analysis_folder(paths: list[Path]) -> Path:
+    """In the first sweep's folder, of its own for every comparison."""
+    analysis = paths[0] / "analysis"
+    names = [path.resolve().name for path in paths[1:]]
+    return analysis / "-".join(["beside", *names]) if names else analysis
+
+
+def readings(paths: list[Path], watch: bool) -> Iterator[list["Results"]]:
+    """The sweeps as they stand; while watched, again whenever they have moved on, and a last time once they end."""
+    from raycifar.results import read_results
+
+    before = None
+    while True:
+        sweeps = [read_results(path) for path in paths]
+        running = any(results.running for results in sweeps)
+        now = running, *(results.trials[["status", "epochs_run"]].to_numpy().tolist() for results in sweeps)
+        if now != before:
+            yield sweeps
+        if not (watch and running):
+            return
+        before = now
+        time.sleep(WATCH_SECONDS)
+
+
+def write(sweeps: list["Results"], out: Path, formats: list[str]) -> "Report":
+    """The report of one sweep, or of several side by side. Raises FormatError."""
+    from raycifar.formats import FormatError, write_formats
     from raycifar.report import write_report
+    from raycifar.side_by_side import joined_tables, write_comparison
 
     try:
-        report = write_report(results, out)
+        if len(sweeps) == 1:
+            report = write_report(sweeps[0], out)
+            tables = {"epochs": sweeps[0].epochs, "trials": sweeps[0].trials}
+        else:
+            report, tables = write_comparison(sweeps, out), joined_tables(sweeps)
+        write_formats(tables, out, formats)
     except OSError as error:
-        line = f"{out}: cannot be written to ({error}); name another folder with --out DIR"
-        print(f"analyze.py: {line}", file=sys.stderr)
-        return 2
-    with suppress(SystemExit):  # rich's, with status 1, when the reader of the summary, such as `head`, has seen enough
-        show(report, out, Console(highlight=False, markup=False))
+        raise FormatError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
+    return report
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write the best network; the only part of the analysis that needs PyTorch, so a room of its own imports it."""
+    from raycifar.export import ExportError, export_model
+
+    try:
+        for path in export_model(options.folders[0], options.out):
+            print(path)
+    except ExportError as error:
+        return refuse(error)
     return 0
+
+
+def refuse(error: object) -> int:
+    """One line for bad input, and its exit status."""
+    print(f"analyze.py: {error}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def show(report: "Report", out: Path, console: "Console") -> None:

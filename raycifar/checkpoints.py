@@ -4,6 +4,7 @@
 last a `manifest.json` with both files' sizes and CRC-32. The folder is written under another name and renamed.
 """
 
+import io
 import os
 import re
 import shutil
@@ -13,7 +14,8 @@ from typing import Any
 
 import torch
 
-from raycifar.records import History, RecordError, read_json, write_json
+from raycifar.inputs import open_file
+from raycifar.records import History, RecordError, TrialFolder, read_json, write_bytes, write_json
 
 KEPT = 2  # the latest, and the one before in case the latest is damaged
 
@@ -21,20 +23,43 @@ _NAME = re.compile(r"checkpoint_(\d{6,})$")
 _FILES = ("state.pt", "history.json")
 
 
+def checkpoint_name(epoch: int) -> str:
+    return f"checkpoint_{epoch:06d}"
+
+
+def checkpoint_epoch(path: Path) -> int:
+    """Raises ValueError for a path that checkpoint_name has not made."""
+    if match := _NAME.match(path.name):
+        return int(match[1])
+    raise ValueError(f"{path}: not a checkpoint's name")
+
+
 def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Path:
-    """Write the checkpoint of the history's last epoch into the trial's folder; returns its path."""
-    final = folder / f"checkpoint_{history.epochs[-1].epoch:06d}"
+    """Write the checkpoint of the history's last epoch into the trial's folder; returns its path.
+
+    Raises OSError where the disk is full or may not be written; the earlier checkpoints stay as they are.
+    """
+    final = folder / checkpoint_name(history.epochs[-1].epoch)
     partial = folder / f".{final.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    torch.save(state, partial / "state.pt")
-    write_json(partial / "history.json", history.to_json())
-    write_json(partial / "manifest.json", {name: _fingerprint(partial / name) for name in _FILES})
-    _sync(partial / "state.pt")
+    try:
+        _write_files(partial, state, history)
+    except BaseException:  # a full disk, Ctrl-C: what was written would be in the way
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(final, ignore_errors=True)  # an unsound one of the same epoch
     os.replace(partial, final)
     _sync(folder)
     return final
+
+
+def _write_files(partial: Path, state: dict[str, Any], history: History) -> None:
+    content = io.BytesIO()  # torch.save into a file tells of a full disk as of an enforced condition
+    torch.save(state, content)
+    partial.mkdir()
+    write_bytes(partial / "state.pt", content.getbuffer())
+    write_json(partial / "history.json", history.to_json())
+    write_json(partial / "manifest.json", {name: _fingerprint(partial / name) for name in _FILES})
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -45,7 +70,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def saved_history(folder: Path) -> History:
     """The epochs that a trial would resume after."""
     path = newest_checkpoint(folder)
-    return History.from_json(read_json(path / "history.json")) if path else History()
+    return TrialFolder(path).history() if path else History()
 
 
 def tidy_checkpoints(folder: Path) -> list[str]:
@@ -59,7 +84,7 @@ def tidy_checkpoints(folder: Path) -> list[str]:
         if problem is None:
             break
         problems.append(f"{path}: {problem}: deleted; the epochs since the checkpoint before are trained again")
-        shutil.rmtree(path)
+        _delete(path)
     prune_checkpoints(folder)
     return problems
 
@@ -67,13 +92,20 @@ def tidy_checkpoints(folder: Path) -> list[str]:
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
     """The state, on the CPU, and the history."""
     state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-    return state, History.from_json(read_json(path / "history.json"))
+    return state, TrialFolder(path).history()
 
 
 def prune_checkpoints(folder: Path) -> None:
-    """Delete all but the newest KEPT, and what an interrupted writer left."""
-    for path in [*_checkpoints(folder)[:-KEPT], *folder.glob(".checkpoint_*.partial")]:
+    """Delete all but the newest KEPT, and what an interrupted writer left: this process's own may be at work."""
+    own = f".{os.getpid()}.partial"
+    left = [path for path in folder.glob(".checkpoint_*.partial") if not path.name.endswith(own)]
+    for path in [*_checkpoints(folder)[:-KEPT], *left]:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _delete(path: Path) -> None:
+    """Also what is no folder, or a link to one."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -92,7 +124,7 @@ def _problem(path: Path) -> str | None:
 
 def _fingerprint(path: Path) -> dict[str, int]:
     crc = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(1 << 22):
             crc = zlib.crc32(block, crc)
     return {"bytes": path.stat().st_size, "crc32": crc}

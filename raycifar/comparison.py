@@ -1,13 +1,13 @@
-"""Ours beside the reference report's: one table, whose rows name the report's errors."""
+"""Ours beside the reference report's: one table, whose rows name the report's errors by letter."""
 
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from raycifar.reference import Reference, kind
-from raycifar.results import Results
+from raycifar.results import Results, leaks
 from raycifar.stats import Sample, sample
-from raycifar.tables import NONE, Table, by_arm, leaks, number, percent, seconds
+from raycifar.tables import NONE, Table, by_arm, number, percent, seconds
 
 COMPARED: list[tuple[str, str, Callable[[float], str]]] = [
     ("training accuracy, last epoch, % [d]", "train_accuracy", percent),
@@ -24,26 +24,25 @@ COMPARED: list[tuple[str, str, Callable[[float], str]]] = [
 
 def against_reference(results: Results, reference: Reference) -> Table:
     """Every arm beside the report's arm that starts from the same weights."""
-    kinds = {trial.arm: kind(trial) for trial in results.spec.trials}
+    arms, kinds = results.shown_arms, {trial.arm: kind(trial) for trial in results.spec.trials}
     columns = ["quantity"]
-    for arm in results.arms:
+    for arm in arms:
         columns += [f"{arm}, ours", f"{kinds[arm]}, report"]
     finished = dict(by_arm(results))
     planned = {trial.arm: trial.epochs for trial in results.spec.trials}
     empty = results.finished.iloc[:0]
     rows = [["trials (n)"], ["epochs planned"]]
-    for arm in results.arms:
+    for arm in arms:
         rows[0] += [str(len(finished.get(arm, empty))), str(len(reference.values(kinds[arm], "test_accuracy")))]
         rows[1] += [str(planned[arm]), str(reference.protocol["epochs"][kinds[arm]])]
     for name, key, show in COMPARED:
         row = [name]
-        for arm in results.arms:
+        for arm in arms:
             row += [_spread(sample(finished.get(arm, empty)[key]), show)]
             row += [_spread(sample(reference.values(kinds[arm], key)), show)]
         rows.append(row)
-    rows += _compared_times(results.arms, kinds, {arm: finished.get(arm, empty) for arm in results.arms}, reference)
+    rows += _compared_times(arms, kinds, {arm: finished.get(arm, empty) for arm in arms}, reference)
     notes = ["Mean ± standard deviation where n > 1.", *_held_out(results)]
-    notes += [f"[{key}] {text}" for key, text in reference.footnotes.items()]
     title = "Ours beside the reference report"
     return Table("reference", title, columns, rows, 1, (), notes, leaks(results.trials))
 

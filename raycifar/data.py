@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,26 +33,45 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Training:
+    """All that a search may see: there is no test split to look at. `val` is as in Cifar10."""
+
+    train: Split
+    val: Split
+
+
+@dataclass(frozen=True, slots=True)
 class Cifar10:
     """`val` never overlaps `train` when validation is "holdout", and is `train` itself when it is "train"."""
 
     train: Split
     val: Split
     test: Split
+    test_index: Tensor  # int64 (N,): which of the official test images `test` holds, in its order
 
 
 def load_cifar10(path: Path, spec: Data, device: torch.device | str = "cpu") -> Cifar10:
     """Read the cached data set (memory-mapped until it moves to `device`) and cut the splits that `spec` asks for."""
     device = torch.device(device)
     tensors = load_file(path)
-    everything = Split(tensors["train_images"], tensors["train_labels"])
+    training = _training(Split(tensors["train_images"], tensors["train_labels"]), spec, device)
     test = Split(tensors["test_images"], tensors["test_labels"])
+    chosen = stratified(test.labels, spec.test_images) if spec.test_images else torch.arange(len(test))
+    return Cifar10(training.train, training.val, test.take(chosen).to(device), chosen)
+
+
+def load_training(path: Path, spec: Data, device: torch.device | str = "cpu") -> Training:
+    """As load_cifar10, but the test images and their labels are not read."""
+    with safe_open(path, "pt") as file:
+        everything = Split(file.get_tensor("train_images"), file.get_tensor("train_labels"))
+    return _training(everything, spec, torch.device(device))
+
+
+def _training(everything: Split, spec: Data, device: torch.device) -> Training:
     held_out, train = train_val_indices(everything.labels, spec)
     train_split = everything.take(train).to(device)
     val = train_split if spec.validation == "train" else everything.take(held_out).to(device)
-    if spec.test_images:
-        test = test.take(stratified(test.labels, spec.test_images))
-    return Cifar10(train_split, val, test.to(device))
+    return Training(train_split, val)
 
 
 def train_val_indices(labels: Tensor, spec: Data) -> tuple[Tensor, Tensor]:

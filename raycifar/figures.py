@@ -1,15 +1,17 @@
-"""DataFrame -> Figure: learning curves, accuracy against seconds, over-fitting; and the list of all figures.
+"""DataFrame -> Figure: learning curves of trials and arms, over-fitting; and the list of all figures.
 
 The reference report's figures are here: 1-6, 9 and 10 are `trial_curves`, 7 and 8 `arm_curves`.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from raycifar.band_figures import accuracy_against_epochs, accuracy_against_seconds
+from raycifar.class_figures import Images, class_figures
 from raycifar.plotting import (
     BLUE,
     GREY,
@@ -21,14 +23,17 @@ from raycifar.plotting import (
     canvas,
     epoch_axis,
     legend,
+    mark,
     shorten,
     style,
-    time_unit,
 )
-from raycifar.results import LEAK, THRESHOLD, Results
+from raycifar.predictions import Predictions
+from raycifar.results import Results, leaks
 from raycifar.time_figures import time_by_arm, timeline
 
 NAMED_REPEATS = 7  # with more repeats in one plot, single lines cannot be told apart
+DRAWN_REPEATS = 40  # with more, single lines say nothing: the middle 90 % of them are a band
+MOST_TRIALS = 12  # whose curves have figures of their own
 
 
 class Quantity(NamedTuple):
@@ -44,20 +49,31 @@ ACCURACY = Quantity("accuracy", "accuracy", "%", 100)
 LOSS = Quantity("loss", "loss", "nats", 1)
 
 
-def all_figures(results: Results) -> Iterator[Drawing]:
-    """Every figure that the epochs and trials so far allow, the overall ones first."""
+def all_figures(
+    results: Results, predictions: Predictions | None = None, images: Images | None = None
+) -> Iterator[Drawing]:
+    """Every figure that epochs, trials, predictions and test images allow, the overall ones first.
+
+    Of arms, the shown ones; of single trials, none where there are more than MOST_TRIALS.
+    """
     with style():
-        epochs, arms = results.epochs, results.arms
-        if results.finished["train_test_gap"].notna().any():
-            yield gap(results.finished, arms)
+        arms = results.shown_arms
+        epochs, finished = (f[f["arm"].isin(arms)] for f in (results.epochs, results.finished))
         if not epochs.empty:
+            yield accuracy_against_epochs(epochs, arms)
             yield accuracy_against_seconds(epochs, arms)
+        if finished["train_test_gap"].notna().any():
+            yield gap(finished, arms)
+        yield from class_figures(predictions or Predictions(), arms, images, leaks(results.trials))
+        if not epochs.empty:
             yield time_by_arm(results.trials[results.trials["epochs_run"] > 0], arms, results.wall_seconds)
         if not results.sessions.empty:
             yield timeline(results.sessions, arms, results.active)
         for arm, of_arm in epochs.groupby("arm", sort=False):
             yield arm_curves(of_arm, str(arm), "train_accuracy", "training accuracy")
             yield arm_curves(of_arm, str(arm), "val_accuracy", "validation accuracy")
+        if len(results.trials) > MOST_TRIALS:
+            return
         for trial, of_trial in epochs.groupby("trial", sort=False):
             tested = results.finished[results.finished["trial"] == trial]
             best = int(tested["best_epoch"].iloc[0]) if len(tested) else None
@@ -67,7 +83,7 @@ def all_figures(results: Results) -> Iterator[Drawing]:
 
 def trial_curves(epochs: pd.DataFrame, trial: str, quantity: Quantity, best_epoch: int | None) -> Drawing:
     """Training and validation of one trial; `best_epoch` is the one whose weights were tested."""
-    leak = _leaks(epochs)
+    leak = leaks(epochs)
     title = f"{shorten(trial, 26)}: {quantity.name} against epoch"
     figure, axes = canvas(title, leak)
     marker = "o" if len(epochs) <= MARKED_EPOCHS else ""
@@ -88,20 +104,22 @@ def trial_curves(epochs: pd.DataFrame, trial: str, quantity: Quantity, best_epoc
         f"{name} at {last[f'{part}_{quantity.key}'] * quantity.scale:.4g}{' %' if quantity.unit == '%' else ''}"
         for part, name in (("train", "training"), ("val", "validation"))
     )
-    alt = f"{quantity.name.capitalize()} of {trial} over {len(epochs)} epochs: {ends} after the last{_mark(leak)}."
-    caption = f"Training is measured on augmented images while the weights still change{_mark(leak)}."
+    alt = f"{quantity.name.capitalize()} of {trial} over {len(epochs)} epochs: {ends} after the last{mark(leak)}."
+    caption = f"Training is measured on augmented images while the weights still change{mark(leak)}."
     return Drawing(f"trial-{trial}-{quantity.key}", f"{trial}: {quantity.name}", caption, alt, figure)
 
 
 def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawing:
     """One quantity of all repeats of an arm in one plot."""
-    leak = _leaks(epochs) and column.startswith("val")
+    leak = leaks(epochs) and column.startswith("val")
     trials = list(epochs["trial"].unique())
     plural = f"{len(trials)} trials" if len(trials) > 1 else "1 trial"
-    figure, axes = canvas(f"{shorten(arm, 18)}: {name} against epoch, {plural}", _leaks(epochs))
+    figure, axes = canvas(f"{shorten(arm, 18)}: {name} against epoch, {plural}", leaks(epochs))
     longest = int(epochs["epoch"].max())
     few = len(trials) <= NAMED_REPEATS
     for i, (trial, rows) in enumerate(epochs.groupby("trial", sort=False)):
+        if len(trials) > DRAWN_REPEATS:
+            break
         look = (
             {"color": PALETTE[i % len(PALETTE)], "label": shorten(str(trial))} if few else {"color": BLUE, "alpha": 0.3}
         )
@@ -109,57 +127,36 @@ def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawin
         axes.plot(rows["epoch"], rows[column] * 100, marker=marker, **look)
     if not few:
         mean = epochs.groupby("epoch")[column].mean() * 100
-        axes.plot([], [], color=BLUE, alpha=0.3, label="each trial")
+        _spread(axes, epochs, column, len(trials))
         axes.plot(mean.index, mean, color="black", linewidth=2.2, label="mean")
     axes.set_ylabel(f"{name} (%)")
     epoch_axis(axes, longest)
     legend(figure, axes)
     last = epochs.groupby("trial")[column].last() * 100
-    alt = f"{name.capitalize()} of the {plural} of {arm} over {longest} epochs, ending at {_range(last)}{_mark(leak)}."
-    caption = f"How far the repeats, which differ only in their seed, lie apart{_mark(_leaks(epochs))}."
+    alt = f"{name.capitalize()} of the {plural} of {arm} over {longest} epochs, ending at {_range(last)}{mark(leak)}."
+    caption = f"How far the repeats, which differ only in their seed, lie apart{mark(leaks(epochs))}."
     if len(trials) == 1:
-        caption = f"n = 1: one trial shows no spread{_mark(_leaks(epochs))}."
+        caption = f"n = 1: one trial shows no spread{mark(leaks(epochs))}."
     kind = "training" if column.startswith("train") else "validation"
     return Drawing(f"arm-{arm}-{kind}-accuracy", f"{arm}: {name}, all repeats", caption, alt, figure)
 
 
-def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
-    """Validation accuracy against each trial's own seconds, so that epochs of different cost compare."""
-    leak = _leaks(epochs)
-    figure, axes = canvas("Validation accuracy against own time", leak)
-    unit, name = time_unit(float(epochs["own_seconds"].max()))
-    for i, arm in enumerate(arms):
-        rows = epochs[epochs["arm"] == arm]
-        for j, (_, trial) in enumerate(rows.groupby("trial", sort=False)):
-            x, y = trial["own_seconds"] / unit, trial["val_accuracy"] * 100
-            label = f"{shorten(arm)} (n = {rows['trial'].nunique()})" if j == 0 else None
-            look: dict[str, Any] = {
-                "color": PALETTE[i % len(PALETTE)],
-                "linestyle": ("-", "--", ":", "-.")[i // len(PALETTE) % 4],
-            }
-            axes.plot(
-                x, y, marker=MARKERS[i % len(MARKERS)] if len(trial) <= MARKED_EPOCHS else "", label=label, **look
-            )
-    reached = epochs["val_accuracy"].max() >= THRESHOLD - 0.1
-    if reached:
-        axes.axhline(100 * THRESHOLD, color=GREY, linestyle=":", label=f"{100 * THRESHOLD:.0f} %")
-    axes.set_xlim(left=0)
-    axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
-    axes.set_ylabel("validation accuracy (%)")
-    legend(figure, axes)
-    caption = f"One point an epoch, one line a trial: who is ahead after the same time of computing{_mark(leak)}."
-    best = "; ".join(
-        f"{arm} up to {100 * rows['val_accuracy'].max():.1f} % within {rows['own_seconds'].max():,.0f} s"
-        for arm, rows in epochs.groupby("arm", sort=False)
-    )
-    alt = f"Validation accuracy against own time: {best}{_mark(leak)}."
-    return Drawing("validation-accuracy-against-seconds", "Accuracy against time", caption, alt, figure)
+def _spread(axes: Axes, epochs: pd.DataFrame, column: str, trials: int) -> None:
+    """Behind the mean: what the pale lines are, or the band that stands for them."""
+    if trials <= DRAWN_REPEATS:
+        axes.plot([], [], color=BLUE, alpha=0.3, label="each trial")
+        return
+    low, high = (epochs.groupby("epoch")[column].quantile(q) * 100 for q in (0.05, 0.95))
+    axes.fill_between(low.index, low, high, color=BLUE, alpha=0.3, linewidth=0, label="the middle 90 % of the trials")
 
 
 def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
-    """Last training accuracy and test accuracy of every finished trial, and the gap between them."""
-    leak = _leaks(finished)
+    """Last training accuracy and test accuracy of every finished trial, and the gap between them; of many, by arm."""
+    leak = leaks(finished)
     rows = finished[finished["train_test_gap"].notna()]
+    if len(rows) > DRAWN_REPEATS:
+        means = rows.groupby("arm", sort=False)[["train_accuracy", "test_accuracy", "train_test_gap"]].mean()
+        rows = means.reset_index().assign(trial=[f"{arm} (mean)" for arm in means.index])
     height = min(1.9 + 0.27 * len(rows), 18)
     figure, axes = canvas("Over-fitting: training and test accuracy", leak, height)
     figures = zip(rows["arm"], 100 * rows["train_accuracy"], 100 * rows["test_accuracy"], strict=True)
@@ -185,11 +182,11 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     legend(figure, axes)
     caption = (
         "Training far above test: the network has learnt its training images by heart. Training is measured on "
-        f"augmented images and with dropout, which can put it below test{_mark(leak)}."
+        f"augmented images and with dropout, which can put it below test{mark(leak)}."
     )
     shown = rows.head(20)
     gaps = ", ".join(f"{t} {g:+.1f}" for t, g in zip(shown["trial"], 100 * shown["train_test_gap"], strict=True))
-    alt = f"Training less test accuracy in percentage points: {gaps}{_mark(leak)}."
+    alt = f"Training less test accuracy in percentage points: {gaps}{mark(leak)}."
     return Drawing("train-test-gap", "Over-fitting", caption, alt, figure)
 
 
@@ -198,14 +195,6 @@ def _trial_axis(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-
-
-def _leaks(frame: pd.DataFrame) -> bool:
-    return bool((frame["validation"] == "train").any())
-
-
-def _mark(leak: bool) -> str:
-    return f" — {LEAK}" if leak else ""
 
 
 def _range(percent: pd.Series) -> str:

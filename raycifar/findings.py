@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
-from raycifar.reference import load_reference
-from raycifar.results import LEAK, Results
+from raycifar.reference import listed, load_reference
+from raycifar.results import LEAK, MOST_ARMS, Results
 from raycifar.stats import Sample, compare, proportion_interval, sample
 from raycifar.traces import STATUSES
+
+MOST_LINES = 10  # of one kind that a reader reads
+MOST_NAMED = 4  # arms that the answer names one by one
 
 
 def answer(results: Results) -> str:
@@ -17,9 +20,14 @@ def answer(results: Results) -> str:
     samples = {arm: of for arm, of in samples.items() if of.n}
     images = int(finished["test_images"].max())
     planned = results.trials["arm"].value_counts()
+    ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
+    others = f"; the other {len(ranked) - MOST_NAMED:,} arms less" if len(ranked) > MOST_NAMED else ""
+    samples = {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
     reached = "; ".join(_reached(arm, of, images, planned[arm]) for arm, of in samples.items())
-    sentences = [f"Of the {images:,} test images, {reached}."]
+    sentences = [f"Of the {images:,} test images, {reached}{others}."]
     sentences += _comparisons(samples)
+    if others:
+        sentences.append("The best of many arms looks better than it is, since these numbers picked it.")
     sentences += [_costs(results, list(samples)), _gaps(results, list(samples))]
     if len(finished) < len(results.trials):
         sentences.append(
@@ -28,8 +36,11 @@ def answer(results: Results) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def cautions(results: Results) -> list[str]:
-    """What a reader must know before any number: each a sentence, the gravest first."""
+def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before any number: each a sentence, the gravest first.
+
+    `unusable` has a line for each file of predictions that cannot be used.
+    """
     notes = []
     if results.running:
         notes.append(f"Still running: {status_line(results)}. The numbers are those so far.")
@@ -38,15 +49,44 @@ def cautions(results: Results) -> list[str]:
     leaking = list(dict.fromkeys(t.arm for t in results.spec.trials if t.data.validation == "train"))
     if leaking:
         notes.append(
-            f"{', '.join(leaking)}: {LEAK}. Validation figures, and the choice of the best epoch by them, say nothing "
+            f"{listed(leaking)}: {LEAK}. Validation figures, and the choice of the best epoch by them, say nothing "
             "of images the network has not seen; only the test figures do."
         )
+    notes += _apart(results)
     differences = load_reference().differences(results.spec)
     if differences:
         notes.append(f"Not comparable with the reference report: {'; '.join(differences)}.")
     if differences and any(t.data.train_images for t in results.spec.trials):
         notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
-    return notes + [f"Unreadable: {problem}" for problem in results.problems]
+    if len(results.arms) > MOST_ARMS:
+        notes.append(
+            f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
+            "highest mean validation accuracy."
+        )
+    problems = [*results.problems, *unusable]
+    notes += [f"Unreadable: {problem}" for problem in problems[:MOST_LINES]]
+    if len(problems) > MOST_LINES:
+        notes.append(f"{len(problems) - MOST_LINES:,} more files are unreadable; trials.csv names their trials.")
+    return notes
+
+
+def _apart(results: Results) -> list[str]:
+    """Arms with a setting that makes some of their figures another kind of figure."""
+    notes = []
+    arms = {trial.arm: trial for trial in results.spec.trials}.items()
+    for arm, trial in arms:
+        if trial.model.upsample > 1:
+            notes.append(
+                f"{arm} enlarges its images to {32 * trial.model.upsample} pixels a side inside the network, which "
+                f"multiplies the work by about {trial.model.upsample**2}: read its figures apart from the others'."
+            )
+    mixed = [arm for arm, trial in arms if trial.augmentation.mixup or trial.augmentation.cutmix]
+    if mixed:
+        notes.append(
+            f"{', '.join(mixed)}: training figures are of mixed images, whose right answer is the label of the larger "
+            "share: they do not compare with those of images as they are."
+        )
+    return notes
 
 
 def status_line(results: Results) -> str:

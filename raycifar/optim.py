@@ -1,29 +1,64 @@
 """Optimizer, learning-rate schedule, plateau and early stopping, weight averaging: each from its table of the spec."""
 
+import copy
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from raycifar import spec
 from raycifar.records import EpochRecord
 
 
 def build_optimizer(model: nn.Module, settings: spec.Optimizer) -> torch.optim.Optimizer:
-    """Weights decay; biases and batch norm (one dimension) do not. Frozen parameters are left out."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """Each group of parameters has a weight decay and, as `lr_ratio`, its learning rate over the schedule's.
+
+    Frozen parameters are left out.
+    """
+    groups = _groups(model, settings)
+    trained = [parameter for group in groups for parameter in group["params"]]
     if settings.name == "sgd":
         nesterov = settings.nesterov and settings.momentum > 0
         return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
     adam = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return adam(groups, settings.lr, fused=True)
+    on_gpu = any(parameter.is_cuda for parameter in trained)
+    return adam(groups, settings.lr, fused=True, capturable=on_gpu)
+
+
+def _groups(model: nn.Module, settings: spec.Optimizer) -> list[dict[str, Any]]:
+    """Weights, then biases and batch norm (one dimension), once for every learning rate and weight decay."""
+    head_lr, head_decay = settings.head_lr_ratio, settings.head_decay_ratio
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {(True, 1.0, 1.0): [], (False, 1.0, 1.0): []}
+    for depth, parameter in _by_depth(model):
+        lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
+        groups.setdefault((parameter.ndim > 1, lr_ratio, decay_ratio), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay * decay_ratio * (1.0 if is_weight else settings.bias_decay_ratio),
+            "lr_ratio": lr_ratio,
+        }
+        for (is_weight, lr_ratio, decay_ratio), parameters in groups.items()
+    ]
+
+
+def _by_depth(model: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
+    """The trained parameters with their depth: 0 in the module `head`, 1 in the layer before it, and so on.
+
+    A layer begins with a weight of several dimensions; its bias and its batch norm follow.
+    """
+    head = {id(parameter) for parameter in getattr(model, "head", nn.Module()).parameters()}
+    trunk = [parameter for parameter in model.parameters() if id(parameter) not in head]
+    depth = 1 + sum(parameter.ndim > 1 for parameter in trunk)
+    for parameter in model.parameters():
+        in_head = id(parameter) in head
+        depth -= parameter.ndim > 1 and not in_head
+        if parameter.requires_grad:
+            yield 0 if in_head else depth, parameter
 
 
 def learning_rate_factor(schedule: spec.Schedule, progress: float, epochs: int) -> float:
@@ -35,11 +70,37 @@ def learning_rate_factor(schedule: spec.Schedule, progress: float, epochs: int) 
     return schedule.final_ratio + (1 - schedule.final_ratio) * falling
 
 
-def build_average(model: nn.Module, settings: spec.Averaging) -> AveragedModel | None:
-    """An exponential moving average of parameters and batch-norm statistics, or None."""
-    if not settings.ema_decay:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+class Average:
+    """`module` is an average of a network's parameters and batch-norm statistics; `blend` says which.
+
+    PyTorch's AveragedModel computes the same, but reads its counter of updates on the host twice a step, which makes a
+    GPU wait, and keeps a step from being recorded as a CUDA graph.
+    """
+
+    def __init__(self, model: nn.Module, blend: Callable[[list[Tensor], list[Tensor], Any], None]) -> None:
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        self._counts = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
+        floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
+        self._mine, self._theirs = [mine for mine, _ in floats], [theirs for _, theirs in floats]
+        self._blend = blend
+
+    def update(self, averaged: int = 0) -> None:
+        """After the network that this one was made from has learnt; a plain mean is so far of `averaged` networks."""
+        self._blend(self._mine, self._theirs, averaged)
+        for mine, theirs in self._counts:
+            mine.copy_(theirs)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def build_average(model: nn.Module, settings: spec.Averaging) -> Average | None:
+    """Where the spec asks for one: exponential, to be updated every step, or a plain mean, every epoch."""
+    if settings.swa_epochs:
+        return Average(model, get_swa_multi_avg_fn())
+    return Average(model, get_ema_multi_avg_fn(settings.ema_decay)) if settings.ema_decay else None
 
 
 @dataclass(slots=True)

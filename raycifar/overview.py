@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.placement import Plan, work
+from raycifar.placement import Plan, idle_share, makespan, work
 from raycifar.records import SweepFolder
 from raycifar.spec import SweepSpec, TrialSpec
 
@@ -20,13 +20,22 @@ def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
         table.add_column(column, justify="left" if column in ("trial", "from", "validation") else "right", no_wrap=True)
     for trial in plan.order:
         table.add_row(*_planned(trial))
-    table.caption = f"{sum(work(trial) for trial in plan.order) / 1e15:.1f} PFLOP in all"
+    table.caption = _load([work(trial) for trial in plan.order], plan.at_once)
     return table
+
+
+def _load(flops: Sequence[float], at_once: int) -> str:
+    total = f"{sum(flops) / 1e15:.1f} PFLOP in all"
+    if at_once == 1:
+        return total
+    idle = 100 * idle_share(flops, at_once)
+    return f"{total}, {makespan(flops, at_once) / 1e15:.1f} on the busiest of {at_once} places; idle: {idle:.0f} %"
 
 
 def _planned(trial: TrialSpec) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
+    weights += f", {32 * trial.model.upsample} px" if trial.model.upsample > 1 else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,

@@ -4,12 +4,14 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
+from raycifar.inputs import InputError
 from raycifar.spec import CLASSES, TrialSpec
 
 # Channels into and out of VGG16's convolutions by block, and the side of the images there, at 32 x 32.
-_BLOCKS = (
+BLOCKS = (
     (32, ((3, 64), (64, 64))),
     (16, ((64, 128), (128, 128))),
     (8, ((128, 256), (256, 256), (256, 256))),
@@ -27,7 +29,7 @@ WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its 
 SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
 
 
-class PlacementError(Exception):
+class PlacementError(InputError):
     """The trials cannot run on what there is; the message says what is asked, what there is, and the remedy."""
 
 
@@ -91,7 +93,12 @@ def _plan_on_cpus(order: tuple[TrialSpec, ...], there: Machine, trials_per_gpu: 
     if workers > cpus:
         raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
     most = max(1, min(len(order), cpus // workers, int(there.memory // (WORKER_BYTES * workers))))
-    at_once = min(range(1, most + 1), key=lambda n: makespan([_cpu_seconds(t, _threads(there, n)) for t in order], n))
+
+    def predicted(at_once: int) -> float:
+        threads = workers * _threads(there, at_once * workers)
+        return makespan([_cpu_seconds(trial, threads) for trial in order], at_once)
+
+    at_once = min(range(1, most + 1), key=predicted)
     threads = _threads(there, at_once * workers)
     return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(there, at_once, workers, threads))
 
@@ -101,6 +108,7 @@ def _threads(there: Machine, processes: int) -> int:
 
 
 def _cpu_seconds(trial: TrialSpec, threads: int) -> float:
+    """`threads` are all its workers' together."""
     rate = CPU_FLOPS * math.pow(threads, CPU_SCALING)
     return START_SECONDS + work(trial) / rate
 
@@ -119,25 +127,56 @@ def _check_batches(trials: Sequence[TrialSpec], workers: int) -> None:
 
 def makespan(durations: Sequence[float], slots: int) -> float:
     """When the last of `durations` ends if each, in order, starts on the first of `slots` that is free."""
+    return max(finish_times(durations, slots))
+
+
+def finish_times(durations: Sequence[float], slots: int) -> list[float]:
+    """When each of `durations` ends if each, in order, starts on the first of `slots` that is free.
+
+    Longest first this is Graham's LPT rule, never over 4/3 of the best makespan; n durations take O(n log slots).
+    """
     free = [0.0] * min(slots, len(durations))
+    ends = []
     for duration in durations:
-        heapq.heappush(free, heapq.heappop(free) + duration)
-    return max(free)
+        ends.append(free[0] + duration)
+        heapq.heapreplace(free, ends[-1])
+    return ends
+
+
+def least_makespan(durations: Sequence[float], slots: int) -> float:
+    """A bound that no placement beats: the longest duration, the mean load, the two that must share a slot.
+
+    The `slots` + 1 longest need a slot for two of them: at least the two shortest of these.
+    """
+    longest = sorted(durations, reverse=True)
+    pair = sum(longest[slots - 1 : slots + 1]) if len(longest) > slots else 0.0
+    return max(longest[0], pair, math.fsum(durations) / slots)
+
+
+def idle_share(durations: Sequence[float], slots: int) -> float:
+    """Of `slots` from the first start to the last end, the share in which they stand idle."""
+    return 1 - math.fsum(durations) / (slots * makespan(durations, slots))
 
 
 def work(trial: TrialSpec) -> float:
     """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
     train, val, test = trial.data.images
     forward, step = flops_an_image(trial)
-    return trial.epochs * (train * step + val * forward) + 2 * test * forward
+    recomputed = trial.epochs if trial.averaging.ema_recompute_batch_norm else trial.averaging.swa_epochs
+    passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
+    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
 
 
 def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
-    layers = [2.0 * 9 * a * b * side**2 for side, convs in _BLOCKS for a, b in convs]
-    widths = (512, *trial.model.hidden, CLASSES)
-    layers += [2.0 * a * b for a, b in pairwise(widths)]
-    first = _first_trained(trial.model.train)
+    return _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
+
+
+@cache
+def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
+    layers = [2.0 * 9 * a * b * (side * upsample) ** 2 for side, convs in BLOCKS for a, b in convs]
+    layers += [2.0 * a * b for a, b in pairwise((512, *hidden, CLASSES))]
+    first = _first_trained(train)
     # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
     # which the first trained layer does not need.
     return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
@@ -145,4 +184,4 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
 
 def _first_trained(train: str) -> int:
     blocks_below = 0 if train == "all" else 5 if train == "head" else int(train.removeprefix("block")) - 1
-    return sum(len(convs) for _, convs in _BLOCKS[:blocks_below])
+    return sum(len(convs) for _, convs in BLOCKS[:blocks_below])

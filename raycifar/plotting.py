@@ -54,6 +54,7 @@ class Drawing:
     caption: str
     alt: str
     figure: Figure
+    photographs: bool = False  # that must keep their colours on dark paper
 
 
 def style() -> AbstractContextManager[None]:
@@ -81,6 +82,11 @@ def legend(figure: Figure, axes: Axes, patches: Iterable[Patch] = ()) -> None:
     columns = len(labels) if one_row else max(1, ROW_CHARACTERS // (max(map(len, labels)) + 7))
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def mark(leak: bool) -> str:
+    """What a caption says of a leak."""
+    return f" — {LEAK}" if leak else ""
 
 
 def epoch_axis(axes: Axes, epochs: int) -> None:

@@ -1,18 +1,22 @@
-"""A sweep on Ray: Tune schedules the trials, each a TorchTrainer. The only room that imports Ray.
+"""A sweep on Ray: Tune schedules the trials, each a TorchTrainer. Only the rooms named ray_* import Ray.
 
 The trials' folders, not Ray's own files, say what is done: a sweep resumes by running its unfinished trials under a new
 Tuner, which first hears again of the epochs that are there, so that Tune's logs and TensorBoard are complete too.
 """
 
+import contextlib
 import logging
 import math
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own makes Ctrl-C look like success
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # its TensorBoard's tags and steps; the others are named below
+    # A trial has several processes that hardly compute; Ray warns at thrice this number, by default the CPUs'.
+    "RAY_worker_maximum_startup_concurrency": str(max(16, os.cpu_count() or 1)),
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other starve the trials beside them
 }
 for _key, _value in _ENVIRONMENT.items():
@@ -33,21 +40,37 @@ import ray.train  # noqa: E402
 import ray.train.torch  # noqa: E402
 import ray.tune  # noqa: E402
 import torch  # noqa: E402
-from ray.tune.integration.ray_train import TuneReportCallback  # noqa: E402
+from ray.train._internal.session import get_session  # noqa: E402
+from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback  # noqa: E402
+from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback  # noqa: E402
+from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
+from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from raycifar.checkpoints import KEPT, prune_checkpoints, saved_history, tidy_checkpoints  # noqa: E402
+from raycifar import leaving  # noqa: E402
+from raycifar.checkpoints import (  # noqa: E402
+    KEPT,
+    checkpoint_epoch,
+    checkpoint_name,
+    prune_checkpoints,
+    saved_history,
+    tidy_checkpoints,
+)
 from raycifar.placement import DRIVER_CPUS, Machine, PlacementError, Plan  # noqa: E402
 from raycifar.progress import Progress  # noqa: E402
+from raycifar.ray_metrics import Gauges  # noqa: E402
 from raycifar.records import EpochRecord, SweepFolder, TrialFolder  # noqa: E402
 from raycifar.spec import TrialSpec  # noqa: E402
-from raycifar.training import NonFiniteLossError  # noqa: E402
-from raycifar.trial import Assets, Place, run_trial, trial_error  # noqa: E402
+from raycifar.trial import HOPELESS, Assets, Place, from_first, run_trial, trial_error  # noqa: E402
+from raycifar.watchdog import Watchdog  # noqa: E402
 
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
 # finds none fails instead.
 LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 WORKER_FAILURES = 2  # restarts of a trial's workers, then of its driver, before the trial counts as failed
 DRIVER_FAILURES = 1
+MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
+STILL_SECONDS = 120  # Tune's loop turns every few seconds where Ray lives
+HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
 
@@ -60,13 +83,14 @@ class Cluster:
 
 
 @contextmanager
-def cluster(address: str | None = None) -> Iterator[Cluster]:
+def cluster(address: str | None = None, verbose: bool = False) -> Iterator[Cluster]:
     """Start Ray on this machine, or join the cluster at `address`; leave it at the end. Raises PlacementError.
 
-    Where this process is on a cluster already, that one is used and left as it is.
+    `verbose` shows what Ray and the workers log; Ray's warnings about the machine are always shown. Where this process
+    is on a cluster already, that one is used and left as it is.
     """
     own = not ray.is_initialized()
-    dashboard = _connect(address) if own else None
+    dashboard = _connect(address, verbose) if own else None
     try:
         yield Cluster(_machine(), dashboard)
     finally:
@@ -90,15 +114,15 @@ def gpus_can_compute() -> bool:
     return torch.cuda.is_available() or _logical()
 
 
-def _connect(address: str | None) -> str | None:
+def _connect(address: str | None, verbose: bool) -> str | None:
     """The dashboard's address, once Ray runs."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     try:
         context = ray.init(
             address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
             include_dashboard=True,
             **start,
         )
@@ -124,15 +148,18 @@ class Job:
     gpus_per_worker: float
     cpus_per_worker: float
     threads: int
+    hang_seconds: float
 
 
 def run_on_ray(
-    trials: Sequence[TrialSpec], folder: SweepFolder, assets: Assets, plan: Plan, progress: Progress
+    folder: SweepFolder, assets: Assets, plan: Plan, progress: Progress, hang_seconds: float, log: Sequence[str] = ()
 ) -> None:
-    """Run the trials, longest first. Returns when each has finished or failed for good; their folders say which.
+    """Run the plan's trials in order. Returns when each has finished or failed for good; their folders say which.
 
-    Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
+    A worker that makes no training step for `hang_seconds` is killed and started again. Raises KeyboardInterrupt
+    after Ctrl-C or SIGTERM; Ray must be running.
     """
+    trials = plan.order
     job = Job(
         folder=str(folder.path),
         cifar10=str(assets.cifar10),
@@ -141,9 +168,12 @@ def run_on_ray(
         gpus_per_worker=plan.gpus_per_worker,
         cpus_per_worker=plan.cpus_per_worker,
         threads=plan.threads,
+        hang_seconds=hang_seconds,
     )
+    progress.listeners.append(gauges := Gauges(folder.path.name))
     for trial in trials:
         _forget_earlier_runs(folder.trial(trial.name), progress)
+    pulse = _Pulse()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
         param_space={"trial": ray.tune.grid_search([t.model_dump(mode="json") for t in trials]), "job": asdict(job)},
@@ -156,10 +186,22 @@ def run_on_ray(
             name=folder.path.name,
             storage_path=str(folder.path.parent),
             failure_config=ray.tune.FailureConfig(max_failures=DRIVER_FAILURES),
-            callbacks=[_ShowProgress(progress, folder)],
+            callbacks=[
+                JsonLoggerCallback(),
+                CSVLoggerCallback(),
+                *(_tracker(name, folder) for name in log),
+                _ShowProgress(progress, folder, gauges),
+                pulse,
+            ],
             verbose=0,
         ),
     )
+    with pulse.watched():
+        run_to_the_end(tuner, folder)
+
+
+def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
+    """Run the Tuner, and write down what Ray alone knows of trials that were killed. Raises KeyboardInterrupt."""
     try:
         results = tuner.fit()
     except KeyboardInterrupt:
@@ -170,6 +212,16 @@ def run_on_ray(
             _record_error(result, folder)
 
 
+def _tracker(name: str, folder: SweepFolder) -> ray.tune.Callback:
+    if name == "mlflow":
+        from raycifar.ray_mlflow import MLflow  # imports MLflow, an optional package
+
+        return MLflow(folder)
+    from raycifar.ray_wandb import WandB
+
+    return WandB(folder)
+
+
 def _trial_name(trial: Any) -> str:
     return str(trial.config["trial"]["name"])
 
@@ -178,29 +230,32 @@ def _forget_earlier_runs(trial: TrialFolder, progress: Progress) -> None:
     """Ray's own notes of an earlier session would contradict the checkpoints; ours say all that is worth keeping."""
     trial.path.mkdir(exist_ok=True)
     stale = ["result.json", "progress.csv", "checkpoint_manager_snapshot.json", "error.txt", "error.pkl"]
-    for path in [*(trial.path / name for name in stale), *trial.path.glob("events.out.tfevents.*")]:
-        path.unlink(missing_ok=True)
+    for name in stale:
+        (trial.path / name).unlink(missing_ok=True)
     for problem in tidy_checkpoints(trial.path):
         progress.console.print(problem, style="yellow")
 
 
 def _record_error(result: ray.tune.Result, folder: SweepFolder) -> None:
     """A killed process could not write why it ended; Ray knows."""
-    trial = folder.trial(result.config["trial"]["name"])
+    trial = folder.trial(Path(result.path).name)  # its settings are not there where nothing was reported
     if trial.summary() is None:
-        trial.write_error(trial_error(result.error))
+        with contextlib.suppress(OSError):  # on a full disk, the terminal has said it
+            trial.write_error(trial_error(result.error))
 
 
 def drive_trial(config: dict[str, Any]) -> None:
-    """A Tune trial: replays the epochs that are there, then has a TorchTrainer run the rest."""
+    """A Tune trial: reports the epochs that are there and Tune does not know, then has a TorchTrainer run the rest."""
     spec, job = TrialSpec.model_validate(config["trial"]), Job(**config["job"])
     trial = SweepFolder(Path(job.folder)).trial(spec.name)
+    trial.clear_error()
     (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    for record in saved_history(trial.path).epochs:
-        ray.tune.report(record.to_json())
+    there = saved_history(trial.path).epochs
+    for record in there[config.get(HEARD, 0) :]:
+        ray.tune.report(_metrics(record))
     trainer = ray.train.torch.TorchTrainer(
         train_in_worker,
-        train_loop_config=config,
+        train_loop_config={**config, HEARD: len(there)},
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers,
             use_gpu=job.gpus_per_worker > 0,
@@ -212,7 +267,9 @@ def drive_trial(config: dict[str, Any]) -> None:
             name=spec.name,
             callbacks=[TuneReportCallback()],
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
-            failure_config=ray.train.FailureConfig(max_failures=WORKER_FAILURES, controller_failure_limit=10),
+            failure_config=ray.train.FailureConfig(
+                max_failures=WORKER_FAILURES, controller_failure_limit=MINUTES_FOR_ROOM
+            ),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -220,8 +277,23 @@ def drive_trial(config: dict[str, Any]) -> None:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         # The workers' restarts are used up; Tune's own restart is for a driver that was killed.
-        trial.write_error(trial_error(error))
+        with contextlib.suppress(OSError):  # on a full disk
+            trial.write_error(trial_error(error))
     prune_checkpoints(trial.path)
+    _wait_until_heard()
+
+
+def _wait_until_heard() -> None:
+    """Let Tune take in the workers' last report before this trial ends.
+
+    Ray 2.60 puts both into a queue of one from which Tune's thread reads: if the end is there first, when that thread
+    passes the report on, it waits for itself, for ever.
+    """
+    reports, until = get_session()._inter_actor_queue, time.monotonic() + 60
+    with contextlib.suppress(ray.exceptions.RayError):
+        while reports is not None and not reports.empty() and time.monotonic() < until:
+            time.sleep(0.1)
+    time.sleep(1)  # from the queue into Tune's hands
 
 
 def _worker_resources(job: Job) -> dict[str, float]:
@@ -233,14 +305,35 @@ def _logical() -> bool:
 
 
 def train_in_worker(config: dict[str, Any]) -> None:
-    """One worker of a trial. A loss that is not finite would be so again: it ends the trial without a retry."""
+    """One worker of a trial. What would go wrong again, such as a loss that is not finite, is not tried again."""
     spec, job = TrialSpec.model_validate(config["trial"]), Job(**config["job"])
     folder = Path(job.folder) / spec.name
+    if from_first(_failed_for_good(TrialFolder(folder))):
+        return
     assets = Assets(Path(job.cifar10), Path(job.imagenet) if job.imagenet else None)
+    place = _place(job)
+    watchdog = Watchdog(folder, place.label, job.hang_seconds)
+    steps = register_optimizer_step_post_hook(watchdog.alive)
     try:
-        run_trial(spec, folder, assets, _place(job), _report)
-    except NonFiniteLossError as error:
+        run_trial(spec, folder, assets, place, partial(_report, watchdog), _heard(config))
+    except HOPELESS as error:
         logging.getLogger(__name__).error("%s: %s", spec.name, error)
+        if job.workers > 1:
+            raise  # or the others would wait for this one; started again, they see that it is of no use
+    finally:
+        steps.remove()
+        watchdog.close()
+
+
+def _failed_for_good(trial: TrialFolder) -> bool:
+    error = trial.error()
+    return error is not None and error.kind in {kind.__name__ for kind in HOPELESS}
+
+
+def _heard(config: dict[str, Any]) -> int:
+    """The last epoch that Tune knows of: from the driver, or from workers that were here before."""
+    newest, replayed = ray.train.get_checkpoint(), int(config[HEARD])
+    return max(replayed, checkpoint_epoch(Path(newest.path))) if newest else replayed
 
 
 def _place(job: Job) -> Place:
@@ -257,46 +350,107 @@ def _place(job: Job) -> Place:
     )
 
 
-def _report(record: EpochRecord, checkpoint: Path | None) -> None:
+def _report(watchdog: Watchdog, record: EpochRecord, checkpoint: Path | None) -> None:
     """The checkpoint lies in the trial's folder already: Ray takes charge of it without copying."""
+    watchdog.pause()  # a report waits for the other workers and for Ray
     ray.train.report(
-        record.to_json(),
+        _metrics(record),
         checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None,
-        checkpoint_dir_name=checkpoint.name if checkpoint else f"checkpoint_{record.epoch:06d}",
+        checkpoint_dir_name=checkpoint.name if checkpoint else checkpoint_name(record.epoch),
         checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD,
     )
+    watchdog.resume()
 
 
-class _ShowProgress(ray.tune.Callback):  # type: ignore[misc]
-    """Tells the terminal what Tune hears."""
+def _metrics(record: EpochRecord) -> dict[str, Any]:
+    """Tune's own counter would start again with every driver, and TensorBoard's steps with it."""
+    return {**record.to_json(), "training_iteration": record.epoch}
 
-    def __init__(self, progress: Progress, folder: SweepFolder) -> None:
-        self._progress, self._folder = progress, folder
+
+class _Pulse(ray.tune.Callback):  # type: ignore[misc]
+    """Ends this process where Tune's loop has stood still: its calls wait for a Ray that was killed, deaf to Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._still, self._over = 0, threading.Event()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._still = 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):  # seconds that this process ran, so that a machine that slept is no hang
+            self._still += 1
+            if self._still >= STILL_SECONDS:
+                line = f"Ray has not answered for {STILL_SECONDS} s: was it killed? The same command goes on."
+                print(f"\nrun_sweep.py: {line}", file=sys.stderr, flush=True)
+                os._exit(1)
+
+
+class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
+    """Tells the terminal what Tune hears, in the place of Tune's own callback, which prints."""
+
+    def __init__(self, progress: Progress, folder: SweepFolder, gauges: Gauges) -> None:
+        super().__init__()
+        self._progress, self._folder, self._gauges = progress, folder, gauges
         self._shown: dict[str, int] = {}  # the last epoch of each trial that the terminal knows
+        self._starting: dict[str, int] = {}  # trials whose workers are not up, with their sessions so far
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks, but a terminal cannot be saved, and no Tuner is ever restored from there."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        history = saved_history(self._folder.trial(_trial_name(trial)).path)
-        self._shown[_trial_name(trial)] = len(history.epochs)
-        self._progress.state(_trial_name(trial), "resumed" if history.epochs else "starting")
+        name, folder = _trial_name(trial), self._folder.trial(_trial_name(trial))
+        epochs = len(saved_history(folder.path).epochs)
+        self._shown[name], self._starting[name] = epochs, len(folder.history().sessions)
+        leaving.trial_started(name)
+        self._progress.state(name, "resumed" if epochs else "starting", f"after epoch {epochs}" if epochs else "")
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for name in list(self._starting):
+            self._find_place(name)
+        self._gauges.refresh()
+
+    def _find_place(self, name: str) -> None:
+        """A trial's workers write down where they are once they begin to train."""
+        sessions = self._folder.trial(name).history().sessions
+        if name in self._starting and len(sessions) > self._starting[name]:
+            del self._starting[name]
+            self._progress.place(name, sessions[-1].devices)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record, name = EpochRecord.from_json(result), _trial_name(trial)
         if record.epoch > self._shown[name]:
+            self._find_place(name)
             self._shown[name] = record.epoch
             self._progress.epoch(name, record)
+        trial.config[HEARD] = record.epoch  # for a driver that is started again
+        if result.get(CHECKPOINT_PATH_KEY):
+            leaving.epoch_saved(name)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        leaving.trial_ended(_trial_name(trial))
         folder = self._folder.trial(_trial_name(trial))
+        self._starting.pop(_trial_name(trial), None)
         if summary := folder.summary():
             self._progress.summary(_trial_name(trial), summary)
         elif error := folder.error():
             self._progress.state(_trial_name(trial), "failed", error.message)
+        else:
+            self._progress.state(_trial_name(trial), "failed", "neither a result nor an error: is the disk full?")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        leaving.trial_ended(_trial_name(trial))
         self._progress.state(_trial_name(trial), "failed", "see its error.json")

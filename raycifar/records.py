@@ -10,21 +10,30 @@
             history.json              every finished epoch once, and the sessions that ran them
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
-            predictions.npz           logits float32 (N, 10) and labels int64 (N,) of the test images, in test-set order
+            predictions.npz           of the test images, in test-set order: logits float32 (N, 10), labels int64 (N,),
+                                      and index int64 (N,): which of the official test images they are
             best.safetensors          the weights that were tested
+            events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
 
 All times are Unix seconds; all accuracies are fractions between 0 and 1; all losses are mean cross-entropies in nats.
 """
 
 import json
+import math
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
+
+from raycifar.inputs import InputError, read_file
+
+MOST_BYTES = 200_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
 
 
-class RecordError(Exception):
+class RecordError(InputError):
     """A file of a sweep's folder cannot be read as what it should be; the message names the file."""
 
 
@@ -36,19 +45,89 @@ class JsonRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{key: value for key, value in data.items() if key in known})
+        """Raises TypeError, AttributeError or ValueError where the data are not such a record's."""
+        kinds = _kinds(cls)  # type: ignore[arg-type]
+        known: dict[str, Any] = {key: value for key, value in data.items() if key in kinds}
+        for key, value in known.items():
+            kind = kinds[key]
+            if type(value) is kind.plain and kind.plain is not float:
+                continue
+            if kind.plain is not float or type(value) is not float or not kind.least <= value <= kind.most:
+                _check(key, value, kind)
+        return cls(**known)
+
+
+class _Kind(NamedTuple):
+    """What a field may hold. JSON brings anything: text for a number, NaN, a date in the year 10^300."""
+
+    annotation: Any
+    plain: type | None  # None where a look at the type alone does not do
+    least: float
+    most: float
+
+
+@cache  # a thousand trials of 200 epochs ask 200,000 times
+def _kinds(record: Any) -> dict[str, _Kind]:
+    return {f.name: _kind(f.name, f.type) for f in fields(record)}
+
+
+def _kind(name: str, annotation: Any) -> _Kind:
+    plain = annotation if annotation in (float, str, bool) else None
+    if "accuracy" in name:
+        return _Kind(annotation, plain, 0, 1)
+    if name == "at" or name.endswith("_at"):
+        return _Kind(annotation, plain, 0, 1e11)  # Unix seconds: to the year 5138
+    return _Kind(annotation, plain, -1e39, 1e39)  # a float32 is no larger
+
+
+def _check(name: str, value: Any, kind: _Kind) -> None:
+    if not _fits(value, kind.annotation):
+        raise TypeError(f"{name} = {value!r:.60} should be of type {_named(kind.annotation)}")
+    if type(value) in (int, float) and not kind.least <= value <= kind.most:
+        raise ValueError(f"{name} = {value!r:.60} should lie between {kind.least:g} and {kind.most:g}")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value out of JSON is of an annotated type; its numbers must be finite, and its integers fit 64 bits."""
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is list:
+        return type(value) is list and all(_fits(item, inner[0]) for item in value)
+    if outer is dict:
+        return type(value) is dict and all(_fits(item, inner[1]) for item in value.values())
+    if inner:
+        return any(_fits(value, choice) for choice in inner)
+    if annotation is float and type(value) in (int, float):
+        return type(value) is int or math.isfinite(value)
+    if annotation is int and type(value) is int:
+        return abs(value) < 2**63
+    return annotation is Any or type(value) is annotation
+
+
+def _named(annotation: Any) -> str:
+    """As the annotation is written."""
+    return annotation.__name__ if type(annotation) is type else str(annotation)
+
+
+@cache  # a sweep of a thousand trials asks this 200,000 times
+def field_names(record: type[JsonRecord]) -> tuple[str, ...]:
+    """The names of a record's fields, in order."""
+    return tuple(f.name for f in fields(record))  # type: ignore[arg-type]
 
 
 _Record = TypeVar("_Record", bound=JsonRecord)
+_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # what write_bytes writes before it renames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord(JsonRecord):
-    """One finished epoch of one trial. Its training figures are of the augmented images, as they were learnt."""
+    """One finished epoch of one trial. Its training figures are of the augmented images, as they were learnt.
+
+    With mixup and CutMix those are mixtures: the loss is against both labels by their shares, and never reaches zero;
+    the right answer is the label of the larger share.
+    """
 
     epoch: int  # counts from 1
-    lr: float  # of the epoch's last step
+    lr: float  # the schedule's, in the epoch's last step
     train_loss: float  # without label smoothing, so that it compares with val_loss
     train_accuracy: float
     val_loss: float
@@ -73,6 +152,8 @@ class Session(JsonRecord):
     device_kind: str  # "cuda" or "cpu"
     devices: list[str]  # one place a worker: "node:gpu index", or "node:cpu"
     threads: int  # CPU threads a worker
+    precision: str = ""  # "bf16" or "fp32", as it ran; empty in files of an earlier version
+    energy_joules: float | None = None  # of its devices, where they report it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +208,12 @@ class History(JsonRecord):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        return cls(
-            [EpochRecord.from_json(e) for e in data.get("epochs", [])],
-            [Session.from_json(s) for s in data.get("sessions", [])],
-        )
+        """As of every record; its epochs must count 1, 2, 3 ..."""
+        epochs = [EpochRecord.from_json(e) for e in data.get("epochs", [])]
+        numbers = [epoch.epoch for epoch in epochs]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError(f"its epochs should count 1, 2, 3 ..., they are {numbers!r:.60}")
+        return cls(epochs, [Session.from_json(s) for s in data.get("sessions", [])])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +244,7 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -175,15 +258,26 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def sweep_leftovers(folder: Path) -> None:
+    """Delete what a killed process left of write_bytes in this folder. Nobody may be writing there."""
+    for path in folder.glob(".*"):
+        if _BESIDE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 def write_json(path: Path, data: Any) -> None:
-    """As write_bytes. Raises TypeError for what is no JSON."""
-    write_bytes(path, json.dumps(data, indent=1).encode())
+    """As write_bytes. Raises TypeError for what is no JSON; a file name that is no UTF-8 gets a question mark."""
+    write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
 
 
 def read_json(path: Path) -> Any:
     """Raises RecordError naming the file where it is no JSON, and FileNotFoundError where there is none."""
     try:
-        return json.loads(path.read_text())
+        content = read_file(path, MOST_BYTES)
+        data = json.loads(content.decode())
+        if b"\\ud" in content.lower():
+            json.dumps(data, ensure_ascii=False).encode()  # ValueError for half a character, which nobody can write
+        return data
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -192,12 +286,13 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: not valid JSON ({error})") from error
 
 
-def _read_record(path: Path, record: type[_Record]) -> _Record | None:
+def read_record(path: Path, record: type[_Record]) -> _Record | None:
+    """None where there is no file. Raises RecordError."""
     try:
         return record.from_json(read_json(path))
     except FileNotFoundError:
         return None
-    except (TypeError, AttributeError, KeyError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise RecordError(f"{path}: not a {record.__name__} ({error})") from error
 
 
@@ -216,13 +311,13 @@ class TrialFolder:
         return self.path / "best.safetensors"
 
     def history(self) -> History:
-        return _read_record(self.path / "history.json", History) or History()
+        return read_record(self.path / "history.json", History) or History()
 
     def summary(self) -> TrialSummary | None:
-        return _read_record(self.path / "summary.json", TrialSummary)
+        return read_record(self.path / "summary.json", TrialSummary)
 
     def error(self) -> TrialError | None:
-        return _read_record(self.path / "error.json", TrialError)
+        return read_record(self.path / "error.json", TrialError)
 
     def write_history(self, history: History) -> None:
         write_json(self.path / "history.json", history.to_json())
@@ -253,17 +348,20 @@ class SweepFolder:
         return TrialFolder(self.path / name)
 
     def record(self) -> SweepRecord | None:
-        return _read_record(self.path / "sweep.json", SweepRecord)
+        return read_record(self.path / "sweep.json", SweepRecord)
 
     def write_record(self, record: SweepRecord) -> None:
         write_json(self.path / "sweep.json", record.to_json())
 
     def invocations(self) -> list[Invocation]:
         try:
-            return [Invocation.from_json(i) for i in read_json(self.path / "invocations.json")]
+            calls = read_json(self.path / "invocations.json")
+            if not isinstance(calls, list):
+                raise TypeError(f"{calls!r:.60}")
+            return [Invocation.from_json(i) for i in calls]
         except FileNotFoundError:
             return []
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{self.path / 'invocations.json'}: not a list of calls ({error})") from error
 
     def write_invocations(self, invocations: list[Invocation]) -> None:

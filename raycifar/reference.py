@@ -1,6 +1,7 @@
 """The reference report's numbers, as data: what it states, and what is recomputed from it."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -22,25 +23,34 @@ class Reference:
         return [float(run[column]) for run in self.runs if run["arm"] == arm]
 
     def differences(self, spec: SweepSpec) -> list[str]:
-        """Why a sweep's numbers do not compare with the report's: one line a reason, none where they do."""
-        arms = {trial.arm: trial for trial in spec.trials}
-        return list(dict.fromkeys(reason for trial in arms.values() for reason in self._differences(trial)))
+        """Why a sweep's numbers do not compare with the report's: a line for each reason, with its arms."""
+        arms_of = dict[str, list[str]]()
+        for arm, trial in {trial.arm: trial for trial in spec.trials}.items():
+            for reason in self._differences(trial):
+                arms_of.setdefault(reason, []).append(arm)
+        return [f"{reason} ({listed(arms)})" for reason, arms in arms_of.items()]
 
     def _differences(self, trial: TrialSpec) -> list[str]:
         epochs, batch = self.protocol["epochs"][kind(trial)], self.protocol["batch_size"]
         train, _, test = trial.data.images
         reasons = []
         if trial.data.train_images:
-            reasons.append(f"{trial.arm} trains on {train:,} images; the report on {self.protocol['train_images']:,}")
+            reasons.append(f"{train:,} training images instead of {self.protocol['train_images']:,}")
         if test < CIFAR10_TEST_IMAGES:
-            reasons.append(f"{trial.arm} is tested on {test:,} images; the report on {CIFAR10_TEST_IMAGES:,}")
+            reasons.append(f"{test:,} test images instead of {CIFAR10_TEST_IMAGES:,}")
         if trial.epochs != epochs:
-            reasons.append(f"{trial.arm} trains {trial.epochs} epochs; the report {epochs}")
+            reasons.append(f"{trial.epochs} epochs instead of {epochs}")
         if trial.batch_size != batch:
-            reasons.append(f"{trial.arm} uses batches of {trial.batch_size}; the report of {batch}")
+            reasons.append(f"batches of {trial.batch_size} instead of {batch}")
         if trial.model.train != "all":
-            reasons.append(f"{trial.arm} trains only from {trial.model.train} on; the report all layers")
+            reasons.append(f"trained only from {trial.model.train} on instead of all layers")
         return reasons
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in a sentence, of many the first and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def kind(trial: TrialSpec) -> str:

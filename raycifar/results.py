@@ -7,14 +7,24 @@ trials (combined), and the sweep's wall clock.
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from raycifar.records import EpochRecord, History, Invocation, Session, SweepFolder, SweepRecord, TrialSummary
+from raycifar.records import (
+    EpochRecord,
+    History,
+    Invocation,
+    Session,
+    SweepFolder,
+    SweepRecord,
+    TrialSummary,
+    field_names,
+)
 from raycifar.spec import SweepSpec
 from raycifar.traces import (
     Interval,
@@ -30,29 +40,33 @@ from raycifar.traces import (
 __all__ = [
     "EPOCH_COLUMNS",
     "LEAK",
+    "MOST_ARMS",
     "SESSION_COLUMNS",
     "THRESHOLD",
     "TRIAL_COLUMNS",
     "Results",
     "ResultsError",
+    "leaks",
     "read_results",
 ]
 
 LEAK = "validated on the training images (leak)"
+MOST_ARMS = 7  # that a report shows one by one: as many as there are colours
 THRESHOLD = 0.85  # the validation accuracy at which the reference report compares its arms
 
 _IDENTITY = ["trial", "arm", "seed"]
-EPOCH_COLUMNS = [*_IDENTITY, *(f.name for f in fields(EpochRecord)), "own_seconds", "validation"]
-SESSION_COLUMNS = [*_IDENTITY, "session", "validation", *(f.name for f in fields(Session))]
+EPOCH_COLUMNS = [*_IDENTITY, *field_names(EpochRecord), "own_seconds", "validation"]
+SESSION_COLUMNS = [*_IDENTITY, "session", "validation", *field_names(Session)]
 TRIAL_COLUMNS = [
     *_IDENTITY,
     "status",
-    *(f.name for f in fields(TrialSummary) if f.name not in _IDENTITY),
+    *(name for name in field_names(TrialSummary) if name not in _IDENTITY),
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),  # of the last epoch
     "mean_train_accuracy",  # over epochs
     "train_test_gap",  # the last epoch's training accuracy less the test accuracy
     "own_seconds",
     "gpu_seconds",
+    "energy_joules",
     "epochs_to_threshold",
     "seconds_to_threshold",  # own seconds
     "images_per_second",
@@ -91,13 +105,29 @@ class Results:
         """In the order of the sweep file."""
         return list(dict.fromkeys(trial.arm for trial in self.spec.trials))
 
+    @property
+    def shown_arms(self) -> list[str]:
+        """In the sweep file's order, all arms, or the MOST_ARMS of the highest mean validation accuracy where there
+        are more: to choose them by their test accuracy would make the shown one look too good.
+        """
+        if len(self.arms) <= MOST_ARMS:
+            return self.arms
+        means = self.trials.groupby("arm")["best_val_accuracy"].mean().fillna(-1.0)
+        best = set(means.sort_values(ascending=False, kind="stable").index[:MOST_ARMS])
+        return [arm for arm in self.arms if arm in best]
+
+
+def leaks(frame: pd.DataFrame) -> bool:
+    """Whether any row of a frame comes from a trial that was validated on its training images."""
+    return bool((frame["validation"] == "train").any())
+
 
 def read_results(path: str | Path) -> Results:
     """Read a sweep's folder, also while it runs. Raises ResultsError where there is no sweep to read.
 
     A trial whose files are broken gets the status "unreadable" and a line in `problems`; the others are read.
     """
-    folder = SweepFolder(Path(path))
+    folder = SweepFolder(Path(path).expanduser())
     record, spec = read_sweep(folder)
     running = is_running(folder)  # before the trials are read: what ends meanwhile then shows as running, not as dead
     calls, problems = read_invocations(folder)
@@ -108,7 +138,7 @@ def read_results(path: str | Path) -> Results:
         path=folder.path,
         record=record,
         spec=spec,
-        epochs=_frame((row for trace in traces for row in _epoch_rows(trace)), EPOCH_COLUMNS),
+        epochs=pd.DataFrame.from_records([row for t in traces for row in _epoch_rows(t)], columns=EPOCH_COLUMNS),
         trials=_frame((_trial_row(trace, trace.status(since)) for trace in traces), TRIAL_COLUMNS),
         sessions=_frame((row for trace in traces for row in _session_rows(trace)), SESSION_COLUMNS),
         invocations=calls,
@@ -133,11 +163,12 @@ def _own_seconds(epoch: EpochRecord) -> float:
     return epoch.train_seconds + epoch.val_seconds + epoch.checkpoint_seconds
 
 
-def _epoch_rows(trace: TrialTrace) -> Iterator[dict[str, Any]]:
-    own = 0.0
+def _epoch_rows(trace: TrialTrace) -> Iterator[tuple[Any, ...]]:
+    """As tuples in the order of EPOCH_COLUMNS: dicts of 200,000 epochs would take minutes and gigabytes."""
+    own, identity, values = 0.0, _identity(trace).values(), attrgetter(*field_names(EpochRecord))
     for epoch in trace.history.epochs:
         own += _own_seconds(epoch)
-        yield {**_identity(trace), **asdict(epoch), "own_seconds": own, "validation": trace.spec.data.validation}
+        yield (*identity, *values(epoch), own, trace.spec.data.validation)
 
 
 def _session_rows(trace: TrialTrace) -> Iterator[dict[str, Any]]:
@@ -207,7 +238,14 @@ def _places(history: History, own_seconds: float) -> dict[str, Any]:
         "device_kind": joined(session.device_kind for session in sessions),
         "devices": joined(", ".join(session.devices) for session in sessions),
         "gpu_seconds": _gpu_seconds(history, own_seconds),
+        "energy_joules": _energy(sessions),
     }
+
+
+def _energy(sessions: Sequence[Session]) -> float:
+    """Of all sessions; NaN where one of them did not report it."""
+    reported = [math.nan if s.energy_joules is None else s.energy_joules for s in sessions]
+    return sum(reported) if sessions else math.nan
 
 
 def _gpu_seconds(history: History, own_seconds: float) -> float:

@@ -17,21 +17,21 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from raycifar.inputs import InputError, read_file
+
 CIFAR10_TRAIN_IMAGES = 50_000
 CIFAR10_TEST_IMAGES = 10_000
 CLASSES = 10
+MOST_BYTES = 1_000_000  # of a sweep file
+MOST_TRIALS = 10_000  # of a sweep
+MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # What else lies beside the trials' folders.
 RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json"})
 
 
-class SpecError(Exception):
-    """A sweep file, or a setting on the command line, is wrong. The message names place, value and remedy.
-
-    It is one line, whatever keys and names the file holds: what cannot be printed is escaped.
-    """
-
-    def __init__(self, message: str):
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+class SpecError(InputError):
+    """A sweep file, or a setting on the command line, is wrong. The message names place, value and remedy."""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -44,6 +44,7 @@ class Table(BaseModel):
 
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Width = Annotated[int, Field(ge=1, le=16_384)]  # two layers so wide have a gigabyte of weights between them
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
@@ -58,19 +59,17 @@ class Model(Table):
     """VGG16 for 10 classes at 32x32."""
 
     weights: Literal["imagenet", "random"]
+    # With the ImageNet weights, which have none, it is added so that the network computes at first what it did without
+    # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
     batch_norm: bool = False
     hidden: Annotated[
-        tuple[Count, ...], Field(strict=False)
+        tuple[Width, ...], Field(strict=False, max_length=8)
     ] = ()  # the head's hidden layers; VGG16's own: (4096, 4096)
     dropout: Fraction = 0.0  # before each linear layer of the head
     # "all", "head", or a block: that block, those after it and the head.
     train: Literal["all", "block2", "block3", "block4", "block5", "head"] = "all"
-
-    @model_validator(mode="after")
-    def _imagenet_has_no_batch_norm(self) -> "Model":
-        if self.weights == "imagenet" and self.batch_norm:
-            raise ValueError('the ImageNet weights have no batch norm: batch_norm = false, or weights = "random"')
-        return self
+    # The images' side times this, inside the network; 7 is ImageNet's 224. Costs its square (Kornblith et al. 2019).
+    upsample: Literal[1, 2, 3, 4, 5, 6, 7] = 1
 
 
 class Data(Table):
@@ -107,16 +106,32 @@ class Augmentation(Table):
     # "alternating" mirrors in each odd epoch exactly the images that it did not mirror in the epoch before.
     flip: Literal["none", "random", "alternating"] = "none"
     cutout: Annotated[int, Field(ge=0, le=32)] = 0  # side of a square painted with the mean; 0 = none
+    policy: Literal["none", "trivial"] = "none"  # TrivialAugment, wide (Müller & Hutter 2021)
+    # alpha of Beta(alpha, alpha), from which each image's own share is drawn; 0 = none.
+    mixup: NonNegative = 0.0  # two images blended (Zhang et al. 2018)
+    cutmix: NonNegative = 0.0  # a box of one image in another (Yun et al. 2019)
+    mix_probability: Fraction = 1.0  # of an image to be mixed, by mixup or cutmix
+
+    @model_validator(mode="after")
+    def _one_mix(self) -> "Augmentation":
+        if self.mixup and self.cutmix:
+            raise ValueError("mixup and cutmix exclude each other: mixup = 0, or cutmix = 0")
+        return self
 
 
 class Optimizer(Table):
-    """Weight decay acts on weights, not on biases and batch norm."""
+    """Of all that is trained. "Biases" are those and batch norm's scales and shifts."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Positive = 0.01  # the schedule's peak
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
     nesterov: bool = True  # of sgd
-    weight_decay: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0  # of weights
+    head_decay_ratio: NonNegative = 1.0  # the head's weight decay over the trunk's
+    bias_decay_ratio: NonNegative = 0.0  # the biases' weight decay over the weights' (0: He et al. 2019)
+    head_lr_ratio: Positive = 1.0  # the head's lr over the last convolution's (Howard & Ruder 2018)
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # a convolution's lr over the next one's (Clark et al. 2020)
+    clip_norm: NonNegative = 0.0  # most that the gradient's norm may be; 0 = no limit (Pascanu et al. 2013)
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Optimizer":
@@ -126,7 +141,10 @@ class Optimizer(Table):
 
 
 class Schedule(Table):
-    """Of the learning rate: linear warm-up, then `name`. `cosine` and `linear` end at lr * final_ratio."""
+    """Of the learning rate: linear warm-up, then `name`. `cosine` and `linear` end at lr * final_ratio.
+
+    Either of the two after a warm-up of a third of the epochs is the one-cycle policy (Smith & Topin 2018).
+    """
 
     name: Literal["constant", "plateau", "linear", "cosine"] = "constant"
     warmup_epochs: NonNegative = 0.0
@@ -147,9 +165,19 @@ class EarlyStopping(Table):
 
 
 class Averaging(Table):
-    """An exponential moving average of the weights, updated every step, is what gets validated and tested."""
+    """An average of the weights is what gets validated and tested."""
 
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # 0 = none
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential, updated every step; 0 = none
+    # Its batch norm's statistics come from a pass over the training images an epoch, instead of being averaged too.
+    ema_recompute_batch_norm: bool = False
+    # Plain mean of the last so many epochs' weights, batch norm always recomputed; 0 = none (Izmailov et al. 2018).
+    swa_epochs: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+    @model_validator(mode="after")
+    def _one_average(self) -> "Averaging":
+        if self.ema_decay and self.swa_epochs:
+            raise ValueError("ema_decay and swa_epochs exclude each other: ema_decay = 0, or swa_epochs = 0")
+        return self
 
 
 class TrialSettings(Table):
@@ -182,6 +210,28 @@ class TrialSettings(Table):
             raise ValueError(f"drop_last leaves no batch: {self.data.images[0]} images, batch_size = {self.batch_size}")
         return self
 
+    @model_validator(mode="after")
+    def _tail_is_reached(self) -> "TrialSettings":
+        tail = self.averaging.swa_epochs
+        if tail > self.epochs:
+            raise ValueError(f"averaging.swa_epochs = {tail} must not exceed epochs = {self.epochs}")
+        if tail and self.early_stopping.patience:
+            raise ValueError(
+                "averaging.swa_epochs and early_stopping.patience exclude each other, as the last epochs may not be "
+                "reached: swa_epochs = 0, or patience = 0"
+            )
+        return self
+
+
+# Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
+# them out.
+LATER = {
+    "model": ("upsample",),
+    "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
+    "optimizer": ("head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
+    "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
+}
+
 
 class TrialSpec(TrialSettings):
     """One trial of a sweep."""
@@ -192,7 +242,13 @@ class TrialSpec(TrialSettings):
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change exactly when the trial's numbers could."""
-        return _digest(self.model_dump(mode="json", exclude={"name", "arm"}))
+        settings = self.model_dump(mode="json", exclude={"name", "arm"})
+        for table, keys in LATER.items():
+            fields = type(getattr(self, table)).model_fields
+            for key in keys:
+                if settings[table][key] == fields[key].default:
+                    del settings[table][key]
+        return _digest(settings)
 
 
 class SweepSpec(Table):
@@ -221,8 +277,8 @@ class SweepSpec(Table):
         known = [trial.name for trial in self.trials] + [trial.arm for trial in self.trials]
         for name in names:
             if name not in known:
-                there = ", ".join(dict.fromkeys(known))
-                raise SpecError(f"--only {_short(name)}: no such trial{_nearest(name, known)}; there are {there}")
+                there = _listed(list(dict.fromkeys(known)))
+                raise SpecError(f"--only {_short(name)}: no such trial{nearest(name, known)}; there are {there}")
         chosen = tuple(trial for trial in self.trials if not names or trial.name in names or trial.arm in names)
         return self.model_copy(update={"trials": chosen})
 
@@ -243,7 +299,7 @@ class _TrialTable(TrialSettings):
         for i in range(self.repeats):
             name = f"{self.name}-{i + 1}" if self.repeats > 1 else self.name
             repeat = settings | {"name": name, "arm": self.name, "seed": self.seed + i}
-            yield _validate(TrialSpec, repeat, f"{place}, repeat {i + 1}")
+            yield validate(TrialSpec, repeat, f"{place}, repeat {i + 1}")
 
 
 class _SweepFile(Table):
@@ -252,6 +308,7 @@ class _SweepFile(Table):
     name: Name | None = None
     defaults: dict[str, Any] = {}
     trials: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    search: dict[str, Any] | None = None  # search_spec reads it
 
 
 def load_sweep(path: str | Path, settings: Sequence[str] = ()) -> SweepSpec:
@@ -260,21 +317,34 @@ def load_sweep(path: str | Path, settings: Sequence[str] = ()) -> SweepSpec:
     Raises SpecError naming file, trial, key, value and remedy.
     """
     path = Path(path)
-    content = _read_toml(path)
-    file = _validate(_SweepFile, content, str(path))
+    content = read_toml(path)
+    if "search" in content:
+        raise SpecError(f"{path}: [search] makes it a search, not a sweep: search_spec.load_search reads it")
+    return parse_sweep(content, path, settings)
+
+
+def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] = ()) -> SweepSpec:
+    """The trials of a sweep file's content, or those that a search starts from. Raises SpecError, as load_sweep."""
+    file = validate(_SweepFile, content, str(path))
     _check_keys(file.defaults, _TrialTable, f"{path}: [defaults]")
-    overrides = [_parse_setting(setting) for setting in settings]
+    overrides = [parse_setting(setting) for setting in settings]
     tables = [_merge(file.defaults, trial) for trial in file.trials]
     for keys, value, text in overrides:
         _override(tables, keys, value, text)
     place = " ".join([str(path), *(f"--set {_short(setting)}" for setting in settings)])
-    trials = tuple(trial for i, table in enumerate(tables) for trial in _expand(table, f"{place}: {_label(table, i)}"))
-    return _validate(SweepSpec, {"name": file.name or path.stem, "trials": trials}, place)
+    places = [f"{place}: {_label(table, i)}" for i, table in enumerate(tables)]
+    checked = [validate(_TrialTable, table, where) for table, where in zip(tables, places, strict=True)]
+    if (count := sum(trial.repeats for trial in checked)) > MOST_TRIALS:
+        raise SpecError(f"{place}: {count:,} trials, repeats counted: a sweep has at most {MOST_TRIALS:,}")
+    trials = tuple(spec for trial, where in zip(checked, places, strict=True) for spec in trial.expand(where))
+    return validate(SweepSpec, {"name": file.name or path.stem, "trials": trials}, place)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A sweep file's content. Raises SpecError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
+        text = read_file(path, MOST_BYTES).decode("utf-8-sig")  # some editors begin a file with a mark
+        return _parse_toml(text)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file; see the examples in sweeps/") from None
     except OSError as error:
@@ -283,6 +353,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: not UTF-8 text ({error}); a sweep file is UTF-8 TOML") from None
     except (ValueError, RecursionError) as error:  # ValueError also for a number of 5,000 digits
         raise SpecError(f"{path}: not valid TOML: {_short(str(error))}") from None
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Raises ValueError or RecursionError."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > MOST_DOTS and not line.lstrip().startswith("#"):
+            raise ValueError(f"line {number} has {line.count('.'):,} dots, at most {MOST_DOTS} are read")
+    return tomllib.loads(text)
 
 
 def _label(table: Mapping[str, Any], index: int) -> str:
@@ -298,18 +376,15 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _expand(table: dict[str, Any], place: str) -> Iterator[TrialSpec]:
-    return _validate(_TrialTable, table, place).expand(place)
-
-
-def _parse_setting(text: str) -> tuple[list[str], Any, str]:
+def parse_setting(text: str) -> tuple[list[str], Any, str]:
+    """The key's parts, the value and the text, shortened, of a `key=value`. Raises SpecError."""
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         examples = "--set epochs=3 or --set scratch.optimizer.lr=0.05"
         raise SpecError(f"--set {_short(text)}: expected key=value, for example {examples}")
     try:
-        table = tomllib.loads(f"value = {value}")
+        table = _parse_toml(f"value = {value}")
     except (ValueError, RecursionError):
         table = {}
     parsed = table["value"] if len(table) == 1 else value.strip()  # a bare word is a string
@@ -321,8 +396,10 @@ def _override(tables: list[dict[str, Any]], keys: list[str], value: Any, text: s
     keys = keys[1:] if chosen else keys
     if not chosen and len(keys) > 1 and keys[0] not in _TrialTable.model_fields:
         known = [str(table.get("name")) for table in tables] + list(_TrialTable.model_fields)
-        there = ", ".join(known[: len(tables)])
-        raise SpecError(f"--set {text}: no trial {keys[0]!r}{_nearest(keys[0], known)}; the file's trials: {there}")
+        there = _listed(known[: len(tables)])
+        raise SpecError(
+            f"--set {text}: no trial {_short(keys[0])!r}{nearest(keys[0], known)}; the file's trials: {there}"
+        )
     if keys[0] == "name":
         raise SpecError(f"--set {text}: a trial's name is set in the sweep file only")
     for table in chosen or tables:
@@ -345,7 +422,8 @@ def _check_keys(table: Mapping[str, Any], model: type[BaseModel], place: str, ab
             _check_keys(value, inner, place, f"{above}{key}.")
 
 
-def _validate(model: type[_Model], data: Any, place: str) -> _Model:
+def validate(model: type[_Model], data: Any, place: str) -> _Model:
+    """Raises SpecError: the place, and in one line what is wrong there and what would be right."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -381,6 +459,8 @@ def _expected(key: str, error: Mapping[str, Any]) -> str:
 
 _EXAMPLES = {
     "defaults": "[defaults]",
+    "search": "[search]",
+    "space": "[search.space]",
     "model": 'model = { weights = "imagenet" }',
     "data": "data = { train_images = 3000 }",
     "augmentation": "augmentation = { crop = 4 }",
@@ -416,15 +496,21 @@ def _table_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseMode
 
 def _unknown(key: str, model: type[BaseModel]) -> str:
     known = list(model.model_fields)
-    return f"unknown key{_nearest(key, known)}; known here: {', '.join(known)}"
+    return f"unknown key{nearest(key, known)}; known here: {', '.join(known)}"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
+    """', did you mean ...?', where one of the known words is close."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(_short(name) for name in names[:10]) + more
 
 
 def check_name(name: str, place: str) -> None:
     """Raises SpecError where `name` cannot name a folder of results."""
     if not re.fullmatch(NAME[1:-1], name):
-        raise SpecError(f"{place} {name!a}: {NAME_RULE}")
+        raise SpecError(f"{place} {name[:80]!a}: {NAME_RULE}")

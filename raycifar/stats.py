@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
+BINS = 15  # of equal width, for the calibration error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,65 @@ def points(value: float) -> str:
     """A difference of fractions in percentage points."""
     amount = f"{abs(100 * value):.2f}"
     return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two networks on the same images: how many only the first gets right, how many only the second; the p-value."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
+    """McNemar's exact test (1947), two-sided: were both equally good, those that one alone gets right would be halved.
+
+    `a` and `b` (N,): which images each network gets right, in the same order.
+    """
+    from scipy.stats import binomtest  # a second to import, which a sweep without predictions need not wait
+
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    return Paired(only_a, only_b, p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjustment (1979) of a family of p-values, in their order: bounds the chance of any false alarm."""
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """By bin of confidence: how many images (BINS,), their mean confidence and their accuracy, NaN where none are."""
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (Naeini et al. 2015): the bins' gaps, weighted by their images."""
+        gaps = np.abs(self.confidence - self.accuracy)
+        return float(np.nansum(self.counts * gaps) / self.counts.sum())
+
+
+def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+    """Sort images into bins by the probability (N,) of the class that they were given; `right` (N,): was it theirs?"""
+    bins = np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(int) - 1, 0, BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right)]
+    with np.errstate(invalid="ignore"):
+        return Calibration(counts, sums[0] / counts, sums[1] / counts)
+
+
+def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
+    """Of the images of each class (rows), the share given each class (columns); NaN for a class without images."""
+    counts = np.bincount(labels.astype(int) * classes + predicted, minlength=classes * classes)
+    counts = counts.reshape(classes, classes)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True), np.float64)

@@ -1,23 +1,32 @@
 """A sweep from its spec to its folder: what is done already, what may run, on what; then Ray, or this process."""
 
+import contextlib
+import gc
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 
+from raycifar import leaving
 from raycifar.assets import fetch_cifar10, fetch_vgg16
 from raycifar.checkpoints import prune_checkpoints, saved_history, tidy_checkpoints
+from raycifar.events import JsonLines
 from raycifar.placement import Machine, PlacementError, Plan, make_plan
-from raycifar.progress import Progress
+from raycifar.progress import Listener, Progress
 from raycifar.records import EpochRecord, SweepFolder
 from raycifar.spec import SweepSpec, TrialSpec
+from raycifar.tensorboard import TensorBoard
 from raycifar.trial import Assets, Place, device_name, run_trial, versions
 from raycifar.workspace import Call, all_finished, check_folder, opened
+
+if TYPE_CHECKING:
+    from raycifar.ray_runner import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +39,18 @@ class Options:
     only: tuple[str, ...] = ()  # trials or arms; empty: all
     local: bool = False  # in this process, without Ray
     address: str | None = None  # of a Ray cluster; None: one of its own
+    hang_seconds: float = 1800.0  # without a training step, before a worker is started again; not with --local
     fresh: bool = False  # move earlier results of this name aside
     data: Path | None = None
     weights: Path | None = None
     source: str = ""  # the sweep file's name, for the record
+    log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
+    verbose: bool = False  # show what Ray and the workers log
+    events: JsonLines | None = None
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [self.events] if self.events else []
 
 
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
@@ -46,6 +63,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     check_folder(sweep, folder, options.fresh)
     unfinished = [t for t in chosen.trials if options.fresh or folder.trial(t.name).summary() is None]
     if not unfinished:
+        _tell_finished(chosen, folder, options.listeners)
         console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.", soft_wrap=True)
         return True
     runner = _local if options.local else _on_ray
@@ -53,10 +71,27 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     return all_finished(chosen, folder)
 
 
+def _tell_finished(chosen: SweepSpec, folder: SweepFolder, listeners: Sequence[Listener]) -> None:
+    for trial in chosen.trials:
+        if summary := folder.trial(trial.name).summary():
+            for listener in listeners:
+                listener.summary(trial.name, summary)
+
+
+def tell_plan(options: Options, path: Path, plan: Plan, gpus: int) -> None:
+    if options.events:
+        names, runner = [trial.name for trial in plan.order], "local" if options.local else "ray"
+        options.events.plan(path, names, runner, gpus, plan.at_once)
+
+
 def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:
     """The plan for all chosen trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError."""
+    return plan_trials(sweep.only(options.only).trials, options)
+
+
+def plan_trials(trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
+    """As plan_only, for any trials."""
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
-    trials = sweep.only(options.only).trials
     if options.local:
         return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
     return make_plan(trials, this_machine(gpus), options.trials_per_gpu, options.workers_per_trial), gpus
@@ -72,7 +107,21 @@ def _on_ray(
 ) -> None:
     from raycifar import ray_runner  # importing Ray takes a second that --local need not spend
 
-    with ray_runner.cluster(options.address) as cluster:
+    with (
+        ready(unfinished, options) as (cluster, plan, gpus, assets),
+        opened(sweep, chosen, folder, make_call(options, plan, gpus, assets), options.fresh),
+    ):
+        show_plan(cluster.dashboard, plan, gpus, console)
+        with _progress(chosen, folder, plan, gpus, options, console) as progress:
+            ray_runner.run_on_ray(folder, assets, plan, progress, options.hang_seconds, options.log)
+
+
+@contextlib.contextmanager
+def ready(trials: Sequence[TrialSpec], options: Options) -> Iterator[tuple["Cluster", Plan, int, Assets]]:
+    """Ray running, the trials placed on it, the GPUs to use, and the files that they read. Raises as run_sweep."""
+    from raycifar import ray_runner
+
+    with ray_runner.cluster(options.address, options.verbose) as cluster:
         gpus = _gpus(options.gpus, cluster.machine.gpus, "Ray sees")
         if gpus and not options.address and not ray_runner.gpus_can_compute():
             raise PlacementError(
@@ -80,14 +129,8 @@ def _on_ray(
                 "install a CUDA build of it, or type --gpus 0 to run on the CPU"
             )
         there = replace(cluster.machine, gpus=gpus)
-        plan = make_plan(unfinished, there, options.trials_per_gpu, options.workers_per_trial)
-        assets = fetch_assets(unfinished, options)
-        with opened(sweep, chosen, folder, _call(options, plan, gpus, assets), options.fresh):
-            if cluster.dashboard:
-                console.print(f"Ray dashboard: {cluster.dashboard} (its token: ray get-auth-token)")
-            console.print(describe_plan(plan, gpus))
-            with _progress(chosen, folder, console) as progress:
-                ray_runner.run_on_ray(plan.order, folder, assets, plan, progress)
+        plan = make_plan(trials, there, options.trials_per_gpu, options.workers_per_trial)
+        yield cluster, plan, gpus, fetch_assets(trials, options)
 
 
 def _local(
@@ -103,11 +146,12 @@ def _local(
     assets = fetch_assets(unfinished, options)
     host = platform.node()
     place = Place("cuda:0" if gpus else "cpu", plan.threads, f"{host}:{0 if gpus else 'cpu'}")
-    with opened(sweep, chosen, folder, _call(options, plan, gpus, assets), options.fresh):
+    with opened(sweep, chosen, folder, make_call(options, plan, gpus, assets), options.fresh):
         console.print(describe_plan(plan, gpus))
-        with _progress(chosen, folder, console) as progress:
+        with _progress(chosen, folder, plan, gpus, options, console) as progress:
             for trial in plan.order:
                 _run_locally(trial, folder, assets, place, progress)
+                gc.collect()  # weights that only a reference cycle holds: 118 MB a trial, but few objects to Python
 
 
 def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Plan:
@@ -123,13 +167,17 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
     path = folder.trial(trial.name).path
     path.mkdir(exist_ok=True)
 
-    def on_epoch(record: EpochRecord, _: Path | None) -> None:
+    def on_epoch(record: EpochRecord, saved: Path | None) -> None:
         progress.epoch(trial.name, record)
         prune_checkpoints(path)
+        if saved:
+            leaving.epoch_saved(trial.name)
 
     for problem in tidy_checkpoints(path):
         progress.console.print(problem, style="yellow")
     progress.state(trial.name, "starting")
+    leaving.trial_started(trial.name)
+    progress.place(trial.name, [place.label])
     try:
         summary = run_trial(trial, path, assets, place, on_epoch)
     except Exception as error:  # this trial's alone, and in its error.json; the next may well run
@@ -137,9 +185,11 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
     else:
         assert summary is not None  # noqa: S101 - there is one worker
         progress.summary(trial.name, summary)
+    leaving.trial_ended(trial.name)
 
 
-def _call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
+def make_call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
+    """What goes on record."""
     return Call(
         runner="local" if options.local else "ray",
         gpus=gpus,
@@ -151,12 +201,14 @@ def _call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
     )
 
 
-def _progress(chosen: SweepSpec, folder: SweepFolder, console: Console) -> Progress:
+def _progress(
+    chosen: SweepSpec, folder: SweepFolder, plan: Plan, gpus: int, options: Options, console: Console
+) -> Progress:
     histories = {trial.name: saved_history(folder.trial(trial.name).path) for trial in chosen.trials}
     progress = Progress(chosen.trials, console, histories)
-    for trial in chosen.trials:
-        if summary := folder.trial(trial.name).summary():
-            progress.summary(trial.name, summary)
+    tell_plan(options, folder.path, plan, gpus)
+    _tell_finished(chosen, folder, [progress, *options.listeners])
+    progress.listeners += [TensorBoard(folder), *options.listeners]
     return progress
 
 
@@ -173,6 +225,13 @@ def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
     """The cached files that the trials read, ImageNet weights only where one starts from them. Raises AssetError."""
     pretrained = any(trial.model.weights == "imagenet" for trial in trials)
     return Assets(fetch_cifar10(options.data), fetch_vgg16(options.weights) if pretrained else None)
+
+
+def show_plan(dashboard: str | None, plan: Plan, gpus: int, console: Console) -> None:
+    """Where to look, and what will run."""
+    if dashboard:
+        console.print(f"Ray dashboard: {dashboard} (its token: ray get-auth-token)")
+    console.print(describe_plan(plan, gpus))
 
 
 def describe_plan(plan: Plan, gpus: int) -> str:

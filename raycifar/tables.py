@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from raycifar.results import THRESHOLD, Results
+from raycifar.results import THRESHOLD, Results, leaks
 from raycifar.stats import sample
 
 NONE = "–"
+MOST_ROWS = 60  # that a reader is shown
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 
 
@@ -26,6 +27,13 @@ class Table:
     brief: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
     leak: bool = False
+
+    def head(self) -> "Table":
+        """At most MOST_ROWS rows, and a note that says where the others are."""
+        if len(self.rows) <= MOST_ROWS:
+            return self
+        more = f"The first {MOST_ROWS} of {len(self.rows):,} rows; all are in tables/{self.key}.csv."
+        return replace(self, rows=self.rows[:MOST_ROWS], notes=[more, *self.notes])
 
 
 def percent(share: float, sign: str = "") -> str:
@@ -73,7 +81,7 @@ def accuracy_by_trial(results: Results) -> Table:
             percent(t["test_accuracy_flip"]),
             *(number(t[f"{part}_loss"]) for part in ("train", "val", "test")),
         ]
-        for t in _dicts(results.trials)
+        for t in dicts(results.trials)
     ]
     notes = [
         "Training and validation are of the last epoch; test is of the best epoch's weights, measured once. "
@@ -111,7 +119,7 @@ def learning_speed(results: Results) -> Table:
             *(t["trial"], _epochs(t), *_reached(t), percent(best.get(t["trial"], math.nan))),
             *(percent(t["mean_train_accuracy"]), seconds(t["images_per_second"])),
         ]
-        for t in _dicts(results.trials)
+        for t in dicts(results.trials)
         if t["epochs_run"]
     ]
     notes = [f"The first epoch with a validation accuracy of at least {goal}; seconds are own time up to its end."]
@@ -136,47 +144,8 @@ def overfitting(results: Results) -> Table:
     return Table("gap", "Over-fitting", columns, rows, 1, (), notes, leaks(results.trials))
 
 
-def time_totals(results: Results) -> Table:
-    """Combined and mean own time by arm, all trials, and the wall clock, which is none of them."""
-    columns = ["arm", "trials", "mean own s", "combined own s", "start-up s", "GPU-seconds", "wall clock s"]
-    rows = [_total(arm, finished) for arm, finished in by_arm(results)]
-    rest = results.trials[(results.trials["status"] != "finished") & (results.trials["epochs_run"] > 0)]
-    rows += [_total("not finished, so far", rest)] if len(rest) else []
-    whole_sweep = _total("the sweep", results.trials[results.trials["epochs_run"] > 0])
-    rows += [[*whole_sweep[:-1], seconds(results.wall_seconds)]]
-    notes = [
-        "Own time is training, validation, checkpointing and test, without start-up. Combined is its sum over trials. "
-        "The wall clock is how long run_sweep.py ran, pauses between its calls not counted.",
-    ]
-    kinds = set(results.sessions["device_kind"])
-    if kinds == {"cpu"}:
-        notes.append("The trials ran on the CPU: there are no GPU-seconds.")
-    elif "cuda" in kinds:
-        notes.append("GPU-seconds are own time times GPUs; a GPU that trials share counts in full for each.")
-    return Table(
-        "time", "Combined time and wall clock", columns, rows, 1, (0, 1, 2, 3, 5, 6), notes, leaks(results.trials)
-    )
-
-
-def time_by_trial(results: Results) -> Table:
-    """Where each trial's time went."""
-    columns = ["trial", "device", "sessions", "start-up s", "training s", "validation s", "checkpoints s", "test s"]
-    columns += ["own s", "GPU-seconds"]
-    keys = ("startup_seconds", "train_seconds", "val_seconds", "checkpoint_seconds", "test_seconds", "own_seconds")
-    rows = [
-        [
-            *(t["trial"], f"{t['device']} ({t['devices']})", whole(t["sessions"])),
-            *(seconds(t[key]) for key in keys),
-            _gpu(t["gpu_seconds"], t["device_kind"]),
-        ]
-        for t in _dicts(results.trials)
-        if t["sessions"]
-    ]
-    notes = ["A trial with several sessions was interrupted and resumed."]
-    return Table("time-by-trial", "Time by trial", columns, rows, 2, (0, 3, 4, 8), notes, leaks(results.trials))
-
-
-def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -186,10 +155,6 @@ def by_arm(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
         finished = results.finished[results.finished["arm"] == arm]
         if len(finished):
             yield arm, finished
-
-
-def leaks(trials: pd.DataFrame) -> bool:
-    return bool((trials["validation"] == "train").any())
 
 
 def _epochs(trial: dict[str, Any]) -> str:
@@ -210,15 +175,3 @@ def _threshold_by_arm(results: Results, goal: str) -> list[str]:
         if len(reached):
             parts.append(f"{arm} after {reached.mean():.1f} epochs on average ({len(reached)} of {len(trials)} trials)")
     return [f"To {goal}: {'; '.join(parts)}."] if parts else [f"No trial has reached {goal}."]
-
-
-def _total(name: str, trials: pd.DataFrame) -> list[str]:
-    own = trials["own_seconds"]
-    kinds = " then ".join(trials["device_kind"].dropna().unique())
-    gpu = _gpu(trials["gpu_seconds"].sum(min_count=1), kinds)
-    mean = seconds(own.mean()) if trials["arm"].nunique() == 1 else NONE
-    return [name, str(len(trials)), mean, seconds(own.sum()), seconds(trials["startup_seconds"].sum()), gpu, NONE]
-
-
-def _gpu(value: float, kinds: Any) -> str:
-    return "none (CPU)" if kinds == "cpu" else seconds(value)

@@ -20,12 +20,17 @@ from raycifar.plotting import (
     in_words,
     ink,
     legend,
+    mark,
     shorten,
     time_unit,
 )
-from raycifar.results import LEAK
+from raycifar.results import leaks
 from raycifar.traces import Interval
 
+MOST_PARTED = 40  # trials of an arm whose bars are parted
+MOST_LANES = 40  # of a timeline
+MOST_BARS = 120  # of a timeline, with names and start-up
+OTHERS = "other arms"
 PHASES = {"train": ("training", BLUE), "val": ("validation", ORANGE), "checkpoint": ("checkpointing", GREEN)}
 PHASES |= {"test": ("test", PURPLE)}
 CHARACTER = 4.9 / 360  # roughly a character's share of the axes' width: decides whether a label fits its bar
@@ -35,8 +40,9 @@ EDGES: dict[str, Any] = {"height": 0.7, "edgecolor": "white", "linewidth": 0.8}
 
 def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) -> Drawing:
     """Every arm's own seconds, trial after trial and phase by phase, its start-up apart; below, the wall clock."""
-    leak = bool((trials["validation"] == "train").any())
-    arms = [arm for arm in arms if arm in set(trials["arm"])]
+    leak = leaks(trials)
+    trials = trials.assign(arm=trials["arm"].where(trials["arm"].isin(arms), OTHERS))
+    arms = [arm for arm in [*arms, OTHERS] if arm in set(trials["arm"])]
     figure, axes = canvas("Combined time by arm, and the sweep's wall clock", leak, 2.0 + 0.5 * len(arms))
     own = trials.groupby("arm")["own_seconds"].sum()
     startup = trials.groupby("arm")["startup_seconds"].sum()
@@ -60,7 +66,7 @@ def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) 
     legend(figure, axes, key)
     caption = (
         "Each arm's trials one after another, parted by white lines. The wall clock is shorter than the sum where "
-        f"trials ran at once{f' — {LEAK}' if leak else ''}."
+        f"trials ran at once{mark(leak)}."
     )
     sums = "; ".join(f"{arm} {own[arm]:,.0f} s and {startup[arm]:,.0f} s of start-up" for arm in arms)
     alt = f"Combined own time by arm: {sums}. Wall clock of the sweep: {wall_seconds:,.0f} s."
@@ -68,7 +74,9 @@ def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) 
 
 
 def _stack(axes: Axes, trials: pd.DataFrame, y: int, unit: float) -> float:
-    """Draw one arm's trials and phases; returns where they end."""
+    """Draw one arm's trials and phases, of many trials their sum; returns where they end."""
+    if len(trials) > MOST_PARTED:
+        trials = trials[[f"{phase}_seconds" for phase in PHASES]].sum().to_frame().T
     end = 0.0
     for i, (_, trial) in enumerate(trials.iterrows()):
         if i:
@@ -100,12 +108,16 @@ class _Bar:
 def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Interval]) -> Drawing:
     """Which trial ran where and when. Pauses between calls of run_sweep.py are cut out and marked."""
     bars = _bars(sessions, arms, active)
-    lanes = _lanes(bars)
-    leak = bool((sessions["validation"] == "train").any())
+    every_lane = _lanes(bars)
+    lanes = every_lane[:MOST_LANES]
+    leak = leaks(sessions)
     figure, axes = canvas("Timeline: trials over devices", leak, min(1.9 + 0.36 * len(lanes), 18))
     total = max([bar.end for bar in bars] + [sum(end - start for start, end in active)])
     unit, name = time_unit(total)
     for y, (_, lane) in enumerate(lanes):
+        if len(bars) > MOST_BARS:
+            _merged(axes, lane, y, unit)
+            continue
         before = [0.0, *(bar.end for bar in lane)]
         after = [*(bar.start for bar in lane[1:]), total * 1.02]
         for bar, start, limit in zip(lane, before, after, strict=False):
@@ -122,12 +134,19 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     key = [
         Patch(color=colour, label=shorten(arm)) for arm, colour in dict.fromkeys((bar.arm, bar.colour) for bar in bars)
     ]
-    legend(figure, axes, [*key, Patch(label="start-up", **STARTUP)])
+    legend(figure, axes, [*key, *([] if len(bars) > MOST_BARS else [Patch(label="start-up", **STARTUP)])])
     spans = "; ".join(f"{bar.trial} on {bar.device} from {bar.start:,.0f} to {bar.end:,.0f} s" for bar in bars[:20])
-    caption = "Empty stretches are idle devices. A trial in several pieces was interrupted and resumed" + (
-        f" — {LEAK}." if leak else "."
-    )
+    caption = f"Empty stretches are idle devices. A trial in several pieces was interrupted and resumed{mark(leak)}."
+    if len(every_lane) > MOST_LANES:
+        caption = f"The first {MOST_LANES} of {len(every_lane):,} lanes. {caption}"
     return Drawing("timeline", "Timeline", caption, f"Trials over devices: {spans}.", figure)
+
+
+def _merged(axes: Axes, lane: Sequence[_Bar], y: int, unit: float) -> None:
+    """A lane of many sessions: one collection for each colour, start-up included, without names."""
+    for colour in dict.fromkeys(bar.colour for bar in lane):
+        spans = [(bar.start / unit, (bar.end - bar.start) / unit) for bar in lane if bar.colour == colour]
+        axes.broken_barh(spans, (y - EDGES["height"] / 2, EDGES["height"]), facecolors=colour)
 
 
 def _label(axes: Axes, bar: _Bar, at: tuple[int, float], rooms: tuple[float, float], *, per_character: float) -> None:
@@ -151,8 +170,8 @@ def _bars(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Interval
     return [
         _Bar(
             trial=str(row["trial"]),
-            arm=str(row["arm"]),
-            colour=PALETTE[arms.index(str(row["arm"])) % len(PALETTE)],
+            arm=str(row["arm"]) if row["arm"] in arms else OTHERS,
+            colour=PALETTE[arms.index(str(row["arm"])) % len(PALETTE)] if row["arm"] in arms else GREY,
             device=_device(device, str(row["device_kind"]), several),
             start=clock(row["started_at"]),
             training=min(clock(row["started_at"] + row["startup_seconds"]), clock(row["ended_at"])),

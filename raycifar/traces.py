@@ -6,17 +6,16 @@ Reads JSON only: no torch, no Ray, no pickle. Needs no right to write, and works
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_origin
 
 from filelock import lock_descriptor
 from pydantic import ValidationError
 
+from raycifar.inputs import InputError, open_file
 from raycifar.records import (
     History,
     Invocation,
-    JsonRecord,
     RecordError,
     SweepFolder,
     SweepRecord,
@@ -24,14 +23,14 @@ from raycifar.records import (
     TrialFolder,
     TrialSummary,
 )
-from raycifar.spec import SweepSpec, TrialSpec
+from raycifar.spec import SpecError, SweepSpec, TrialSpec, check_name
 
 STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "missing")
 
 Interval = tuple[float, float]
 
 
-class ResultsError(Exception):
+class ResultsError(InputError):
     """The folder holds no sweep that can be analysed; the message names the place, the value and the remedy."""
 
 
@@ -78,7 +77,7 @@ class TrialTrace:
 def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:
     """What sweep.json says. Raises ResultsError where there is no such folder, no sweep in it, or a broken one."""
     path = folder.path
-    if not path.exists():
+    if not os.path.exists(path):  # a Path's own raises OSError for a name too long
         raise ResultsError(f"{path}: no such folder; give the one that run_sweep.py wrote{_nearby(path.parent)}")
     if not path.is_dir():
         raise ResultsError(f"{path}: a file, not a folder; give the sweep's folder{_nearby(path.parent)}")
@@ -86,13 +85,13 @@ def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:
         record = folder.record()
         if record is None:
             raise ResultsError(_no_sweep(path))
-        check(record, path / "sweep.json")
+        check_name(record.name, f"{path / 'sweep.json'}: name")
         return record, SweepSpec.model_validate(record.spec)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("spec", *first["loc"]))
         why = f"{path / 'sweep.json'}: {key}: {first['msg']}"
-    except (RecordError, OSError) as error:
+    except (RecordError, SpecError, OSError) as error:
         why = str(error)
     raise ResultsError(f"{why}; restore the file, or run the sweep again under another --name")
 
@@ -101,6 +100,9 @@ def _no_sweep(path: Path) -> str:
     names = {child.name for child in path.iterdir()}
     if not names:
         return f"{path}: an empty folder; give the one that run_sweep.py wrote{_nearby(path.parent)}"
+    if "search.json" in names:
+        remedy = f"run_sweep.py {path / 'best.toml'} makes the sweep of its best"
+        return f"{path}: a search, not a sweep: its samples are not tested; {remedy}"
     if any(name.startswith("experiment_state") or name == "tuner.pkl" for name in names):
         return f"{path}: a Ray Tune experiment that run_sweep.py did not write (no sweep.json); give a sweep's folder"
     return f"{path}: no sweep.json in it; give the folder that run_sweep.py wrote{_nearby(path)}"
@@ -119,8 +121,6 @@ def read_invocations(folder: SweepFolder) -> tuple[list[Invocation], list[str]]:
     """Every call of run_sweep.py, earliest first, and what could not be read."""
     try:
         calls = folder.invocations()
-        for call in calls:
-            check(call, folder.path / "invocations.json")
     except (RecordError, OSError) as error:
         return [], [str(error)]
     return sorted(calls, key=lambda call: call.started_at), []
@@ -131,9 +131,7 @@ def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:
     trace = TrialTrace(spec, folder)
     for name, read in (("history", folder.history), ("summary", folder.summary), ("error", folder.error)):
         try:
-            record = read()
-            check(record, folder.path / f"{name}.json")
-            setattr(trace, name, record)
+            setattr(trace, name, read())
         except (RecordError, OSError) as error:
             trace.problems.append(str(error))
     recorded, summary = len(trace.history.epochs), trace.summary
@@ -143,35 +141,13 @@ def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:
     return trace
 
 
-def check(record: JsonRecord | None, path: Path) -> None:
-    """Raises RecordError where a value is not of its field's type (JSON brings anything) or epochs do not count up."""
-    if record is None:
-        return
-    if isinstance(record, History):
-        for part in (*record.epochs, *record.sessions):
-            check(part, path)
-        numbers = [epoch.epoch for epoch in record.epochs]
-        if numbers != list(range(1, len(numbers) + 1)):
-            raise RecordError(f"{path}: its epochs should count 1, 2, 3 ..., they are {numbers!r:.60}")
-        return
-    for key in fields(record):  # type: ignore[arg-type]
-        value: Any = getattr(record, key.name)
-        kind: Any = get_origin(key.type) or key.type
-        fits = type(value) is kind or (kind is float and type(value) is int)
-        if kind in (float, int, str, bool, list, dict) and not fits:
-            raise RecordError(f"{path}: {key.name} = {value!r:.60} should be of type {kind.__name__}")
-
-
 def is_running(folder: SweepFolder) -> bool:
     """Whether a call of run_sweep.py holds the sweep's lock. Never creates it, and needs no right to write."""
     try:
-        lock = os.open(folder.lock, os.O_RDONLY)
+        with open_file(folder.lock) as lock:  # and so lets go of it
+            return not lock_descriptor(lock.fileno(), blocking=False)
     except OSError:
         return False
-    try:
-        return not lock_descriptor(lock, blocking=False)
-    finally:
-        os.close(lock)  # and so lets go of it
 
 
 def active_intervals(

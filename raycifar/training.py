@@ -7,20 +7,18 @@ trains on its share of every batch and all see the same records.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 
-from raycifar.augment import Augmenter
 from raycifar.data import Split, batch_count, batches
 from raycifar.optim import Patience, Plateau, build_average, build_optimizer, learning_rate_factor
 from raycifar.records import EpochRecord
 from raycifar.spec import TrialSpec
+from raycifar.step import Step, autocast, loss_and_correct, world
 
 EVAL_BATCH = 1000
 REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
@@ -60,7 +58,7 @@ class TrainState:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            "average": self.average.module.state_dict() if self.average is not None else None,
             "plateau": {"factor": self.plateau.factor, "waiting": self.plateau.waiting.state_dict()},
             "stopping": self.stopping.state_dict(),
             "progress": {"epoch": self.epoch, "stopped_early": self.stopped_early},
@@ -77,7 +75,7 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.module.load_state_dict(state["average"])
         self.plateau.factor = state["plateau"]["factor"]
         self.plateau.waiting = Patience(**state["plateau"]["waiting"])
         self.stopping = Patience(**state["stopping"])
@@ -120,14 +118,14 @@ def evaluate(model: nn.Module, split: Split, precision: str = "fp32") -> tuple[f
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
     mine = Split(split.images[rank::workers], split.labels[rank::workers])
-    sums = _all_reduce(_loss_and_correct(predict(model, mine, precision), mine.labels))
+    sums = _all_reduce(loss_and_correct(predict(model, mine, precision), mine.labels))
     mean_loss, accuracy = (sums / len(split)).tolist()
     return mean_loss, accuracy
 
 
 def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
-    mean_loss, accuracy = (_loss_and_correct(logits, labels) / len(labels)).tolist()
+    mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()
     return mean_loss, accuracy
 
 
@@ -141,85 +139,28 @@ def predict(model: nn.Module, split: Split, precision: str = "fp32", mirrored: b
     return torch.cat(parts)
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "bf16" or "fp32": "auto" is bf16 where the device computes it natively."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = _cpu_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
-def _cpu_capabilities() -> dict[str, Any]:
-    read = getattr(torch.cpu, "get_capabilities", None)  # older releases of torch have none
-    return dict(read()) if read else {}
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def world() -> tuple[int, int]:
-    """This worker's rank and the number of workers."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-@dataclass(slots=True)
 class _Engine:
     """What an epoch needs besides the data: made once a session, from the state and the spec."""
 
-    state: TrainState
-    train: Split
-    spec: TrialSpec
-    augment: Augmenter = field(init=False)
-    network: nn.Module = field(init=False)  # the model, or its wrapper for several workers
-    precision: str = field(init=False)
-    steps: int = field(init=False)  # an epoch
-
-    def __post_init__(self) -> None:
-        spec, device = self.spec, self.state.device
-        self.augment = Augmenter.of(self.train, spec.augmentation, spec.seed)
-        self.network = _distribute(self.state.model)
-        self.precision = resolve_precision(spec.precision, device)
-        self.steps = batch_count(len(self.train), spec.batch_size, spec.drop_last)
+    def __init__(self, state: TrainState, train: Split, spec: TrialSpec) -> None:
+        self.state, self.spec, self.train, self.images = state, spec, train, len(train)
+        every_step = state.average if spec.averaging.ema_decay else None
+        self.step = Step(state.model, state.optimizer, every_step, train, spec)
+        self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
 
     def learning_rate(self, epoch: int, step: int) -> float:
         progress = epoch - 1 + (step + 0.5) / self.steps
         factor = learning_rate_factor(self.spec.schedule, progress, self.spec.epochs)
         return self.spec.optimizer.lr * factor * self.state.plateau.factor
 
-    def step(self, index: Tensor, epoch: int, generator: torch.Generator, lr: float) -> Tensor:
-        """One optimizer step on the images `index` (B,): this worker's summed loss and right answers, on the device."""
-        rank, workers = world()
-        images = self.augment(index, epoch, generator)[rank::workers]
-        labels = self.train.labels[index[rank::workers]]
-        with autocast(self.state.device, self.precision):
-            logits = self.network(images)
-        logits = logits.float()
-        smoothed = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.spec.label_smoothing)
-        # Workers' gradients are averaged: times `workers` makes that the mean over the whole batch.
-        (smoothed * (workers / len(index))).backward()
-        self._update(lr)
-        return _loss_and_correct(logits.detach(), labels)
-
-    def _update(self, lr: float) -> None:
-        for group in self.state.optimizer.param_groups:
-            group["lr"] = lr
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        if self.state.average is not None:
-            self.state.average.update_parameters(self.state.model)
-
 
 def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
     start = time.perf_counter()
     train_loss, train_accuracy, seen, lr = _train_epoch(engine, epoch)
+    _average_epoch(engine, epoch)
     trained = time.perf_counter()
     _agree_on_buffers(engine.state.evaluated)
-    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.precision)
+    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.step.precision)
     if not math.isfinite(val_loss):
         place = f"after epoch {epoch}, step {engine.steps}"
         raise NonFiniteLossError(f"the validation loss is {val_loss} {place}: {REMEDY}")
@@ -240,19 +181,34 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
 
 def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]:
     """Mean loss, accuracy, images and the last learning rate; the device is read once, at the end."""
-    spec, device = engine.spec, engine.state.device
-    generator = torch.Generator(device).manual_seed(_epoch_seed(spec.seed, epoch))
+    spec, step = engine.spec, engine.step
+    step.generator.manual_seed(_epoch_seed(spec.seed, epoch))
     torch.manual_seed(_epoch_seed(spec.seed, epoch) + 1 + world()[0])  # dropout's
-    engine.network.train()
-    sums, seen, lr = [], 0, 0.0
-    for step, index in enumerate(batches(len(engine.train), spec.batch_size, generator, spec.drop_last)):
-        lr = engine.learning_rate(epoch, step)
-        sums.append(engine.step(index, epoch, generator, lr))
+    step.network.train()
+    sums = torch.zeros(engine.steps, 2, dtype=torch.float64, device=engine.state.device)
+    seen, lr = 0, 0.0
+    for i, index in enumerate(batches(engine.images, spec.batch_size, step.generator, spec.drop_last)):
+        lr = engine.learning_rate(epoch, i)
+        sums[i] = step(index, epoch, lr)
         seen += len(index)
-    per_step = _all_reduce(torch.stack(sums)).cpu()
+    per_step = _all_reduce(sums).cpu()
     _refuse_non_finite(per_step[:, 0], epoch)
     loss, accuracy = (per_step.sum(0) / seen).tolist()
     return loss, accuracy, seen, lr
+
+
+def _average_epoch(engine: _Engine, epoch: int) -> None:
+    """What an average does once an epoch: the plain mean takes the weights in, batch norm gets its statistics.
+
+    Before its last epochs begin, the plain mean is the network as it is.
+    """
+    state, averaging = engine.state, engine.spec.averaging
+    averaged = epoch - 1 - (engine.spec.epochs - averaging.swa_epochs)
+    if state.average is not None and averaging.swa_epochs:
+        state.average.update(max(0, averaged))
+    if averaged > 0 or (averaging.ema_decay and averaging.ema_recompute_batch_norm):
+        with autocast(state.device, engine.step.precision):
+            update_bn(engine.train.images.split(EVAL_BATCH), state.evaluated)
 
 
 def _refuse_non_finite(losses: Tensor, epoch: int) -> None:
@@ -268,29 +224,11 @@ def _epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_000  # leaves room for a worker's rank
 
 
-def _distribute(model: nn.Module) -> nn.Module:
-    _, workers = world()
-    if workers == 1:
-        return model
-    device = next(model.parameters()).device
-    if device.type == "cuda":  # batch statistics of the whole batch; PyTorch has it for GPUs only
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
-    return DistributedDataParallel(model)
-
-
 def _agree_on_buffers(model: nn.Module) -> None:
     """On CPUs each worker has seen its own batch statistics; rank 0's are those that get saved and tested."""
     if world()[1] > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
-
-
-def _loss_and_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed cross-entropy, without label smoothing, and right answers: float64 (2,) on the logits' device."""
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    correct = (logits.argmax(1) == labels).sum()
-    return torch.stack([loss.double(), correct.double()])
 
 
 def _all_reduce(values: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 With several workers every one calls `run_trial`; the first (rank 0) writes the files.
 """
 
+import contextlib
+import errno
 import importlib.metadata
 import io
 import os
@@ -13,19 +15,22 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from raycifar.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
-from raycifar.data import Cifar10, load_cifar10
+from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
+from raycifar.data import Cifar10, Split, load_cifar10
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
-from raycifar.training import TrainState, evaluate_logits, fit, predict, resolve_precision, world
-from raycifar.vgg import build_vgg16
+from raycifar.step import resolve_precision, world
+from raycifar.training import NonFiniteLossError, TrainState, evaluate_logits, fit, predict
+from raycifar.vgg import CALIBRATION_IMAGES, build_vgg16, calibrate_batch_norm
+from raycifar.writer import CheckpointWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +50,58 @@ class Place:
     label: str  # "node:gpu index" or "node:cpu"
 
 
+_Value = TypeVar("_Value")
 OnEpoch = Callable[[EpochRecord, Path | None], None]
 
 
-def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, on_epoch: OnEpoch) -> TrialSummary | None:
+class GpuMemoryError(Exception):
+    """The trial does not fit into its GPU, or its share of one; the message says what to lower."""
+
+
+class StorageError(Exception):
+    """The trial's folder cannot be written: a full disk, a read-only one; the message names it."""
+
+
+HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError)  # would be so again, however often it is tried
+_NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def run_trial(
+    spec: TrialSpec, folder: Path, assets: Assets, place: Place, on_epoch: OnEpoch, heard: int | None = None
+) -> TrialSummary | None:
     """Train, or go on training, the trial in its folder; test it; write its summary.
 
-    `on_epoch` gets each record and, in rank 0, the checkpoint's path. Returns the summary in rank 0, None elsewhere.
-    An exception is written to error.json before it leaves.
+    `on_epoch` gets each record and, in rank 0, the newest checkpoint that has been completed since the record before,
+    of this epoch or an earlier one; also the epochs after `heard` that are there already (None: no such epoch).
+    Returns the summary in rank 0, None elsewhere. An exception is written to error.json before it leaves; one of the
+    HOPELESS says what to do.
     """
     trial = TrialFolder(folder)
     try:
-        return _run(spec, trial, assets, place, on_epoch)
+        return _run(spec, trial, assets, place, on_epoch, heard)
     except Exception as error:
-        trial.write_error(trial_error(error))
-        raise
+        explained = _explained(error, folder)
+        with contextlib.suppress(OSError):  # where the disk is full, the runner knows the reason all the same
+            trial.write_error(trial_error(explained))
+        if explained is error:
+            raise
+        raise explained from error
+
+
+def _explained(error: Exception, folder: Path) -> Exception:
+    """The error with its remedy, where there is one that every user can apply."""
+    if isinstance(error, torch.OutOfMemoryError):
+        reason = str(error).partition(". ")[0]
+        return GpuMemoryError(f"{reason}: lower --trials-per-gpu or batch_size, and give the same command again")
+    if isinstance(error, OSError) and error.errno in _NO_WRITING:
+        place = Path(error.filename or folder)
+        if not place.is_relative_to(folder):
+            return error
+        return StorageError(
+            f"{place}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
+            "again; the epochs before are kept"
+        )
+    return error
 
 
 def trial_error(error: BaseException) -> TrialError:
@@ -67,26 +109,43 @@ def trial_error(error: BaseException) -> TrialError:
     return TrialError(kind=type(error).__name__, message=str(error), traceback=text, at=time.time())
 
 
-def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_epoch: OnEpoch) -> TrialSummary | None:
+def _run(
+    spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_epoch: OnEpoch, heard: int | None
+) -> TrialSummary | None:
     started = time.time()
+    entered = time.perf_counter()
     first = world()[0] == 0
     if first:
         trial.clear_error()
     place = replace(place, threads=_threads(trial, place))
-    _set_up_torch(spec, place)
-    state, history = _restore(spec, trial, assets, place)
+    set_up_torch(spec, place)
     data = load_cifar10(assets.cifar10, spec.data, place.device)
-    history.sessions.append(_session(place, started, state.epoch + 1))
+    state, history = _restore(spec, trial, network(spec, assets, data.train), place)
+    as_before = spec.model_copy(update={"precision": _precision(spec, history, state.device)})
+    history.sessions.append(_session(place, started, entered, state.epoch + 1, as_before.precision))
     if first:
         trial.write_history(history)
+    for record in history.epochs[heard:] if heard is not None else ():
+        saved = trial.path / checkpoint_name(record.epoch)
+        on_epoch(record, saved if first and saved.exists() else None)
     last_pause = 0.0
-    for record in fit(state, data.train, data.val, spec):
-        history.epochs.append(record)
-        history.sessions[-1] = _extended(history.sessions[-1], record)
-        pause = time.perf_counter()
-        on_epoch(record, _save(trial, state, history) if first else None)
-        last_pause = time.perf_counter() - pause
+    with CheckpointWriter(trial.path) as writer:
+        for record in fit(state, data.train, data.val, as_before):
+            history.epochs.append(record)
+            history.sessions[-1] = _extended(history.sessions[-1], record, time.perf_counter() - entered)
+            pause = time.perf_counter()
+            completed = writer.save(state, history, last=state.finished(spec)) if first else None
+            if first:
+                trial.write_history(history)
+            on_epoch(record, completed)
+            last_pause = time.perf_counter() - pause
     return _finish(spec, trial, state, data, history, last_pause) if first else None
+
+
+def _precision(spec: TrialSpec, history: History, device: torch.device) -> str:
+    """A resumed trial keeps what "auto" was where it began: another kind of device must not change its numbers."""
+    before = [session.precision for session in history.sessions if session.precision]
+    return before[0] if before and history.epochs else resolve_precision(spec.precision, device)
 
 
 def _threads(trial: TrialFolder, place: Place) -> int:
@@ -96,15 +155,15 @@ def _threads(trial: TrialFolder, place: Place) -> int:
     return sessions[-1].threads if same else place.threads
 
 
-def _extended(session: Session, record: EpochRecord) -> Session:
-    """The session after one more epoch; its first one tells when training began."""
+def _extended(session: Session, record: EpochRecord, since_start: float) -> Session:
+    """The session after one more epoch; its first one tells how long it took until training began."""
     if record.epoch == session.first_epoch:
-        began = record.finished_at - record.val_seconds - record.train_seconds
-        session = replace(session, startup_seconds=began - session.started_at)
-    return replace(session, ended_at=record.finished_at)
+        session = replace(session, startup_seconds=since_start - record.train_seconds - record.val_seconds)
+    return replace(session, ended_at=max(session.ended_at, record.finished_at))  # a clock may be set back
 
 
-def _set_up_torch(spec: TrialSpec, place: Place) -> None:
+def set_up_torch(spec: TrialSpec, place: Place) -> None:
+    """Threads and determinism of this process, before anything is computed."""
     torch.set_num_threads(place.threads)
     torch.backends.cudnn.benchmark = not spec.deterministic
     if spec.deterministic:
@@ -112,40 +171,53 @@ def _set_up_torch(spec: TrialSpec, place: Place) -> None:
     torch.use_deterministic_algorithms(spec.deterministic)
 
 
-def _restore(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place) -> tuple[TrainState, History]:
-    """A fresh state, or that of the newest sound checkpoint, which rank 0 chooses for all."""
-    state = TrainState(build_vgg16(spec.model, spec.seed, assets.imagenet), spec, place.device)
-    chosen: list[Path | None] = [None]
-    if world()[0] == 0:
-        chosen[0] = newest_checkpoint(trial.path)
-    if world()[1] > 1:
-        dist.broadcast_object_list(chosen, src=0)
+def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
+    """The trial's network as it is before its first step, on the CPU or the data's device."""
+    model = build_vgg16(spec.model, spec.seed, assets.imagenet)
+    if spec.model.weights == "imagenet" and spec.model.batch_norm:
+        images = train.images[:CALIBRATION_IMAGES]
+        calibrate_batch_norm(model.to(images.device), images)
+    return model
+
+
+def _restore(spec: TrialSpec, trial: TrialFolder, model: nn.Module, place: Place) -> tuple[TrainState, History]:
+    """A fresh state of the network, or that of the newest sound checkpoint, which rank 0 chooses for all."""
+    state = TrainState(model, spec, place.device)
+    chosen = from_first(newest_checkpoint(trial.path) if world()[0] == 0 else None)
     earlier = trial.history().sessions  # also those that ended before their first checkpoint
-    if chosen[0] is None:
+    if chosen is None:
         return state, History(sessions=earlier)
-    saved, history = load_checkpoint(chosen[0])
+    saved, history = load_checkpoint(chosen)
     state.load_state_dict(saved)
     history.sessions = max(history.sessions, earlier, key=len)
     return state, history
 
 
-def _session(place: Place, started: float, first_epoch: int) -> Session:
+def from_first(value: _Value) -> _Value:
+    """Rank 0's value, in all ranks."""
+    values = [value]
+    if world()[1] > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def _session(place: Place, started: float, entered: float, first_epoch: int, precision: str) -> Session:
     labels: list[str] = [place.label]
     if world()[1] > 1:
         labels = [""] * world()[1]
         dist.all_gather_object(labels, place.label)
     device = torch.device(place.device)
-    now = time.time()
     return Session(
         started_at=started,
-        ended_at=now,
-        startup_seconds=now - started,
+        ended_at=max(started, time.time()),
+        startup_seconds=time.perf_counter() - entered,
         first_epoch=first_epoch,
         host=socket.gethostname(),
         device=device_name(device),
         device_kind=device.type,
         devices=labels,
         threads=place.threads,
+        precision=precision,
     )
 
 
@@ -158,29 +230,23 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _save(trial: TrialFolder, state: TrainState, history: History) -> Path:
-    path = save_checkpoint(trial.path, state.state_dict(), history)
-    trial.write_history(history)
-    return path
-
-
 def _finish(
     spec: TrialSpec, trial: TrialFolder, state: TrainState, data: Cifar10, history: History, last_pause: float
 ) -> TrialSummary:
     """Test the best epoch's weights, once, and write what the trial leaves behind."""
     start = time.perf_counter()
-    model, precision = state.evaluated, resolve_precision(spec.precision, state.device)
+    model, precision = state.evaluated, history.sessions[-1].precision
     model.load_state_dict(state.best_weights)
     logits = predict(model, data.test, precision)
     flipped = predict(model, data.test, precision, mirrored=True)
     test_loss, test_accuracy = evaluate_logits(logits, data.test.labels)
     both = (logits.softmax(1) + flipped.softmax(1)).argmax(1)
     seconds = time.perf_counter() - start
-    _write_predictions(trial, logits, data.test.labels)
+    _write_predictions(trial, logits, data)
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
     write_bytes(trial.best_weights, save(weights))
     now = time.time()
-    history.sessions[-1] = replace(history.sessions[-1], ended_at=now)
+    history.sessions[-1] = replace(history.sessions[-1], ended_at=max(history.sessions[-1].ended_at, now))
     trial.write_history(history)
     epochs = history.epochs
     summary = TrialSummary(
@@ -216,9 +282,10 @@ def _finish(
     return summary
 
 
-def _write_predictions(trial: TrialFolder, logits: Tensor, labels: Tensor) -> None:
+def _write_predictions(trial: TrialFolder, logits: Tensor, data: Cifar10) -> None:
     content = io.BytesIO()
-    np.savez_compressed(content, logits=logits.cpu().numpy(), labels=labels.cpu().numpy())
+    arrays = {"logits": logits, "labels": data.test.labels, "index": data.test_index}
+    np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
     write_bytes(trial.predictions, content.getvalue())
 
 

@@ -13,6 +13,7 @@ from raycifar.spec import CLASSES, Model
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 FEATURES = 512  # five poolings leave 512 x 1 x 1 of 32 x 32
+CALIBRATION_IMAGES = 1_000
 
 
 class VGG16(nn.Module):
@@ -26,19 +27,22 @@ class VGG16(nn.Module):
         pretrained = spec.weights == "imagenet"
         self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10_MEAN), persistent=False)
         self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10_STD), persistent=False)
+        self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
         self.features = make_layers(cfgs["D"], batch_norm=spec.batch_norm)
+        self.pool = nn.AdaptiveAvgPool2d(1) if spec.upsample > 1 else nn.Identity()
         self.head = _head(spec)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = (images.float() / 255 - self.mean) / self.std
-        features: Tensor = self.features(pixels.contiguous(memory_format=torch.channels_last))
-        return cast(Tensor, self.head(features.flatten(1)))
+        pixels = self.enlarge(pixels.contiguous(memory_format=torch.channels_last))
+        return cast(Tensor, self.head(self.pool(self.features(pixels)).flatten(1)))
 
 
 def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
     """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that assets.fetch_vgg16 returns.
 
+    With that trunk, batch norm still has to be calibrated.
     Parameters that `spec.train` excludes do not require gradients.
     """
     with torch.random.fork_rng(devices=[]):
@@ -47,11 +51,44 @@ def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
     if spec.weights == "imagenet":
         if imagenet is None:
             raise ValueError("a model with ImageNet weights needs their file")
-        trunk = {name.removeprefix("features."): weight for name, weight in load_file(imagenet).items()}
-        model.features.load_state_dict(trunk)
+        _load_trunk(model.features, load_file(imagenet))
     for parameter in _frozen(model, spec.train):
         parameter.requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
+    """Set batch norm to the mean and spread that `images`, uint8 (N, 3, 32, 32), give it, and let it restore them.
+
+    The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as far
+    as a batch's statistics are those of `images`. A data-dependent initialisation (Krähenbühl et al. 2016).
+    """
+
+    def calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        values = {
+            "running_mean": mean,
+            "running_var": variance,
+            "weight": (variance + norm.eps).sqrt(),
+            "bias": mean,
+        }
+        norm.load_state_dict(norm.state_dict() | values)
+
+    hooks = [m.register_forward_pre_hook(calibrate) for m in model.features if isinstance(m, nn.BatchNorm2d)]
+    was_training = model.training
+    model.eval()(images)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
+    """Into the convolutions, in their order: with batch norm they have other places than in the file."""
+    places = sorted({int(name.split(".")[1]) for name in weights})
+    convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
+    for place, layer in zip(places, convolutions, strict=True):
+        layer.load_state_dict({name: weights[f"features.{place}.{name}"] for name in ("weight", "bias")})
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:

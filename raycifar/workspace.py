@@ -3,22 +3,24 @@
 import contextlib
 import itertools
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from raycifar.records import Invocation, SweepFolder, SweepRecord
-from raycifar.spec import SweepSpec
+from raycifar.inputs import InputError
+from raycifar.records import Invocation, SweepFolder, SweepRecord, sweep_leftovers
+from raycifar.spec import SpecError, SweepSpec, check_name
 
 
-class SweepError(Exception):
+class SweepError(InputError):
     """The sweep cannot start in this folder; the message names place, value and remedy."""
 
 
@@ -35,18 +37,43 @@ class Call:
     versions: dict[str, str]
 
 
+def sweep_folder(storage: str, name: str) -> Path:
+    """The results' folder, absolute. Raises SpecError for a name or a storage that cannot be one."""
+    check_name(name, "--name")
+    if not storage or "://" in storage:
+        raise SpecError(f"--storage {storage!r}: expected a folder that every node of the cluster sees, not an address")
+    try:
+        path = Path(storage).expanduser().resolve() / name
+        str(path).encode()  # Ray, and a terminal, take only what is Unicode
+        return path
+    except (RuntimeError, ValueError) as error:  # the home of nobody, a loop of links, a null byte, no UTF-8
+        raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
+
+
 def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
     """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
+    if check_place(folder, "sweep.json") and not fresh and (record := folder.record()):
+        _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
+        _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
+
+
+def check_place(folder: SweepFolder, record: str) -> bool:
+    """Whether the folder is there. Raises SweepError where it is in use, or holds something else than such a record."""
     if not _is_there(folder.path):
-        return
+        return False
     if folder.lock.exists():
         _locked(folder).release()
     names = {path.name for path in folder.path.iterdir()}
-    # A call that was killed at once leaves its lock, and perhaps a part of sweep.json.
-    if "sweep.json" not in names and any(n != folder.lock.name and not n.startswith(".sweep.json.") for n in names):
-        raise SweepError(f"{folder.path}: holds something else (no sweep.json): choose another --name or --storage")
-    if not fresh and (record := folder.record()):
-        _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
+    # A call that was killed at once leaves its lock, and perhaps a part of the record.
+    if record not in names and any(n != folder.lock.name and not n.startswith(f".{record}.") for n in names):
+        raise SweepError(f"{folder.path}: holds something else (no {record}): choose another --name or --storage")
+    return True
+
+
+def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
+    for path in trials:
+        if os.path.lexists(path) and not path.is_dir():
+            raise SweepError(f"{path}: expected a trial's folder: move it away, or choose another --name")
 
 
 def _is_there(path: Path) -> bool:
@@ -104,6 +131,17 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
 
     `chosen` are the sweep's trials that this call runs; `fresh` moves earlier results aside. Raises SweepError.
     """
+    with held(folder, fresh):
+        for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
+            sweep_leftovers(path)
+        _describe(sweep, folder, call)
+        with on_record(folder, call, lambda: all_finished(chosen, folder)):
+            yield
+
+
+@contextlib.contextmanager
+def held(folder: SweepFolder, fresh: bool = False) -> Iterator[None]:
+    """The folder made and locked; `fresh` moves earlier results aside. Raises SweepError."""
     if fresh and folder.path.exists():
         _move_aside(folder)
     try:
@@ -112,9 +150,7 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
         raise SweepError(f"{folder.path}: cannot be made ({error}): choose another --storage") from None
     lock = _locked(folder)
     try:
-        _describe(sweep, folder, call)
-        with _on_record(folder, chosen, call):
-            yield
+        yield
     finally:
         lock.release()
 
@@ -154,10 +190,11 @@ def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
 
 
 @contextlib.contextmanager
-def _on_record(folder: SweepFolder, chosen: SweepSpec, call: Call) -> Iterator[None]:
+def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> Iterator[None]:
+    """This call among the folder's, for the time of the `with` block, then with its exit status."""
     earlier = folder.invocations()
     invocation = Invocation(
-        command=shlex.join(["python", *sys.argv]),
+        command=as_recorded(sys.argv),
         started_at=time.time(),
         gpus=call.gpus,
         trials_at_once=call.trials_at_once,
@@ -167,12 +204,17 @@ def _on_record(folder: SweepFolder, chosen: SweepSpec, call: Call) -> Iterator[N
     status = 1
     try:
         yield
-        status = 0 if all_finished(chosen, folder) else 1
+        status = 0 if finished() else 1
     except KeyboardInterrupt:
         status = 130
         raise
     finally:
         folder.write_invocations([*earlier, replace(invocation, ended_at=time.time(), exit_status=status)])
+
+
+def as_recorded(arguments: Sequence[str]) -> str:
+    """The command as it may be typed again, without what stands for a password in an address."""
+    return shlex.join(["python", *(re.sub(r"://[^/@]*@", "://***@", argument) for argument in arguments)])
 
 
 def all_finished(chosen: SweepSpec, folder: SweepFolder) -> bool:

@@ -1,5 +1,7 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/data/README.md)."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import raycifar
 from raycifar.data import Split
 from raycifar.spec import TrialSpec
 
@@ -43,3 +46,16 @@ def make_trial():
         return TrialSpec.model_validate({**base, "model": {"weights": "random"}, "data": data, **settings})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def real_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A finished sweep's folder: VGG16 trained for one epoch on a few real images, with the real ImageNet weights."""
+    data = {"train_images": 40, "holdout_images": 20, "test_images": 40}
+    base = {"seed": 1, "epochs": 1, "batch_size": 20, "data": data, "precision": "fp32"}
+    transfer = {"name": "transfer", "arm": "transfer", "model": {"weights": "imagenet", "train": "head"}}
+    scratch = {"name": "scratch", "arm": "scratch", "model": {"weights": "random", "train": "head"}}
+    sweep = raycifar.SweepSpec.model_validate({"name": "tiny", "trials": [base | transfer, base | scratch]})
+    storage = tmp_path_factory.mktemp("real")
+    yield raycifar.run_sweep(sweep, raycifar.Options(local=True, gpus=0), storage=storage).path
+    shutil.rmtree(storage)

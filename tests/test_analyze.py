@@ -1,14 +1,21 @@
 """analyze.py as a user calls it. The sweeps are synthetic (see sweep_folders)."""
 
+import json
+import math
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 import analyze
-from tests.sweep_folders import write_sweep
+from tests.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
+from tests.sweep_folders import begin_trial, trial_spec, write_sweep
 
 ROOT = Path(__file__).parents[1]
 TORCHLESS = """
@@ -40,11 +47,12 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_it_writes_tables_report_and_figures_without_torch_and_ray(analysed: tuple[Path, str]) -> None:
     out = analysed[0] / "analysis"
-    assert {path.name for path in out.iterdir()} == {"epochs.csv", "trials.csv", "report.md", "report.html", "figures"}
+    files = {"epochs.csv", "trials.csv", "report.md", "report.html", "figures", "tables"}
+    assert {path.name for path in out.iterdir()} == files
     figures = list((out / "figures").iterdir())
     names = {path.stem for path in figures}
     assert {path.name for path in figures} == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
-    assert len(names) == 16
+    assert len(names) == 17
     assert all(path.stat().st_size > 1000 for path in figures)
 
 
@@ -53,7 +61,7 @@ def test_the_pictures_that_the_markdown_shows_are_there(analysed: tuple[Path, st
     shown = [
         line.rpartition("](")[2].rstrip(")") for line in (out / "report.md").read_text().splitlines() if "![" in line
     ]
-    assert len(shown) == 16
+    assert len(shown) == 17
     assert all((out / path).is_file() for path in shown)
 
 
@@ -79,51 +87,214 @@ def test_help_comes_at_once_and_without_heavy_libraries() -> None:
     assert "python analyze.py ~/ray_results/vgg" in done.stdout
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_sweep(tmp_path / "vgg", {"transfer": (1, 1)})
-    line = refuse(capsys, tmp_path / "vg")
-    assert line.startswith(f"analyze.py: {tmp_path / 'vg'}: no such folder")
-    assert f"for example {tmp_path / 'vgg'}" in line
+# Bad input ---------------------------------------------------------------------------------------------------------
+
+Make = Callable[[Path], object]
+THE_FOLDER = "give the one that run_sweep.py wrote"
 
 
-def test_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").touch()
-    assert "a file, not a folder" in refuse(capsys, tmp_path / "file")
+def sweep_json(text: str) -> Make:
+    """A folder with this for its sweep.json."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        (path / "sweep.json").write_bytes(text.encode("latin-1"))
+
+    return make
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "an empty folder" in refuse(capsys, tmp_path)
+def put(what: str) -> Make:
+    def make(path: Path) -> None:
+        path.mkdir()
+        NO_FILE[what](path / "sweep.json")
+
+    return make
 
 
-def test_somebody_elses_tune_experiment_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "experiment_state-2026.json").touch()
-    assert "a Ray Tune experiment that run_sweep.py did not write" in refuse(capsys, tmp_path)
+def holding(name: str) -> Make:
+    return lambda path: (path.mkdir(), (path / name).touch())
 
 
-def test_the_folder_above_the_sweeps_is_refused_with_their_names(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def sound_but(change: Callable[[dict[str, Any]], object]) -> Make:
+    """A sound sweep, but for a change to its sweep.json."""
+
+    def make(path: Path) -> None:
+        write_sweep(path, {"transfer": (2, 1)})
+        record = json.loads((path / "sweep.json").read_text())
+        change(record)
+        (path / "sweep.json").write_text(json.dumps(record))
+
+    return make
+
+
+def first_trial(**changes: object) -> Make:
+    return sound_but(lambda record: record["spec"]["trials"][0].update(changes))
+
+
+REFUSED: dict[str, tuple[Make, str]] = {
+    "nothing": (lambda path: None, f"no such folder; {THE_FOLDER}"),
+    "a file": (Path.touch, "a file, not a folder; give the sweep's folder"),
+    "a pipe": (os.mkfifo, "a file, not a folder; give the sweep's folder"),
+    "a link to itself": (NO_FILE["a link to itself"], "no such folder"),
+    "an empty folder": (Path.mkdir, f"an empty folder; {THE_FOLDER}"),
+    "somebody else's Tune experiment": (holding("tuner.pkl"), "a Ray Tune experiment that run_sweep.py did not write"),
+    "another one": (holding("experiment_state-2026.json"), "a Ray Tune experiment that run_sweep.py did not write"),
+    "photographs": (holding("photo.png"), "no sweep.json in it; give the folder that run_sweep.py wrote"),
+    "cut short": (sweep_json("{"), "not valid JSON"),
+    "a list": (sweep_json("[]"), "not a SweepRecord"),
+    "a text": (sweep_json('"sweep"'), "not a SweepRecord"),
+    "nothing in it": (sweep_json("{}"), "not a SweepRecord"),
+    "a number for its name": (sweep_json('{"name": 5}'), "name = 5 should be of type str"),
+    "zeros": (sweep_json("\0" * 512), "not valid JSON"),
+    "no UTF-8": (sweep_json("\xff\xfe"), "not valid JSON"),
+    "nested deeply": (sweep_json("[" * 100_000), "not valid JSON"),
+    "a folder for sweep.json": (put("a folder"), "Is a directory"),
+    "a pipe for sweep.json": (put("a pipe"), "not a file but a pipe, a device or a socket"),
+    "a device for sweep.json": (put("a device without end"), "not a file but a pipe, a device or a socket"),
+    "a loop for sweep.json": (put("a link to itself"), "Too many levels of symbolic links"),
+    "17 GB of sweep.json": (put("a file of 17 GB"), "larger than 200,000,000 bytes"),
+    "a date that no calendar has": (sound_but(lambda record: record.update(created_at=1e300)), "created_at = 1e+300"),
+    "a name that is a path": (sound_but(lambda record: record.update(name="../a")), "name '../a': a name is 1 to 64"),
+    "a name that is markup": (sound_but(lambda record: record.update(name="<b>")), "name '<b>': a name is 1 to 64"),
+    "a name that steers the terminal": (
+        sound_but(lambda record: record.update(name="\x1b[2J")),
+        r"name '\x1b[2J': a name",
+    ),
+    "a list for the spec": (sound_but(lambda record: record.update(spec=[])), "spec = [] should be of type dict"),
+    "a key of another version": (sound_but(lambda record: record["spec"].update(colour="red")), "spec.colour: "),
+    "no trials": (sound_but(lambda record: record["spec"].update(trials=[])), "spec.trials: "),
+    "a trial twice": (
+        sound_but(lambda record: record["spec"]["trials"].extend(record["spec"]["trials"])),
+        "two trials",
+    ),
+    "a trial outside": (first_trial(name="../../etc"), "spec.trials.0.name: "),
+    "a trial that is markup": (first_trial(name="<script>alert(1)</script>"), "spec.trials.0.name: "),
+    "an arm that is markup": (first_trial(arm="<script>alert(1)</script>"), "spec.trials.0.arm: "),
+    "no epochs": (first_trial(epochs=0), "spec.trials.0.epochs: "),
+    "NaN for a setting": (first_trial(label_smoothing=math.nan), "spec.trials.0.label_smoothing: "),
+}
+
+
+@pytest.mark.parametrize(("make", "line"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_sweep_is_refused_in_one_line_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Make, line: str
 ) -> None:
+    folder = tmp_path / "s"
+    make(folder)
+    before = everything(tmp_path)
+    printed = refuse(capsys, folder)
+    assert printed.startswith(f"analyze.py: {folder}")
+    assert line in printed
+    assert printed[:-1].isprintable()
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\udcff", "🙂", "x" * 300])
+def test_a_folders_odd_name_stays_on_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    line = refuse(capsys, tmp_path / name)
+    assert f"no such folder; {THE_FOLDER}" in line
+    assert line[:-1].isprintable()
+
+
+def test_sweeps_nearby_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "quick", {"transfer": (1, 1)})
     assert f"for example {tmp_path / 'quick'}" in refuse(capsys, tmp_path)
+    assert f"for example {tmp_path / 'quick'}" in refuse(capsys, tmp_path / "quik")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"name": 5}', "\x00"])
-def test_a_corrupt_sweep_record_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
-    (tmp_path / "sweep.json").write_text(content)
-    line = refuse(capsys, tmp_path)
-    assert str(tmp_path / "sweep.json") in line
-    assert "restore the file" in line
-
-
-def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("out", ["file", "file/out", "pipe", "loop"])
+def test_a_place_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 1)}).path
     (tmp_path / "file").touch()
-    line = refuse(capsys, folder, "--out", tmp_path / "file" / "out")
+    os.mkfifo(tmp_path / "pipe")
+    NO_FILE["a link to itself"](tmp_path / "loop")
+    before = everything(tmp_path)
+    line = refuse(capsys, folder, "--out", tmp_path / out)
     assert "cannot be written to" in line
     assert "--out DIR" in line
+    assert everything(tmp_path) == before
 
 
 def test_a_missing_argument_is_refused_by_argparse() -> None:
     with pytest.raises(SystemExit) as caught:
         analyze.main([])
     assert caught.value.code == 2
+
+
+def test_two_sweeps_are_shown_side_by_side_in_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    a = write_sweep(tmp_path / "before").path
+    b = write_sweep(tmp_path / "after", {"transfer": (3, 5)}).path
+    assert analyze.main([str(a), str(b), "--format", "parquet"]) == 0
+    *summary, last = capsys.readouterr().out.splitlines()
+    out = a / "analysis/beside-after"
+    assert last == f"report: {out / 'report.html'}"
+    assert max(map(len, summary)) <= 80
+    assert any(line.startswith("transfer  B      3  85.45") for line in summary)
+    assert pd.read_parquet(out / "epochs.parquet")["sweep"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["a", "b", "--watch"], "--watch and --export take one folder"),
+        (["a", "--watch", "--export"], "not allowed with"),
+        (["a", "./a"], "name each sweep once"),
+        ([str(number) for number in range(27)], "at most 26"),
+        (["a", "--export", "--format", "pdf"], "--export does not write"),
+        (["~nobody-of-this-name"], "nobody-of-this-name"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        analyze.main(arguments)
+    assert caught.value.code == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_second_folder_that_is_no_sweep_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sweep(tmp_path / "a", {"transfer": (1, 1)}).path
+    assert "no such folder" in refuse(capsys, folder, tmp_path / "b")
+    assert not (folder / "analysis").exists()
+
+
+def test_a_missing_browser_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder = write_sweep(tmp_path / "a", {"transfer": (1, 1)}).path
+    assert "sudo apt install chromium" in refuse(capsys, folder, "--format", "pdf")
+    assert not (folder / "analysis").exists()
+
+
+def test_watching_a_finished_sweep_reads_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
+    path = write_sweep(tmp_path / "a", {"transfer": (1, 1)}).path
+    assert len(list(analyze.readings([path], watch=True))) == 1
+
+
+def test_a_watched_sweep_is_read_again_only_when_it_has_moved_on_and_once_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_sweep(tmp_path / "a", {"transfer": (2, 3)}, running=True)
+    trial = trial_spec(folder, "transfer-2")
+    (folder.trial(trial.name).path / "summary.json").unlink()
+    lock = FileLock(folder.lock)
+    lock.acquire()
+    epochs = iter([1, 1, 2])
+
+    def meanwhile(_: float) -> None:
+        epoch = next(epochs, None)
+        begin_trial(folder, trial, epoch) if epoch else lock.release()
+
+    monkeypatch.setattr("time.sleep", meanwhile)
+    begin_trial(folder, trial, 0)
+    seen = [sweeps[0] for sweeps in analyze.readings([folder.path], watch=True)]
+    assert [len(results.epochs) - 3 for results in seen] == [0, 1, 2, 2]
+    assert [results.running for results in seen] == [True, True, True, False]

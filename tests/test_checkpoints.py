@@ -1,4 +1,5 @@
 import os
+import resource
 import subprocess
 import sys
 
@@ -7,6 +8,8 @@ import torch
 
 from raycifar.checkpoints import (
     KEPT,
+    checkpoint_epoch,
+    checkpoint_name,
     load_checkpoint,
     newest_checkpoint,
     prune_checkpoints,
@@ -117,3 +120,34 @@ def test_a_checkpoint_is_never_unpickled_beyond_tensors(tmp_path):
     torch.save({"evil": os.system}, path / "state.pt")
     with pytest.raises(Exception, match="weights_only"):
         load_checkpoint(path)
+
+
+@pytest.fixture
+def a_small_disk():
+    """The kernel refuses every file of more than 1,500 bytes, as a full disk refuses the next block."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_else(tmp_path, request):
+    before = save(tmp_path, 1)
+    request.getfixturevalue("a_small_disk")
+    with pytest.raises(OSError, match="File too large"):
+        save(tmp_path, 2)
+    assert newest_checkpoint(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_a_checkpoints_name_and_its_epoch_say_the_same(tmp_path):
+    assert checkpoint_epoch(tmp_path / checkpoint_name(12)) == 12
+    with pytest.raises(ValueError, match="latest: not a checkpoint's name"):
+        checkpoint_epoch(tmp_path / "latest")
+
+
+def test_pruning_leaves_alone_what_this_process_is_writing(tmp_path):
+    """A checkpoint is written behind the training, which prunes meanwhile."""
+    (tmp_path / f".checkpoint_000005.{os.getpid()}.partial").mkdir()
+    prune_checkpoints(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1

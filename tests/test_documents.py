@@ -1,16 +1,17 @@
 """The documents say what is there: commands, options, files, rooms."""
 
+import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 import analyze
 import run_sweep
-from raycifar.spec import load_sweep
+from raycifar.spec import TrialSettings, load_sweep
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -23,7 +24,7 @@ def test_the_readmes_first_block_is_the_two_commands():
     assert [line.split()[:2] for line in BLOCKS[0][1].splitlines()] == [["make", "demo"], ["make", "test"]]
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "fast", "check"])
+@pytest.mark.parametrize("target", ["demo", "test", "fast", "check", "audit", "fuzz", "load", "browser"])
 def test_make_knows_its_targets(target):
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
@@ -39,14 +40,14 @@ def test_the_readmes_commands_parse(command):
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", README))))
-def test_every_option_that_the_readme_names_exists(option):
-    helped = subprocess.run(
-        [sys.executable, "run_sweep.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert option in helped.stdout
+def test_every_option_that_the_readme_names_exists(option, capsys):
+    for command in (run_sweep, analyze):
+        with pytest.raises(SystemExit):
+            command.parse_arguments(["--help"])
+    assert option in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:sweeps|raycifar|results)/[\w./-]+)`", README))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:sweeps|raycifar|results|notebooks)/[\w./-]+)`", README))))
 def test_every_file_that_the_readme_names_exists(path):
     assert (ROOT / path).exists()
 
@@ -60,6 +61,20 @@ def test_the_readmes_sweep_file_is_one(tmp_path):
     (example,) = (block for kind, block in BLOCKS if kind == "toml")
     (tmp_path / "mine.toml").write_text(example)
     assert [trial.name for trial in load_sweep(tmp_path / "mine.toml").trials] == [f"transfer-{i}" for i in (1, 2, 3)]
+
+
+def settings(table, above=""):
+    """Every setting's name and default, as the sweep files' reference writes them."""
+    for key, field in table.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from settings(field.annotation, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+
+
+def test_the_reference_of_settings_has_all_of_them_with_their_defaults():
+    rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| \S.*\|$", (ROOT / "sweeps/README.md").read_text(), re.MULTILINE)
+    assert rows == list(settings(TrialSettings))
 
 
 def test_the_architecture_names_every_room():

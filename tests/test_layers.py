@@ -1,45 +1,73 @@
 """Who may import whom: each half from the bottom to the top, and a room imports only rooms below it."""
 
 import ast
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import raycifar
+
 ROOT = Path(__file__).parent.parent
-SHARED = ["records", "spec"]
+SHARED = ["inputs", "records", "spec", "search_records", "search_spec", "cache"]
 TRAINING = [
     "assets",
     "data",
+    "trivialaugment",
     "augment",
     "vgg",
     "optim",
+    "step",
     "training",
     "checkpoints",
+    "writer",
     "trial",
     "placement",
+    "leaving",
+    "watchdog",
     "overview",
+    "live_table",
     "progress",
+    "events",
+    "tensorboard",
+    "trackers",
+    "ray_metrics",
+    "ray_mlflow",
+    "ray_wandb",
     "ray_runner",
     "workspace",
     "sweep",
+    "search_trial",
+    "ray_search",
+    "search_table",
+    "search",
 ]
 ANALYSIS = [
     "traces",
     "results",
     "stats",
+    "predictions",
+    "tables",
+    "class_tables",
+    "cost_tables",
     "plotting",
     "time_figures",
+    "band_figures",
+    "class_figures",
     "figures",
-    "tables",
     "reference",
     "comparison",
     "findings",
     "report",
+    "differences",
+    "side_by_side",
+    "formats",
 ]
+LIBRARY = ["models", "export", "library"]  # above both halves: what a sweep left, with PyTorch
 HALVES = [[*SHARED, *TRAINING], [*SHARED, *ANALYSIS]]
-ROOMS = [*SHARED, *TRAINING, *ANALYSIS]
+ROOMS = [*SHARED, *TRAINING, *ANALYSIS, *LIBRARY]
 COMMANDS = ["run_sweep", "analyze"]
 FOLDERS_AND_FILES = {"io", "json", "os", "pathlib", "pickle", "safetensors", "shutil", "tempfile"}
 
@@ -55,7 +83,7 @@ def imported(code):
 
 
 def source(name):
-    return (ROOT / (f"raycifar/{name}.py" if name in ROOMS else f"{name}.py")).read_text()
+    return (ROOT / (f"{name}.py" if name in COMMANDS else f"raycifar/{name}.py")).read_text()
 
 
 @cache
@@ -67,9 +95,9 @@ def imports(name):
 
 
 def reached(name):
-    """All that a room or command imports, also through other rooms."""
+    """All that a room or command imports, also through other rooms; but what `analyze.py --export` alone needs."""
     rooms, others = imports(name)
-    for room in rooms & set(ROOMS):
+    for room in rooms & set(ROOMS) - ({"export"} if name == "analyze" else set()):
         others = others | reached(room)
     return others
 
@@ -80,28 +108,55 @@ def test_the_table_holds_every_room_and_no_other():
 
 
 def test_importing_the_package_imports_no_room():
-    assert not list(imported((ROOT / "raycifar/__init__.py").read_text()))
+    code = "import sys, raycifar; print(*sorted(m for m in sys.modules if m.startswith('raycifar')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["raycifar"]
+
+
+def test_the_package_offers_what_type_checkers_see_and_no_more():
+    (block,) = (node for node in ast.parse(source("__init__")).body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {name.rpartition(".")[2]: name for name in imported(ast.unparse(block))}
+    assert seen == {name: f"raycifar.{room}.{name}" for name, room in raycifar._ROOMS.items()}
+    assert sorted(seen) == raycifar.__all__
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_rooms_below_it(room):
-    below = {other for half in HALVES if room in half for other in half[: half.index(room)]}
+    orders = HALVES if room not in LIBRARY else [ROOMS]
+    below = {other for order in orders if room in order for other in order[: order.index(room)]}
     assert imports(room)[0] <= below
 
 
 @pytest.mark.parametrize("name", ROOMS + COMMANDS)
-def test_only_ray_runner_imports_ray(name):
-    assert ("ray" in imports(name)[1]) == (name == "ray_runner")
+def test_only_rooms_that_are_called_so_import_ray(name):
+    assert ("ray" in imports(name)[1]) == name.startswith("ray_")
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if "search" in room])
+def test_no_room_of_a_search_can_load_test_images_or_test_a_trial(room):
+    taken = set(imported(source(room)))
+    assert not taken & {"raycifar.data.load_cifar10", "raycifar.data", "raycifar.trial.run_trial", "raycifar.trial"}
+    assert not any(part.startswith("raycifar.sweep.run") for part in taken)
 
 
 @pytest.mark.parametrize("name", [*SHARED, *ANALYSIS, "analyze"])
 def test_analysis_reaches_neither_torch_nor_ray_nor_pickle(name):
-    assert not reached(name) & {"torch", "torchvision", "ray", "pickle", "safetensors"}
+    assert not reached(name) & {"torch", "torchvision", "ray", "pickle"}
 
 
-@pytest.mark.parametrize(("command", "half"), [("run_sweep", HALVES[0]), ("analyze", HALVES[1])])
+def test_analysis_reads_safetensors_in_one_room_alone():
+    assert [name for name in [*SHARED, *ANALYSIS, "analyze"] if "safetensors" in imports(name)[1]] == ["predictions"]
+
+
+@pytest.mark.parametrize(("command", "half"), [("run_sweep", HALVES[0]), ("analyze", [*HALVES[1], "export"])])
 def test_a_command_imports_only_its_half(command, half):
     assert imports(command)[0] <= set(half)
+
+
+def test_only_the_export_function_of_analyze_imports_export():
+    functions = [node for node in ast.parse(source("analyze")).body if isinstance(node, ast.FunctionDef)]
+    assert [f.name for f in functions if "raycifar.export" in "".join(imported(ast.unparse(f)))] == ["export"]
 
 
 @pytest.mark.parametrize("name", ROOMS + COMMANDS)

@@ -71,14 +71,77 @@ def test_a_plateau_stops_at_the_least_learning_rate():
 def test_the_average_follows_weights_and_batch_norm_statistics():
     model = torch.nn.BatchNorm1d(2)
     average = build_average(model, spec.Averaging(ema_decay=0.9))
-    average.update_parameters(model)  # the first update copies
     with torch.no_grad():
         model.weight.fill_(11.0)
         model.running_mean.fill_(10.0)
-    average.update_parameters(model)
+    average.update()
     assert average.module.weight.tolist() == pytest.approx([2.0, 2.0])
     assert average.module.running_mean.tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_the_average_counts_batches_as_its_network_does():
+    model = torch.nn.BatchNorm1d(2)
+    average = build_average(model, spec.Averaging(ema_decay=0.9))
+    model(torch.ones(3, 2))
+    average.update()
+    assert average.module.num_batches_tracked == 1
+
+
 def test_without_a_decay_there_is_no_average():
     assert build_average(torch.nn.Linear(1, 1), spec.Averaging()) is None
+
+
+class Network(torch.nn.Module):
+    """Two convolutions, the first with batch norm, and a head of two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Conv2d(4, 5, 3)
+        )
+        self.head = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Linear(6, 7))
+
+
+def settings_by_name(model, **settings):
+    """Each parameter's learning rate over the schedule's, and its weight decay."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, spec.Optimizer(**settings)).param_groups
+    return {names[id(p)]: (group["lr_ratio"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_layers_learn_more_slowly_the_deeper_they_lie():
+    ratios = {name: ratio for name, (ratio, _) in settings_by_name(Network(), layer_decay=0.5).items()}
+    deep, last = ("features.0.weight", "features.0.bias", "features.1.weight"), ("features.3.weight", "features.3.bias")
+    assert [ratios[name] for name in deep] == [0.5] * 3
+    assert [ratios[name] for name in last] == [1.0] * 2
+    assert {ratio for name, ratio in ratios.items() if name.startswith("head")} == {1.0}
+
+
+def test_the_head_learns_faster_by_its_ratio():
+    ratios = settings_by_name(Network(), head_lr_ratio=10.0)
+    assert {name for name, (ratio, _) in ratios.items() if ratio == 10} == {n for n in ratios if n.startswith("head")}
+    assert {ratio for ratio, _ in ratios.values()} == {1.0, 10.0}
+
+
+def test_weights_biases_and_head_have_their_own_weight_decay():
+    decays = settings_by_name(Network(), weight_decay=0.1, bias_decay_ratio=0.5, head_decay_ratio=3.0)
+    expected = {"features.0.weight": 0.1, "features.1.weight": 0.05, "features.3.bias": 0.05}
+    expected |= {"head.1.weight": 0.3, "head.1.bias": 0.15}
+    assert {name: decays[name][1] for name in expected} == pytest.approx(expected)
+
+
+def test_every_trained_parameter_is_in_one_group_and_no_frozen_one():
+    model = Network()
+    model.features[0].weight.requires_grad_(False)
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert set(settings_by_name(model, layer_decay=0.5, head_lr_ratio=2.0)) == names
+    assert settings_by_name(model, layer_decay=0.5)["features.0.bias"][0] == 0.5
+
+
+def test_a_plain_mean_is_the_mean_of_what_it_has_seen():
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = build_average(model, spec.Averaging(swa_epochs=3))
+    for averaged, weight in ((0, 9.0), (0, 1.0), (1, 2.0), (2, 6.0)):  # the first is from before the last epochs
+        model.weight.data.fill_(weight)
+        average.update(averaged)
+    assert average.module.weight.item() == pytest.approx(3.0)

@@ -37,14 +37,30 @@ def results(folder):
 def test_the_plan_lists_the_trials_in_the_order_in_which_they_start():
     sweep = load_sweep(SWEEPS / "vgg.toml")
     plan = make_plan(sweep.trials, FOUR_GPUS)
-    title, header, _, *rows, total = lines(plan_table(sweep, plan, Path("/results/vgg")))
+    title, header, _, *rows, load = lines(plan_table(sweep, plan, Path("/results/vgg")))
     assert title == "vgg -> /results/vgg"
     assert header == "trial from seed epochs images validation PFLOP"
     assert rows == [
         f"scratch random, bn 1 125 45,000 5,000 held out {work(plan.order[0]) / 1e15:.2f}",
         *(f"transfer-{i} imagenet {i} 15 45,000 5,000 held out {work(plan.order[i]) / 1e15:.2f}" for i in (1, 2, 3)),
     ]
-    assert total == f"{sum(map(work, sweep.trials)) / 1e15:.1f} PFLOP in all"
+    total, longest = sum(map(work, sweep.trials)), work(plan.order[0])
+    assert load == (
+        f"{total / 1e15:.1f} PFLOP in all, {longest / 1e15:.1f} on the busiest of 4 places; "
+        f"idle: {100 * (1 - total / (4 * longest)):.0f} %"
+    )
+
+
+def test_a_plan_of_one_trial_at_a_time_only_says_how_much_work_it_is():
+    sweep = load_sweep(SWEEPS / "vgg.toml")
+    plan = make_plan(sweep.trials, replace(FOUR_GPUS, gpus=1))
+    assert lines(plan_table(sweep, plan, Path("vgg")))[-1] == f"{sum(map(work, sweep.trials)) / 1e15:.1f} PFLOP in all"
+
+
+def test_the_plan_names_the_side_of_enlarged_images():
+    sweep = load_sweep(SWEEPS / "vgg.toml", ["scratch.model.upsample=7"])
+    table = plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path("larger"))
+    assert lines(table)[3].startswith("scratch random, bn, 224 px 1 125")
 
 
 def test_the_plan_names_the_leak():

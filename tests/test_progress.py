@@ -2,6 +2,7 @@ import io
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 
@@ -107,22 +108,94 @@ def test_a_dumb_terminal_gets_lines(monkeypatch):
 
 def running(console):
     progress = Progress(trials("transfer-1", "scratch"), console)
+    progress.place("transfer-1", [f"{socket.gethostname()}:3"])
     progress.epoch("transfer-1", record(1, seconds=12))
     return progress
 
 
 def test_at_160_columns_every_column_is_there(clock):
     header, first, second, last = screen(running(terminal(160)))
-    assert header.split() == ["trial", "epoch", "train", "val", "images/s", "state", "ETA"]
-    assert re.fullmatch(r"transfer-1  \S+ +1/3 +91.2 % +90.1 % +312  training +0:00:24", first)
+    assert header.split() == ["trial", "epoch", "train", "val", "trend", "lr", "images/s", "GPU", "state", "ETA"]
+    assert re.fullmatch(r"transfer-1  \S+ +1/3 +91.2 % +90.1 %  ▁ +0.0100 +312 +3  training +0:00:24", first)
     assert re.fullmatch(r"scratch     \S+ +0/3 +waiting", second)
     assert last == "0 of 2 trials done, 0 failed  elapsed 0:00:00  ETA 0:01:00"
 
 
-def test_at_80_columns_the_speed_gives_way(clock):
+def test_at_80_columns_learning_rate_speed_and_gpu_give_way(clock):
     header, first, *_ = screen(running(terminal(80)))
-    assert header.split() == ["trial", "epoch", "train", "val", "state", "ETA"]
-    assert re.fullmatch(r"transfer-1  \S{10,} +1/3 +91.2 % +90.1 %  training +0:00:24", first)
+    assert header.split() == ["trial", "epoch", "train", "val", "trend", "state", "ETA"]
+    assert re.fullmatch(r"transfer-1  \S{6,} +1/3 +91.2 % +90.1 %  ▁ +training +0:00:24", first)
+
+
+def trend(progress, row):
+    return re.search(r"[▁▂▃▄▅▆▇█]+", screen(progress)[row])[0]
+
+
+def with_accuracies(console, **accuracies):
+    progress = Progress(trials(*accuracies, epochs=1000), console)
+    for name, values in accuracies.items():
+        for i, value in enumerate(values):
+            progress.epoch(name, record(i + 1, val_accuracy=value))
+    return progress
+
+
+def test_the_trends_of_all_trials_have_one_scale():
+    progress = with_accuracies(terminal(160), a=[0.2, 0.9, 0.6], b=[0.55, 0.55])
+    assert (trend(progress, 1), trend(progress, 2)) == ("▁█▅", "▅▅")
+
+
+def test_a_long_trend_fits_into_its_column_and_ends_with_the_last_epoch():
+    progress = with_accuracies(terminal(80), a=[0.1] * 499 + [0.9])
+    assert re.fullmatch("▁{5,}█", trend(progress, 1))
+
+
+def test_a_terminal_without_blocks_gets_no_trend():
+    plain = Console(
+        file=io.TextIOWrapper(io.BytesIO(), "ascii"), width=160, force_terminal=True, force_interactive=True
+    )
+    assert "trend" not in screen(with_accuracies(plain, a=[0.1]))[0]
+
+
+def test_a_trial_on_another_node_or_on_several_gpus_says_which(clock):
+    progress = running(terminal(160))
+    progress.place("scratch", ["node-2:0", "node-2:1"])
+    assert "node-2:0,node-2:1  training" in screen(progress)[2]
+    progress.place("scratch", [f"{socket.gethostname()}:cpu"])
+    assert "cpu  training" in screen(progress)[2]
+
+
+def test_after_its_last_epoch_a_trial_is_tested():
+    progress = Progress(trials("a", epochs=2), terminal())
+    progress.epoch("a", record(2))
+    assert "testing" in screen(progress)[1]
+
+
+def test_quiet_lets_through_what_others_print(capsys):
+    with Progress(trials("a"), Console(force_terminal=True, force_interactive=True, quiet=True)):
+        print("a warning of Ray's")
+    assert capsys.readouterr().out == "a warning of Ray's\n"
+
+
+def test_quiet_prints_nothing_but_the_listeners_hear():
+    class Ear(list):
+        def state(self, *heard):
+            self.append(heard)
+
+        epoch = summary = state
+
+    ear, console = Ear(), Console(file=io.StringIO(), force_terminal=True, force_interactive=True, quiet=True)
+    with Progress(trials("a", epochs=1), console, listeners=[ear]) as progress:
+        progress.state("a", "starting")
+        progress.epoch("a", one := record(1))
+        progress.summary("a", end := summary("a"))
+    assert lines(console) == []
+    assert ear == [
+        ("a", "starting", ""),
+        ("a", one),
+        ("a", "testing", ""),
+        ("a", end),
+        ("a", "done", "test 92.0 %, best epoch 2"),
+    ]
 
 
 @pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100, 120, 160, 300])
@@ -156,7 +229,7 @@ def test_what_runs_is_shown_where_not_all_trials_fit():
 def test_a_resumed_trial_shows_its_last_epoch_but_no_time_of_an_earlier_session():
     progress = Progress(trials("a"), terminal(), {"a": History([record(1), record(2)])})
     progress.state("a", "resumed")
-    assert re.fullmatch(r"a      \S+ +2/3 +91.2 % +90.1 % +resumed", screen(progress)[1])
+    assert re.fullmatch(r"a      \S+ +2/3 +91.2 % +90.1 %  ▁▁ +resumed", screen(progress)[1])
 
 
 def test_a_finished_trial_shows_its_test_accuracy():

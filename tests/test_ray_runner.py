@@ -18,7 +18,8 @@ import raycifar.sweep
 from raycifar.records import SweepFolder
 from raycifar.spec import SweepSpec
 from raycifar.sweep import Options, run_sweep
-from raycifar.trial import Assets
+from raycifar.training import NonFiniteLossError
+from raycifar.trial import Assets, GpuMemoryError, StorageError, trial_error
 from tests.conftest import SAMPLE
 from tests.test_training import TIMES
 
@@ -199,3 +200,62 @@ def test_ctrl_c_and_the_same_command_again_give_every_epoch_once(tmp_path):
     third = command(*arguments)
     assert third.returncode == 0
     assert "Nothing to do" in third.stdout
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Runs `train_in_worker` here, with a stand-in for the trial that raises `error`; returns how often that ran."""
+    from raycifar import ray_runner
+
+    spec = sweep_of(full={}).trials[0]
+    (tmp_path / "full").mkdir()
+
+    def work(workers, error):
+        runs = []
+
+        def fail(*_):
+            runs.append(1)
+            SweepFolder(tmp_path).trial("full").write_error(trial_error(error))
+            raise error
+
+        monkeypatch.setattr(ray_runner, "run_trial", fail)
+        monkeypatch.setattr(ray_runner, "_heard", lambda config: 0)
+        job = ray_runner.Job(str(tmp_path), "", None, workers, 0.0, 1.0, 1, hang_seconds=60)
+        config = {"trial": spec.model_dump(mode="json"), "job": asdict(job)}
+        try:
+            ray_runner.train_in_worker(config)
+        except type(error):
+            return "raised", len(runs)
+        return "returned", len(runs)
+
+    return work
+
+
+@pytest.mark.parametrize("error", [GpuMemoryError("full"), StorageError("full"), NonFiniteLossError("nan")])
+def test_what_would_go_wrong_again_is_not_tried_again(worker, error):
+    """Alone, a worker just ends; one of several brings the others down with it, and all see when started again."""
+    assert worker(1, error) == ("returned", 1)
+    assert worker(2, error) == ("returned", 0)
+
+
+def test_one_worker_of_several_does_not_leave_the_others_waiting(worker):
+    assert worker(2, GpuMemoryError("full")) == ("raised", 1)
+    assert worker(2, GpuMemoryError("full")) == ("returned", 0)
+
+
+def test_what_may_go_well_another_time_is_tried_again(worker):
+    assert worker(1, OSError(5, "Input/output error")) == ("raised", 1)
+    assert worker(1, OSError(5, "Input/output error")) == ("raised", 1)
+
+
+def test_a_ray_that_no_longer_answers_ends_the_call_with_a_line():
+    """Tune's loop stands still inside a call: here one that sleeps."""
+    code = (
+        "import time; from raycifar import ray_runner\n"
+        "ray_runner.STILL_SECONDS = 1\n"
+        "with ray_runner._Pulse().watched(): time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "run_sweep.py: Ray has not answered for 1 s: was it killed? The same command goes on." in done.stderr

@@ -1,9 +1,11 @@
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -19,8 +21,10 @@ from raycifar.records import (
     TrialFolder,
     TrialSummary,
     read_json,
+    sweep_leftovers,
     write_json,
 )
+from tests.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SAMPLES = {"str": "x", "int": 3, "float": 0.1, "bool": True, "list": ["a"], "dict": {"a": "1"}}
 
@@ -31,7 +35,7 @@ def sample(record):
     return record(**{name: SAMPLES.get(getattr(kind, "__name__", "")) for name, kind in kinds.items()})
 
 
-HISTORY = History([sample(EpochRecord)], [sample(Session)])
+HISTORY = History([replace(sample(EpochRecord), epoch=1)], [sample(Session)])
 RECORDS = [sample(r) for r in (EpochRecord, Session, TrialSummary, TrialError, Invocation, SweepRecord)] + [HISTORY]
 by_type = pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 
@@ -110,11 +114,70 @@ def test_a_corrupt_file_is_named(tmp_path, name, content):
         READERS[name](tmp_path)
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_a_folder_in_a_files_place_is_named(tmp_path, name):
-    (tmp_path / name).mkdir()
-    with pytest.raises(RecordError, match=name):
-        READERS[name](tmp_path)
+@pytest.mark.parametrize("put", NO_FILE.values(), ids=NO_FILE)
+def test_what_is_no_file_is_named_and_neither_waited_for_nor_swallowed(tmp_path, put):
+    put(tmp_path / "summary.json")
+    with pytest.raises(RecordError, match=r"summary\.json: cannot be read"):
+        TrialFolder(tmp_path).summary()
+
+
+BAD_VALUES = {
+    "text for a number": (EpochRecord, {"lr": "high"}, "lr = 'high' should be of type float"),
+    "a number for text": (TrialError, {"kind": 3}, "kind = 3 should be of type str"),
+    "a float for an integer": (EpochRecord, {"epoch": 1.5}, "epoch = 1.5 should be of type int"),
+    "a bool for an integer": (Session, {"threads": True}, "threads = True should be of type int"),
+    "null": (TrialSummary, {"test_accuracy": None}, "test_accuracy = None should be of type float"),
+    "NaN": (EpochRecord, {"val_loss": math.nan}, "val_loss = nan"),
+    "infinity": (EpochRecord, {"train_seconds": math.inf}, "train_seconds = inf"),
+    "an integer of 400 digits for a float": (EpochRecord, {"val_loss": 10**400}, "val_loss = 1000.* should lie"),
+    "an integer beyond 64 bits": (TrialSummary, {"parameters": 2**63}, "parameters = 9223372036854775808"),
+    "a negative accuracy": (EpochRecord, {"val_accuracy": -0.1}, "val_accuracy = -0.1 should lie between 0 and 1"),
+    "an accuracy in percent": (TrialSummary, {"test_accuracy": 91.5}, "test_accuracy = 91.5 should lie"),
+    "a date that no calendar has": (Invocation, {"started_at": 1e300}, r"started_at = 1e\+300 should lie"),
+    "text for a date that may be missing": (Invocation, {"ended_at": "now"}, "ended_at = 'now' should be of type"),
+    "a date before 1970 that may be missing": (Invocation, {"ended_at": -1.0}, "ended_at = -1.0 should lie"),
+    "a number in a list of text": (Session, {"devices": ["a", 3]}, r"devices = \['a', 3\] should be of type list"),
+    "text for a list": (Session, {"devices": "ab"}, "devices = 'ab' should be of type list"),
+    "a table among versions": (SweepRecord, {"versions": {"torch": {}}}, "versions = .* should be of type dict"),
+    "a list for the spec": (SweepRecord, {"spec": []}, r"spec = \[\] should be of type dict"),
+}
+
+
+@pytest.mark.parametrize(("record", "changes", "complaint"), BAD_VALUES.values(), ids=BAD_VALUES)
+def test_a_value_that_no_field_can_have_is_shown(record, changes, complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        record.from_json(sample(record).to_json() | changes)
+
+
+@pytest.mark.parametrize("numbers", [[2], [1, 1], [1, 3], [2, 1], [0, 1], [-1]])
+def test_epochs_that_do_not_count_up_from_1_are_refused(numbers):
+    epochs = [sample(EpochRecord).to_json() | {"epoch": number} for number in numbers]
+    with pytest.raises(ValueError, match="should count 1, 2, 3"):
+        History.from_json({"epochs": epochs})
+
+
+@pytest.mark.parametrize("content", ["{}", '""', "3", "null", '{"a": 1}', "[[]]", '["x"]'])
+def test_calls_that_are_no_list_of_calls_are_refused(tmp_path, content):
+    (tmp_path / "invocations.json").write_text(content)
+    with pytest.raises(RecordError, match=r"invocations\.json: not a list of calls"):
+        SweepFolder(tmp_path).invocations()
+
+
+@pytest.mark.parametrize(("text", "read"), [("🙂 ä", "🙂 ä"), ("a\udcffb", "a?b")])
+def test_what_is_written_can_be_read_whatever_a_message_quotes(tmp_path, text, read):
+    write_json(tmp_path / "a.json", [text])
+    assert read_json(tmp_path / "a.json") == [read]
+
+
+def test_half_a_character_is_refused_for_nobody_can_write_it(tmp_path):
+    (tmp_path / "a.json").write_text('["\\uD800"]')
+    with pytest.raises(RecordError, match="not valid JSON"):
+        read_json(tmp_path / "a.json")
+
+
+def test_characters_that_json_writes_as_a_pair_are_read(tmp_path):
+    (tmp_path / "a.json").write_text('"\\ud83d\\ude42"')
+    assert read_json(tmp_path / "a.json") == "🙂"
 
 
 def test_writing_leaves_one_file(tmp_path):
@@ -180,3 +243,13 @@ def test_the_file_is_on_disk_before_it_takes_the_old_ones_place(tmp_path, monkey
     monkeypatch.setattr(os, "replace", lambda *_: calls.append("replace"))
     write_json(tmp_path / "a.json", 1)
     assert calls == ["fsync", "replace"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
+    for name in (".history.json.4711", ".best.safetensors.12", ".predictions.npz.3"):
+        (tmp_path / name).touch()
+    kept = {"history.json", ".validate_storage_marker", ".notes", "a.json.5", ".checkpoint_000001.5.partial"}
+    for name in kept:
+        (tmp_path / name).touch()
+    sweep_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept

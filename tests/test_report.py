@@ -2,17 +2,21 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from raycifar.class_tables import NO_PREDICTIONS
+from raycifar.findings import cautions
 from raycifar.plotting import Drawing, canvas
 from raycifar.records import SweepFolder
 from raycifar.reference import load_reference
-from raycifar.report import Picture, Report, make_report, markdown, pages, plain, write_report
-from raycifar.results import LEAK, read_results
-from raycifar.tables import NOTHING_FINISHED, Table
+from raycifar.report import Picture, Report, make_report, markdown, pages, plain, ranges, write_report
+from raycifar.results import LEAK, MOST_ARMS, read_results
+from raycifar.tables import MOST_ROWS, NOTHING_FINISHED, Table
 from tests.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
 
 HOSTILE = "boom <script>alert('x')</script> | `code` *bold* &amp; \x1b[31m\nnext"
@@ -89,16 +93,16 @@ def test_epochs_and_seconds_to_the_threshold_or_that_it_was_not_reached(tmp_path
 
 
 def test_the_reports_numbers_stand_beside_ours_with_footnotes_on_its_errors(tmp_path: Path) -> None:
-    compared = table(report_on(write_sweep(tmp_path / "s", REPORT_ARMS)), "reference")
+    report = report_on(write_sweep(tmp_path / "s", REPORT_ARMS))
+    compared = table(report, "reference")
     assert compared.columns[1:] == ["transfer, ours", "transfer, report", "scratch, ours", "scratch, report"]
     assert cells(compared, "test accuracy, %")["transfer, report"] == "85.95 ± 0.20"
     assert cells(compared, "test accuracy, %")["scratch, report"] == "86.56 (n = 1)"
     assert cells(compared, "combined own time, s [b]")["transfer, report"] == "1,390 (recomputed)"
     assert cells(compared, "time as stated, s [b] [c]")["transfer, report"] == "2,848"
-    notes = " ".join(compared.notes)
-    assert "[a] Validation: the report's validation set was its training set" in notes
-    assert "[b] Times: " in notes
-    assert "not run times" in notes
+    errata = dict(report.errata)
+    assert "the report's validation set was its training set" in errata["a"]
+    assert "not run times" in errata["b"]
 
 
 def test_the_reference_averages_are_those_that_the_report_states() -> None:
@@ -114,10 +118,23 @@ def test_a_full_size_sweep_compares_with_the_report(tmp_path: Path) -> None:
 
 def test_a_cut_down_sweep_says_that_it_does_not_compare(tmp_path: Path) -> None:
     data = {"train_images": 3000, "holdout_images": 500, "test_images": 1000}
-    text = " ".join(report_on(write_sweep(tmp_path / "s", {"transfer": (1, 2)}, data=data)).cautions)
-    assert "transfer trains on 3,000 images; the report on 50,000" in text
-    assert "transfer is tested on 1,000 images" in text
-    assert "transfer trains 2 epochs; the report 15" in text
+    text = " ".join(report_on(write_sweep(tmp_path / "s", {"transfer": (1, 2), "scratch": (1, 3)}, data=data)).cautions)
+    assert "3,000 training images instead of 50,000 (transfer, scratch)" in text
+    assert "1,000 test images instead of 10,000 (transfer, scratch)" in text
+    assert "2 epochs instead of 15 (transfer); 3 epochs instead of 125 (scratch)" in text
+
+
+def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s").path)
+    transfer, *others = results.spec.trials
+    changes = {"model": {"weights": "imagenet", "upsample": 7}, "augmentation": {"cutmix": 1.0}}
+    changed = type(transfer).model_validate(transfer.model_dump() | changes)
+    spec = results.spec.model_copy(update={"trials": (changed.model_copy(update={"arm": "larger"}), *others)})
+    text = " ".join(cautions(replace(results, spec=spec)))
+    assert "larger enlarges its images to 224 pixels a side" in text
+    assert "by about 49" in text
+    assert "larger: training figures are of mixed images" in text
+    assert "mixed" not in " ".join(cautions(results))
 
 
 def test_a_leak_is_marked_in_every_table_and_among_the_cautions(tmp_path: Path) -> None:
@@ -196,9 +213,57 @@ def test_provenance_names_file_fingerprint_commit_seeds_and_commands(sweep: Swee
     about = dict(report.provenance)
     assert about["sweep file"] == "sweeps/sweep.toml"
     assert re.fullmatch(r"[0-9a-f]{16}", about["fingerprint"])
-    assert about["seeds"] == "transfer-1: 1, transfer-2: 2, transfer-3: 3, scratch: 1"
+    assert about["seeds"] == "transfer: 1–3; scratch: 1"
     assert "torch 2.14.1" in about["versions"]
     assert report.commands == ["python run_sweep.py sweeps/sweep.toml"]
+
+
+@pytest.mark.slow
+def test_many_arms_and_trials_are_cut_where_they_are_shown_and_whole_in_the_tables_folder(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1) for i in range(70)})
+    report = write_report(read_results(sweep.path), tmp_path / "out")
+    assert len(table(report, "trials").rows) == MOST_ROWS
+    assert table(report, "trials").notes[0] == f"The first {MOST_ROWS} of 70 rows; all are in tables/trials.csv."
+    assert len(pd.read_csv(tmp_path / "out/tables/trials.csv")) == 70
+    assert len(table(report, "reference").columns) == 1 + 2 * MOST_ARMS
+    assert "the other 66 arms less" in report.answer
+    assert "these numbers picked it" in report.answer
+    assert any(caution.startswith("70 arms: figures") for caution in report.cautions)
+    assert dict(report.provenance)["seeds"].endswith("of 60 more arms: see trials.csv")
+    assert not list((tmp_path / "out/figures").glob("trial-*"))
+
+
+def test_trials_that_failed_alike_are_one_line(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (9, 1)})
+    for i in range(1, 9):
+        write_failure(sweep, f"transfer-{i}", "out of memory")
+    trials = ", ".join(f"transfer-{i}" for i in range(1, 7))
+    assert report_on(sweep).failures == [(f"{trials} and 2 more", "RuntimeError: out of memory")]
+
+
+def test_many_unreadable_files_are_counted(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (12, 1)})
+    for i in range(12):
+        (sweep.trial(f"transfer-{i + 1}").path / "summary.json").write_text("{")
+    cautions = report_on(sweep).cautions
+    assert sum(caution.startswith("Unreadable: ") for caution in cautions) == 10
+    assert cautions[-1] == "2 more files are unreadable; trials.csv names their trials."
+
+
+def test_missing_optional_figures_leave_gaps_not_errors(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
+    summary = sweep.trial("transfer").path / "summary.json"
+    summary.write_text(summary.read_text().replace('"precision": "bf16"', '"unknown": 1, "precision": "bf16"'))
+    (sweep.path / "invocations.json").unlink()
+    report = write_report(read_results(sweep.path), tmp_path / "out")
+    assert report.answer.startswith("Of the 10,000 test images, transfer gets")
+    assert NO_PREDICTIONS in table(report, "paired").notes
+    assert table(report, "devices").rows[0][-1] == "–"
+
+
+def test_runs_of_seeds_are_drawn_together() -> None:
+    assert ranges([3, 1, 2, 7, 9, 10]) == "1–3, 7, 9–10"
+    assert ranges([5]) == "5"
 
 
 def test_plain_is_one_printable_line_and_markdown_means_nothing() -> None:

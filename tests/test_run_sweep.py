@@ -1,26 +1,35 @@
 """The command line of run_sweep.py: what it refuses, plans and prints, and its exit status."""
 
+import os
+import pickle
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 import raycifar.sweep
 import run_sweep
+from raycifar import assets
 from raycifar.records import SweepFolder
 from raycifar.spec import load_sweep
 from raycifar.trial import Assets
 from tests.conftest import SAMPLE
+from tests.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
 from tests.sweep_folders import sweep_spec, write_sweep
+from tests.test_assets import vgg16_zeros
 
 ROOT = Path(__file__).parent.parent
 QUICK = str(ROOT / "sweeps/quick.toml")
 VGG = str(ROOT / "sweeps/vgg.toml")
+FETCH = raycifar.sweep.fetch_assets
 
 
 @pytest.fixture
@@ -38,7 +47,7 @@ def neither_gpus_nor_ray_nor_downloads(monkeypatch):
 @pytest.fixture
 def command(capsys, storage):
     """Calls run_sweep.py in this process; returns its exit status, what it printed, and its errors."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
 
     def call(*arguments):
         status = run_sweep.main([f"--storage={storage}", *arguments])
@@ -46,7 +55,8 @@ def command(capsys, storage):
         return status, printed.out, printed.err
 
     yield call
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 BAD = {
@@ -67,8 +77,14 @@ BAD = {
     "storage in a file": ([QUICK, "--storage", __file__], "is a file: choose another --name or --storage"),
     "a file name too long": ([QUICK, "--storage", "/tmp/" + "a" * 300], "choose another --storage"),
     "GPUs that are not there": ([QUICK, "--local", "--gpus=4"], "--gpus 4: .* sees 0 GPUs: type --gpus 0 .*"),
+    "storage that is no UTF-8": ([QUICK, "--storage", "a\udcffb"], r"--storage 'a\\udcffb': expected a folder"),
+    "storage with a line break": ([QUICK, "--storage", f"{__file__}/a\nb"], "is a file: choose another"),
+    "a device": (["/dev/zero"], "/dev/zero: cannot be read .not a file but a pipe, a device or a socket"),
+    "a name of 300 letters": ([QUICK, "--name", "a" * 300], "--name 'aaa.*': a name is"),
+    "a name with a line break": ([QUICK, "--name", "a\nb"], r"--name 'a\\nb': a name is"),
     "several workers in one process": ([QUICK, "--local", "--workers-per-trial=2"], "leave out --local"),
     "Ray and no Ray": ([QUICK, "--local", "--address=auto"], "leave out --local"),
+    "a tracker without Ray": ([QUICK, "--local", "--log=mlflow"], "--log mlflow: .*leave out --local"),
     "more workers than GPUs": ([VGG, "--dry-run", "--gpus=2", "--workers-per-trial=4"], "raise --gpus"),
     "more workers than images": (
         [QUICK, "--dry-run", "--gpus=99", "--workers-per-trial=99"],
@@ -97,6 +113,8 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(command, storage, a
         ["--workers-per-trial="],
         ["--nonsense"],
         ["--fre"],
+        ["--log=tensorboard"],
+        ["--quiet", "--verbose"],
     ],
     ids=" ".join,
 )
@@ -107,12 +125,201 @@ def test_what_argparse_refuses_has_the_same_exit_status(command, storage, argume
     assert not storage.exists()
 
 
-def test_a_folder_of_other_numbers_is_refused_in_one_line(command, storage):
+def instead(name, what):
+    """Puts something else in the place of a file, or of a folder."""
+
+    def damage(folder):
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
+        NO_FILE[what](folder / name)
+
+    return damage
+
+
+def write(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+BAD_FOLDERS = {
+    "other numbers": (write_sweep, r"q: trial .* in this sweep.*--name OTHER.*--fresh"),
+    "somebody else's": (lambda folder: (folder.mkdir(), (folder / "photo.png").touch()), "holds something else"),
+    "a file": (Path.touch, "q: is a file: choose another"),
+    "a pipe": (os.mkfifo, "q: is a file: choose another"),
+}
+BAD_RECORDS = {
+    "sweep.json cut short": (write("sweep.json", "{"), "sweep.json: not valid JSON"),
+    "sweep.json of another version": (write("sweep.json", '{"name": 3}'), "sweep.json: not a SweepRecord"),
+    "a pipe for sweep.json": (instead("sweep.json", "a pipe"), "sweep.json: cannot be read .not a file but a pipe"),
+    "a device for sweep.json": (instead("sweep.json", "a device without end"), "sweep.json: cannot be read"),
+    "a summary cut short": (write("a-1/summary.json", '{"trial"'), "a-1/summary.json: not valid JSON"),
+    "text for an accuracy": (write("a-1/summary.json", '{"test_accuracy": "high"}'), "test_accuracy = 'high'"),
+    "a pipe for a summary": (instead("a-1/summary.json", "a pipe"), "a-1/summary.json: cannot be read"),
+    "a link to itself for a trial": (instead("a-1", "a link to itself"), "a-1: expected a trial's folder: move"),
+    "a pipe for a trial": (instead("a-1", "a pipe"), "a-1: expected a trial's folder: move it away"),
+    "a folder for the lock": (lambda folder: (folder / "sweep.lock").mkdir(), "q: cannot be written .*sweep.lock"),
+}
+
+
+@pytest.fixture
+def finished_sweep(tmp_path):
+    """A sweep file whose folder in `storage` holds its two finished trials."""
+    sweep = tmp_path / "q.toml"
+    sweep.write_text('[[trials]]\nname = "a"\nrepeats = 2\nepochs = 3\nmodel = { weights = "random" }\n')
+    assert load_sweep(sweep) == sweep_spec("q", {"a": (2, 3)}, {})
+    return str(sweep)
+
+
+@pytest.mark.parametrize(("make", "line"), (BAD_FOLDERS | BAD_RECORDS).values(), ids=BAD_FOLDERS | BAD_RECORDS)
+def test_a_folder_that_cannot_be_this_sweeps_is_refused_and_left_as_it_is(command, storage, finished_sweep, make, line):
     storage.mkdir()
-    write_sweep(storage / "quick")
-    status, _, errors = command(QUICK, "--local")
-    assert (status, errors.count("\n")) == (2, 1)
-    assert re.match(r"run_sweep\.py: .*quick: trial .*--name OTHER.*--fresh", errors)
+    if (make, line) in BAD_RECORDS.values():
+        write_sweep(storage / "q", {"a": (2, 3)})
+    make(storage / "q")
+    before = everything(storage)
+    for runner in ("--local", "--gpus=0"):
+        status, printed, errors = command(finished_sweep, runner)
+        assert (status, printed) == (2, "")
+        assert re.match(f"run_sweep.py: {storage}.*{line}", errors)
+        assert errors.count("\n") == 1
+    assert everything(storage) == before
+
+
+def test_fresh_moves_a_broken_folder_aside_unread(command, storage, finished_sweep, monkeypatch):
+    storage.mkdir()
+    write_sweep(storage / "q", {"a": (2, 3)})
+    (storage / "q" / "sweep.json").write_text("{")
+    monkeypatch.setattr(raycifar.sweep, "fetch_assets", lambda *_: Assets(SAMPLE, None))
+    monkeypatch.setattr(raycifar.sweep, "_run_locally", lambda *_: None)
+    assert command(finished_sweep, "--local", "--fresh")[0] == 1
+    assert [path.name[:8] for path in sorted(storage.iterdir())] == ["q", "q.before"]
+
+
+class Code:
+    """What a pickle runs when it is opened."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def __reduce__(self):
+        return Path.touch, (self.made,)
+
+
+def weights_that_run(path):
+    path.write_bytes(pickle.dumps({"features.0.weight": Code(path.with_name("evil"))}))
+
+
+def weights_saved_to_run(path):
+    torch.save({"features.0.weight": Code(path.with_name("evil"))}, path)
+
+
+def tensors(**changes):
+    """A safetensors file with VGG16's trunk, but for some of its tensors."""
+    return lambda path: save_file(vgg16_zeros(**changes), path)
+
+
+def cut(path):
+    tensors()(path)
+    os.truncate(path, 1_000_000)
+
+
+PAGE = "<!DOCTYPE html><title>Log in</title>"
+BAD_ASSETS = {  # the option, what its file is called, how it came to be, what is said
+    "no weights": ("--weights", "w.pth", lambda path: None, "No such file or directory"),
+    "a folder of weights": ("--weights", "w.pth", Path.mkdir, "Is a directory"),
+    "a pipe of weights": ("--weights", "w.pth", os.mkfifo, "not a file but a pipe, a device or a socket"),
+    "weights without end": ("--weights", "w.pth", NO_FILE["a device without end"], "not a file but a pipe"),
+    "weights of 17 GB": ("--weights", "w.pth", NO_FILE["a file of 17 GB"], "17,179,869,184 bytes, more than"),
+    "weights of nobody": ("--weights", "~nobody-at-all/w.pth", lambda path: None, "home directory"),
+    "empty weights": ("--weights", "w.pth", Path.touch, "no state dict"),
+    "a web page for weights": ("--weights", "w.pth", lambda path: path.write_text(PAGE), "no state dict, or one that"),
+    "a web page for tensors": ("--weights", "w.safetensors", lambda path: path.write_text(PAGE), "header too large"),
+    "a pickle with code": ("--weights", "w.pth", weights_that_run, "more than tensors, which may be code: refused"),
+    "a state dict with code": ("--weights", "w.pth", weights_saved_to_run, "which may be code: refused"),
+    "a list": ("--weights", "w.pth", lambda path: torch.save([1, 2], path), "holds a list, expected a state dict"),
+    "numbers": ("--weights", "w.pth", lambda path: torch.save({"features.0.bias": 3}, path), "is a int, expected a te"),
+    "tensors cut short": ("--weights", "w.safetensors", cut, "file not fully covered"),
+    "a tensor missing": (
+        "--weights",
+        "w.safetensors",
+        tensors(**{"features.5.bias": None}),
+        "features.5.bias is missing",
+    ),
+    "a misshapen tensor": (
+        "--weights",
+        "w.safetensors",
+        tensors(**{"features.7.bias": np.zeros(64, np.float32)}),
+        r"features\.7\.bias is float32 .64,., expected float32 .128,.",
+    ),
+    "another type": (
+        "--weights",
+        "w.safetensors",
+        tensors(**{"features.7.bias": np.zeros(128, np.float16)}),
+        "is float16",
+    ),
+    "NaN": (
+        "--weights",
+        "w.safetensors",
+        tensors(**{"features.0.bias": np.full(64, np.nan, np.float32)}),
+        "features.0.bias holds values that are not finite",
+    ),
+    "no data": ("--data", "d", lambda path: None, "No such file or directory"),
+    "a file of data": ("--data", "d", Path.touch, "Not a directory"),
+    "a pipe of data": ("--data", "d", os.mkfifo, "Not a directory"),
+    "data of nobody": ("--data", "~nobody-at-all/d", lambda path: None, "home directory"),
+    "an empty folder of data": ("--data", "d", Path.mkdir, "data_batch_1"),
+    "web pages for batches": (
+        "--data",
+        "d",
+        lambda path: batches(path, lambda p: p.write_text(PAGE)),
+        "looks like a web",
+    ),
+    "other batches": ("--data", "d", lambda path: batches(path, lambda p: p.write_text("x")), "data_batch_1 has md5"),
+    "pipes for batches": ("--data", "d", lambda path: batches(path, os.mkfifo), "not a file but a pipe"),
+    "huge batches": ("--data", "d", lambda path: batches(path, NO_FILE["a file of 17 GB"]), "larger than 40,000,000"),
+}
+
+
+def batches(folder, make):
+    folder.mkdir()
+    for name in (*assets.TRAIN_BATCHES, assets.TEST_BATCH):
+        make(folder / name)
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """A folder for the user's files, with an empty cache beside it and no network."""
+    monkeypatch.setenv("RAYCIFAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assets, "_connect", lambda *_: pytest.fail("reached for the network"))
+    monkeypatch.setattr(assets, "_run", lambda *_: pytest.fail("reached for a registry"))
+    monkeypatch.setattr(raycifar.sweep, "fetch_assets", FETCH)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("case", "line"), [(case[:3], case[3]) for case in BAD_ASSETS.values()], ids=BAD_ASSETS)
+def test_a_bad_file_of_the_users_own_is_refused_in_one_line_and_leaves_nothing(
+    own_files, command, storage, monkeypatch, case, line
+):
+    option, name, make = case
+    if option == "--weights":
+        monkeypatch.setattr(raycifar.sweep, "fetch_cifar10", lambda _: SAMPLE)
+    path = name if name.startswith("~") else own_files / name
+    make(path)
+    status, printed, errors = command(QUICK, "--local", f"{option}={path}")
+    *notes, refusal = errors.splitlines()
+    assert (status, printed) == (2, "")
+    assert all(note.endswith(f": trying {option} {path}") for note in notes)
+    assert re.match(f"run_sweep.py: {option} {path}: .*{line}.* by hand: get .* {option}", refusal)
+    assert refusal.isprintable()
+    assert not storage.exists()
+    assert not (own_files / "evil").exists()
+    assert {path.suffix for path in own_files.glob("cache/*")} <= {".lock"}
+
+
+@pytest.mark.parametrize("cache", ["~nobody-at-all/cache", f"{__file__}/cache"])
+def test_a_cache_that_cannot_be_is_refused_in_one_line(own_files, command, monkeypatch, cache):
+    monkeypatch.setenv("RAYCIFAR_CACHE", cache)
+    status, printed, errors = command(QUICK, "--local")
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert re.match("run_sweep.py: .*RAYCIFAR_CACHE", errors)
 
 
 def test_a_dry_run_shows_the_plan_and_makes_nothing(command, storage):
@@ -161,6 +368,27 @@ def test_a_sweep_with_an_unfinished_trial_ends_with_status_1(command, monkeypatc
     status, printed, _ = command(QUICK)
     assert status == 1
     assert re.search(r"scratch +not finished +0 of 3", printed)
+
+
+def test_quiet_prints_the_results_alone(command, monkeypatch):
+    monkeypatch.setattr(raycifar.sweep, "run_sweep", lambda *given: given[-1].print("progress") or True)
+    assert "progress" in command(QUICK)[1]
+    _, printed, errors = command(QUICK, "--quiet")
+    assert "progress" not in printed + errors
+    assert re.search(r"scratch +not finished", printed)
+
+
+def test_a_sweep_with_an_unfinished_trial_says_how_to_go_on(command, monkeypatch):
+    monkeypatch.setattr(raycifar.sweep, "run_sweep", lambda *_: False)
+    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "my sweep.toml"])
+    assert "To go on with what is not done: python run_sweep.py 'my sweep.toml'\n" in command(QUICK)[1]
+
+
+def test_a_shell_gets_completions(tmp_path):
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": "run_sweep.py --lo", "COMP_POINT": "17", "_ARGCOMPLETE_IFS": " "}
+    into = {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer")}
+    subprocess.run([sys.executable, "run_sweep.py"], cwd=ROOT, env=os.environ | asked | into, check=True)
+    assert sorted((tmp_path / "answer").read_text().split()) == ["--local", "--log"]
 
 
 def interrupt(*_):
@@ -214,7 +442,8 @@ def test_help_names_every_option_and_exit_status(capsys):
         run_sweep.main(["--help"])
     printed = capsys.readouterr().out
     options = (
-        "--gpus --trials-per-gpu --workers-per-trial --name --storage --only --set --local --dry-run --address --fresh"
+        "--gpus --trials-per-gpu --workers-per-trial --name --storage --only --set --local --dry-run --address --fresh "
+        "--hang-timeout --log --json --quiet --verbose"
     )
     assert [option for option in options.split() if option not in printed] == []
     assert "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted" in printed

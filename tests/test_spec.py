@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from raycifar.spec import Model, SpecError, SweepSpec, TrialSettings, TrialSpec, check_name, load_sweep
+from raycifar.spec import MOST_BYTES, Model, SpecError, SweepSpec, TrialSettings, TrialSpec, check_name, load_sweep
+from tests.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
+SWEEP_FILES = sorted(set(SWEEPS.glob("*.toml")) - {SWEEPS / "search.toml"})  # which is a search
 DEFAULTS = '[defaults]\nepochs = 2\nmodel = { weights = "random" }\n'
 TRIAL = DEFAULTS + '[[trials]]\nname = "a"\n'
 
@@ -27,7 +29,7 @@ def load(tmp_path):
     return load
 
 
-@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SWEEP_FILES, ids=lambda path: path.stem)
 def test_every_sweep_file_loads_under_its_own_name(path):
     assert load_sweep(path).name == path.stem
 
@@ -83,7 +85,7 @@ def test_only_keeps_trials_and_arms_by_name():
 
 
 def test_a_sweep_goes_to_json_and_back():
-    for path in SWEEPS.glob("*.toml"):
+    for path in SWEEP_FILES:
         sweep = load_sweep(path, ["model.hidden=[64, 32]"])
         again = SweepSpec.model_validate(json.loads(json.dumps(sweep.model_dump(mode="json"))))
         assert again == sweep
@@ -92,7 +94,7 @@ def test_a_sweep_goes_to_json_and_back():
 
 # Fingerprints ------------------------------------------------------------------------------------------------------
 
-BASE = TrialSpec(name="a", arm="a", seed=1, epochs=2, model=Model(weights="random"))
+BASE = TrialSpec(name="a", arm="a", seed=1, epochs=20, model=Model(weights="random"))
 
 
 def is_table(field):
@@ -138,6 +140,12 @@ def test_every_setting_changes_the_fingerprint(keys, annotation):
     assert with_value(keys, changed(value, annotation)).fingerprint() != BASE.fingerprint()
 
 
+def test_results_from_before_a_setting_keep_their_fingerprint():
+    record = json.loads((SWEEPS.parent / "results/vgg-transfer-1-2-epyc-cores/sweep.json").read_text())
+    assert "upsample" not in record["spec"]["trials"][0]["model"]
+    assert SweepSpec.model_validate(record["spec"]).fingerprint() == record["fingerprint"]
+
+
 def test_every_field_of_a_trial_is_either_a_name_or_in_the_fingerprint():
     assert {keys[0] for keys, _ in NUMERIC_FIELDS} | {"name", "arm"} == set(TrialSpec.model_fields)
 
@@ -171,9 +179,15 @@ BAD_FILES = {
     "not UTF-8": (b"\xff\xfe[\0", ["not UTF-8"]),
     "binary": ("\0\1\2", ["not valid TOML"]),
     "arrays nested deeply": ("x = " + "[" * 5000 + "]" * 5000, ["not valid TOML"]),
-    "tables nested deeply": (TRIAL + ".".join("x" * 3000) + " = 1", ["trial 'a'", "x: unknown key"]),
+    "tables nested deeply": (TRIAL + ".".join("x" * 3000) + " = 1", ["not valid TOML", "line 6 has 2,999 dots"]),
     "a number of 5,000 digits": (TRIAL + "seed = " + "9" * 5000, ["not valid TOML", "4300"]),
     "a hexadecimal number of 5,000 digits": (TRIAL + "seed = 0x" + "f" * 5000, ["trial 'a'", "seed", "digits"]),
+    "a key of 3,000 parts": ("x." * 3000 + "x = 1", ["not valid TOML", "line 1 has 3,000 dots"]),
+    "a file of a megabyte": ("#" * (MOST_BYTES + 1), ["cannot be read (larger than 1,000,000 bytes)", "UTF-8 TOML"]),
+    "more trials than a sweep can have": (
+        DEFAULTS + "".join(f"[[trials]]\nname = '{name}'\nrepeats = 10000\n" for name in "abc"),
+        ["30,000 trials, repeats counted", "at most 10,000"],
+    ),
     "empty": ("", ["trials is missing", "[[trials]]"]),
     "no trials": (DEFAULTS, ["trials is missing", "[[trials]]"]),
     "an empty list of trials": ("trials = []", ["trials = []", "at least one [[trials]]"]),
@@ -216,6 +230,8 @@ BAD_FILES = {
     "a number for a table": (TRIAL + "optimizer = 3", ["trial 'a'", "optimizer = 3", "optimizer = { lr = 0.01 }"]),
     "a list for a table": (TRIAL + "schedule = [1]", ["trial 'a'", "schedule = [1]", "expected a table"]),
     "a number for a list": (TRIAL + "model = { hidden = 64 }", ["model.hidden = 64", "[4096, 4096]"]),
+    "a layer as wide as memory": (TRIAL + "model = { hidden = [10000000] }", ["model.hidden.0 = 10000000", "16384"]),
+    "a hundred layers": (TRIAL + f"model = {{ hidden = {[64] * 100} }}", ["model.hidden", "at most 8"]),
     "a word in a list": (TRIAL + "model = { hidden = [1, 'x'] }", ["model.hidden.1 = 'x'", "integer"]),
     "slash in a name": (DEFAULTS + "[[trials]]\nname = 'a/b'", ["trial 'a/b'", NAME]),
     "two dots": (DEFAULTS + "[[trials]]\nname = '..'", ["trial '..'", NAME]),
@@ -226,6 +242,11 @@ BAD_FILES = {
     "name of 300 letters": (DEFAULTS + f"[[trials]]\nname = '{'a' * 300}'", ["trial 'aaa", NAME]),
     "name too long with its repeat": (DEFAULTS + f"[[trials]]\nrepeats = 2\nname = '{'a' * 63}'", ["repeat 1", NAME]),
     "empty name": (DEFAULTS + "[[trials]]\nname = ''", ["trial ''", NAME]),
+    "markup in a name": (DEFAULTS + "[[trials]]\nname = '<script>'", ["trial '<script>'", NAME]),
+    "a folder above in a name": (DEFAULTS + "[[trials]]\nname = '../../etc'", ["trial '../../etc'", NAME]),
+    "a name that hides": (DEFAULTS + "[[trials]]\nname = '.ssh'", ["trial '.ssh'", NAME]),
+    "a name that is an option": (DEFAULTS + "[[trials]]\nname = '-rf'", ["trial '-rf'", NAME]),
+    "letters of another script": (DEFAULTS + "[[trials]]\nname = 'а'", ["trial 'а'", NAME]),
     "a number for a name": (DEFAULTS + "[[trials]]\nname = 3", ["number 1", "name = 3", NAME]),
     "slash in the sweep's name": ("name = '../a'\n" + TRIAL, ["name = '../a'", NAME]),
     "name of another file": (DEFAULTS + "[[trials]]\nname = 'Analysis'", ["'analysis'", "the sweep's folder"]),
@@ -235,10 +256,25 @@ BAD_FILES = {
     "zero repeats": (TRIAL + "repeats = 0", ["trial 'a'", "repeats = 0"]),
     "seed beyond 31 bits": (TRIAL + "seed = 2147483648", ["trial 'a'", "seed = 2147483648"]),
     "seed of a repeat beyond 31 bits": (TRIAL + "repeats = 2\nseed = 2147483647", ["repeat 2", "seed = 2147483648"]),
-    "ImageNet weights with batch norm": (
-        TRIAL + "model = { weights = 'imagenet', batch_norm = true }",
-        ["trial 'a': model", "batch_norm = false"],
+    "unknown ingredient": (TRIAL + "augmentation = { cutmixx = 1 }", ["augmentation.cutmixx", "'cutmix'"]),
+    "unknown policy": (TRIAL + "augmentation = { policy = 'rand' }", ["augmentation.policy = 'rand'", "'trivial'"]),
+    "unknown side": (TRIAL + "model = { upsample = 8 }", ["trial 'a'", "model.upsample = 8", "6 or 7"]),
+    "mixup with CutMix": (TRIAL + "augmentation = { mixup = 0.2, cutmix = 1 }", ["'a': augmentation", "cutmix = 0"]),
+    "two averages": (TRIAL + "averaging = { ema_decay = 0.9, swa_epochs = 1 }", ["'a': averaging", "swa_epochs = 0"]),
+    "a mean of more epochs than there are": (
+        TRIAL + "averaging = { swa_epochs = 3 }",
+        ["swa_epochs = 3", "epochs = 2"],
     ),
+    "a mean of epochs that may not come": (
+        TRIAL + "averaging = { swa_epochs = 1 }\nearly_stopping = { patience = 1 }",
+        ["trial 'a'", "swa_epochs = 0, or patience = 0"],
+    ),
+    "rising layers": (TRIAL + "optimizer = { layer_decay = 1.5 }", ["optimizer.layer_decay = 1.5", "less than"]),
+    "a head that does not learn": (
+        TRIAL + "optimizer = { head_lr_ratio = 0 }",
+        ["head_lr_ratio = 0", "greater than 0"],
+    ),
+    "negative clipping": (TRIAL + "optimizer = { clip_norm = -1 }", ["optimizer.clip_norm = -1", "greater than"]),
     "nothing left to train on": (TRIAL + "data = { holdout_images = 50000 }", ["trial 'a': data", "50,000"]),
     "no multiple of ten": (TRIAL + "data = { train_images = 7 }", ["trial 'a': data", "multiple of the 10 classes"]),
     "more test images than there are": (TRIAL + "data = { test_images = 10010 }", ["data.test_images = 10010"]),
@@ -278,6 +314,9 @@ BAD_SETTINGS = {
     "epochs=3\nseed=4": ["epochs = '3\\nseed=4'"],
     "x\ny=3": ["x\\ny=3"],
     f"epochs={'9' * 5000}": ["epochs = '999", "integer"],
+    f"epochs={'x.' * 5000}x": ["epochs = 'x.x", "integer"],
+    f"{'x' * 5000}.epochs=1": ["no trial 'xxx", "trials: a"],
+    f"model.weights{'.x' * 5000}=1": ["model.weights = {'x':", "'imagenet'"],
     f"epochs={'[' * 5000}": ["epochs = '[[[", "integer"],
 }
 
@@ -295,6 +334,24 @@ def test_a_path_that_is_no_file_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(SpecError) as caught:
         load_sweep(tmp_path / name)
     assert_one_line(str(caught.value), str(tmp_path))
+
+
+@pytest.mark.parametrize("put", NO_FILE.values(), ids=NO_FILE)
+def test_what_is_no_file_is_refused_and_neither_waited_for_nor_swallowed(tmp_path, put):
+    put(tmp_path / "some.toml")
+    with pytest.raises(SpecError) as caught:
+        load_sweep(tmp_path / "some.toml")
+    assert_one_line(str(caught.value), "some.toml: cannot be read", "a sweep file is UTF-8 TOML")
+
+
+def test_dots_in_a_comment_are_no_key(load):
+    assert load("# " + "." * 200 + "\n" + TRIAL)
+
+
+def test_a_sweep_of_many_trials_names_a_few_in_its_messages(load):
+    with pytest.raises(SpecError) as caught:
+        load(TRIAL + "repeats = 500").only(["b"])
+    assert_one_line(str(caught.value), "--only b: no such trial", "a-1, a-2", "and 491 more")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "a\n", "x" * 65, "🙂"])

@@ -2,12 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from raycifar.stats import compare, difference, prediction_interval, proportion_interval, sample
+from raycifar.stats import (
+    calibration,
+    compare,
+    confusion,
+    difference,
+    holm,
+    mcnemar,
+    prediction_interval,
+    proportion_interval,
+    sample,
+)
 
 REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
 
@@ -94,3 +105,32 @@ def test_the_better_arm_comes_first_whatever_the_order() -> None:
     assert compare(("a", "b"), a, b) == compare(("b", "a"), b, a)
     assert "b 10.00 percentage points ahead of a" in compare(("a", "b"), a, b)
     assert "nothing says whether that is chance" in compare(("a", "b"), a, b)
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_images_that_one_alone_gets_right() -> None:
+    a = np.array([True] * 9 + [False] * 1 + [True] * 50)
+    b = np.array([False] * 9 + [True] * 1 + [True] * 50)
+    found = mcnemar(a, b)
+    assert (found.only_a, found.only_b) == (9, 1)
+    assert found.p == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar(a, a).p == 1.0
+
+
+def test_holm_multiplies_the_smallest_by_the_most_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
+    sure, right = np.array([0.95, 0.95, 0.95, 0.95, 0.5, 0.5]), np.array([1, 1, 1, 0, 1, 1], bool)
+    found = calibration(sure, right)
+    assert found.counts.sum() == 6
+    assert found.error == pytest.approx((4 * abs(0.75 - 0.95) + 2 * 0.5) / 6)
+    assert calibration(np.ones(3), np.ones(3, bool)).error == 0.0
+
+
+def test_confusion_gives_the_shares_of_each_class() -> None:
+    shares = confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 2, 1]), 3)
+    assert shares[:2].tolist() == [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
+    assert np.isnan(shares[2]).all()

@@ -54,6 +54,12 @@ SETTINGS = {
     "augmented": {"augmentation": {"crop": 4, "flip": "alternating", "cutout": 8}},
     "random flip": {"augmentation": {"flip": "random"}},
     "adamw": {"optimizer": {"name": "adamw", "lr": 0.01}},
+    "mixup": {"augmentation": {"mixup": 0.4}},
+    "cutmix of a policy": {"augmentation": {"policy": "trivial", "cutmix": 1.0, "mix_probability": 0.5}},
+    "rates by layer": {"optimizer": {"layer_decay": 0.7, "head_lr_ratio": 5.0, "clip_norm": 0.5}},
+    "decay by group": {"optimizer": {"weight_decay": 0.1, "bias_decay_ratio": 1.0, "head_decay_ratio": 2.0}},
+    "plain mean": {"averaging": {"swa_epochs": 3}},
+    "recomputed average": {"averaging": {"ema_decay": 0.9, "ema_recompute_batch_norm": True}},
     "smoothed": {"label_smoothing": 0.1, "drop_last": True},
 }
 
@@ -80,6 +86,8 @@ def test_a_resumed_trial_equals_an_uninterrupted_one_to_the_bit(make_trial, spli
     weights, resumed = straight.model.state_dict(), after.model.state_dict()
     assert all(weights[name].equal(resumed[name]) for name in weights)
     assert all(weight.equal(after.best_weights[name]) for name, weight in straight.best_weights.items())
+    evaluated, resumed = straight.evaluated.state_dict(), after.evaluated.state_dict()
+    assert all(evaluated[name].equal(resumed[name]) for name in evaluated)
 
 
 def test_a_reduced_learning_rate_stays_reduced_after_a_resume(make_trial, splits):
@@ -138,6 +146,39 @@ def test_the_averaged_network_is_what_gets_validated(make_trial, splits):
     *_, last = fit(state, *splits, spec)
     assert evaluate(state.average.module, splits[1]) == (last.val_loss, last.val_accuracy)
     assert evaluate(state.model, splits[1]) != (last.val_loss, last.val_accuracy)
+
+
+def statistics(model, images):
+    """Batch norm's mean and variance over all images at once, in a network otherwise as it is."""
+    model = copy.deepcopy(model).train()
+    model.norm.momentum = 1.0
+    model(images)
+    return model.norm.running_mean, model.norm.running_var
+
+
+def test_the_plain_mean_begins_with_its_epochs_and_has_its_own_batch_norm_statistics(make_trial, splits):
+    spec = make_trial(epochs=4, averaging={"swa_epochs": 2}, optimizer={"lr": 0.3}, precision="fp32")
+    state, seen = TrainState(Small(), spec), []
+    for record in fit(state, *splits, spec):
+        seen.append(state.model.convolution.weight.detach().clone())
+        if record.epoch < 4:  # one network is no mean yet
+            assert state.evaluated.convolution.weight.equal(seen[-1])
+            assert state.evaluated.norm.running_mean.equal(state.model.norm.running_mean)
+    assert torch.allclose(state.evaluated.convolution.weight, (seen[2] + seen[3]) / 2)
+    mean, variance = statistics(state.evaluated, splits[0].images)
+    assert torch.allclose(state.evaluated.norm.running_mean, mean, atol=1e-5)
+    assert torch.allclose(state.evaluated.norm.running_var, variance, atol=1e-5)
+    assert not torch.allclose(state.model.norm.running_mean, mean, atol=1e-3)
+
+
+def test_the_moving_averages_statistics_are_recomputed_where_the_spec_says_so(make_trial, splits):
+    averaging = {"ema_decay": 0.9, "ema_recompute_batch_norm": True}
+    spec = make_trial(epochs=1, averaging=averaging, optimizer={"lr": 0.3}, precision="fp32")
+    state = TrainState(Small(), spec)
+    next(fit(state, *splits, spec))
+    assert torch.allclose(
+        state.evaluated.norm.running_mean, statistics(state.evaluated, splits[0].images)[0], atol=1e-5
+    )
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_step(make_trial, splits):

@@ -1,6 +1,8 @@
 """One whole trial with VGG16 on a few real images, alone and with several gloo workers."""
 
+import errno
 import os
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -8,15 +10,18 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import raycifar.trial
+import raycifar.writer
 from raycifar.checkpoints import newest_checkpoint
 from raycifar.data import load_cifar10
 from raycifar.records import TrialFolder
 from raycifar.training import NonFiniteLossError
-from raycifar.trial import Assets, Place, run_trial
+from raycifar.trial import Assets, GpuMemoryError, Place, StorageError, network, run_trial
+from raycifar.vgg import build_vgg16
 from tests.conftest import SAMPLE
-from tests.test_training import TIMES
+from tests.test_training import TIMES, Small
 
 ASSETS = Assets(SAMPLE, None)
 PLACE = Place("cpu", 1, "here:cpu")
@@ -121,6 +126,19 @@ def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path):
     assert TrialFolder(tmp_path).error() is None
 
 
+def test_batch_norm_comes_to_the_pretrained_network_calibrated_on_its_training_images(make_trial, tmp_path):
+    trunk = build_vgg16(make_trial().model, 2).features.state_dict()
+    save_file({f"features.{name}": value.contiguous() for name, value in trunk.items()}, tmp_path / "trunk")
+    data, assets = load_cifar10(SAMPLE, make_trial().data), Assets(SAMPLE, tmp_path / "trunk")
+    with_norm, without = (
+        network(make_trial(model={"weights": "imagenet", "batch_norm": norm}), assets, data.train)
+        for norm in (True, False)
+    )
+    with torch.inference_mode():
+        expected, trained = without(data.train.images), with_norm.train()(data.train.images)
+        assert torch.allclose(trained, expected, rtol=1e-3, atol=1e-3 * expected.std())
+
+
 def _worker(rank, workers, spec, folder, rendezvous):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=workers)
@@ -129,10 +147,12 @@ def _worker(rank, workers, spec, folder, rendezvous):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
-def test_several_workers_give_one_workers_numbers_to_rounding(make_trial, tmp_path, workers):
+@pytest.mark.parametrize(
+    ("workers", "augmentation"),
+    [(2, {"policy": "trivial", "cutmix": 1.0}), (4, {"crop": 4, "flip": "alternating", "cutout": 8})],
+)
+def test_several_workers_give_one_workers_numbers_to_rounding(make_trial, tmp_path, workers, augmentation):
     """The last batch, of 12 images, is smaller than the others."""
-    augmentation = {"crop": 4, "flip": "alternating", "cutout": 8}
     data = {"train_images": 60, "holdout_images": 20, "test_images": 20}
     spec = make_trial(
         epochs=2, precision="fp32", augmentation=augmentation, data=data, averaging={"ema_decay": 0.5}, batch_size=16
@@ -147,3 +167,118 @@ def test_several_workers_give_one_workers_numbers_to_rounding(make_trial, tmp_pa
     (session,) = TrialFolder(several).history().sessions
     assert session.devices == [f"here:{rank}" for rank in range(workers)]
     assert TrialFolder(several).summary().workers == workers
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """In the place of VGG16, where the network does not matter."""
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: Small())
+
+
+def test_a_gpu_that_is_too_small_is_explained_with_what_to_lower(make_trial, tmp_path, monkeypatch):
+    """PyTorch's own error, from a network that raises it: there is no GPU to fill here."""
+
+    class TooLarge(Small):
+        def forward(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ...")
+
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: TooLarge())
+    with pytest.raises(GpuMemoryError):
+        run(make_trial(), tmp_path)
+    error = TrialFolder(tmp_path).error()
+    assert error.kind == "GpuMemoryError"
+    assert error.message == "CUDA out of memory: lower --trials-per-gpu or batch_size, and give the same command again"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_folder_that_takes_no_more_is_named_and_the_same_command_goes_on(
+    make_trial, tmp_path, small_network, monkeypatch, number
+):
+    """The error of a full disk, from a stand-in for the second checkpoint's writing."""
+    real, spec = raycifar.writer.save_checkpoint, make_trial(epochs=3)
+
+    def full(folder, state, history):
+        if len(history.epochs) == 2:
+            raise OSError(number, os.strerror(number))
+        return real(folder, state, history)
+
+    monkeypatch.setattr(raycifar.writer, "save_checkpoint", full)
+    with pytest.raises(StorageError):
+        run(spec, tmp_path)
+    error = TrialFolder(tmp_path).error()
+    assert error.kind == "StorageError"
+    assert error.message.startswith(f"{tmp_path}: cannot be written ({os.strerror(number)}): make room")
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000001"
+    monkeypatch.setattr(raycifar.writer, "save_checkpoint", real)
+    assert run(spec, tmp_path).epochs_run == 3
+    assert [session.first_epoch for session in TrialFolder(tmp_path).history().sessions] == [1, 2]
+
+
+def test_an_error_that_cannot_be_written_down_is_raised_all_the_same(make_trial, tmp_path, small_network, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(raycifar.writer, "save_checkpoint", full)
+    monkeypatch.setattr(TrialFolder, "write_error", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        run(make_trial(), tmp_path)
+
+
+def test_data_that_may_not_be_read_is_no_matter_of_the_trials_folder(make_trial, tmp_path, monkeypatch):
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/cifar10")
+
+    monkeypatch.setattr(raycifar.trial, "load_cifar10", denied)
+    with pytest.raises(PermissionError):
+        run(make_trial(), tmp_path)
+
+
+def test_a_resumed_trial_keeps_its_precision_on_a_device_that_would_choose_another(
+    make_trial, tmp_path, small_network, monkeypatch
+):
+    """A trial that begins where bf16 is native goes on where it is not, and ends as if it had stayed."""
+    spec = make_trial(epochs=2)
+    for folder, devices in ((tmp_path / "stays", ("bf16", "bf16")), (tmp_path / "moves", ("bf16", "fp32"))):
+        for device, stops in zip(devices, (True, False), strict=True):
+            monkeypatch.setattr(raycifar.trial, "resolve_precision", lambda *_, device=device: device)
+            try:
+                run(spec, folder, stop if stops else lambda *_: None)
+            except KeyboardInterrupt:
+                continue
+    stays, moves = (TrialFolder(tmp_path / name) for name in ("stays", "moves"))
+    assert [session.precision for session in moves.history().sessions] == ["bf16", "bf16"]
+    assert moves.summary().precision == "bf16"
+    assert moves.summary().fingerprint == spec.fingerprint()
+    assert [numbers(record) for record in moves.history().epochs] == [numbers(r) for r in stays.history().epochs]
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("heard", "told"), [(None, [3]), (0, [1, 2, 3]), (1, [2, 3]), (2, [3])])
+def test_epochs_that_were_saved_and_not_told_of_are_told_of_first(make_trial, tmp_path, small_network, heard, told):
+    spec, told_of = make_trial(epochs=3), []
+
+    def stop_at_two(record, _):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, tmp_path, stop_at_two)
+    run_trial(spec, tmp_path, ASSETS, PLACE, lambda record, path: told_of.append((record.epoch, path)), heard)
+    assert told_of == [(epoch, tmp_path / f"checkpoint_{epoch:06d}") for epoch in told]
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time(make_trial, tmp_path, small_network, monkeypatch):
+    """The wall clock, replaced by one that goes back an hour at every look."""
+    hours = iter(range(1000))
+    monkeypatch.setattr(time, "time", lambda: 1.8e9 - 3600 * next(hours))
+    summary = run(make_trial(), tmp_path)
+    history = TrialFolder(tmp_path).history()
+    seconds = [
+        getattr(record, f"{part}_seconds") for record in history.epochs for part in ("train", "val", "checkpoint")
+    ]
+    assert min(*seconds, history.sessions[0].startup_seconds, summary.startup_seconds, summary.test_seconds) >= 0
+    assert max(*seconds, summary.startup_seconds) < 3600
+    assert history.sessions[0].ended_at >= history.sessions[0].started_at

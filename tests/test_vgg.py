@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from raycifar.assets import fetch_vgg16
 from raycifar.spec import Model
-from raycifar.vgg import build_vgg16
+from raycifar.vgg import build_vgg16, calibrate_batch_norm
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,30 @@ def test_features_equal_torchvisions_for_the_same_weights(torchvision_trunk, tra
     model.head.register_forward_hook(lambda _, inputs, __: taken.append(inputs[0]))
     model(images)
     assert torch.allclose(taken[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_added_batch_norm_leaves_the_pretrained_networks_function_as_it_was(torchvision_trunk, train_images):
+    _, path = torchvision_trunk
+    plain = build_vgg16(Model(weights="imagenet"), 1, path).eval()
+    model = build_vgg16(Model(weights="imagenet", batch_norm=True), 1, path)
+    calibrate_batch_norm(model, train_images.images[:64])
+    assert model.training
+    with torch.inference_mode():
+        others, calibrated = train_images.images[100:108], train_images.images[:64]
+        for images, mode, tolerance in ((others, False, 1e-3), (calibrated, True, 1e-3)):
+            logits, expected = model.train(mode)(images), plain(images)
+            assert torch.allclose(logits, expected, rtol=tolerance, atol=tolerance * expected.std())
+
+
+def test_upsampling_is_what_enlarged_images_give_averaged_over_places(train_images):
+    plain, larger = (build_vgg16(Model(weights="random", upsample=side), 1).eval() for side in (1, 2))
+    images = train_images.images[:2]
+    with torch.inference_mode():
+        pixels = (images / 255 - plain.mean) / plain.std
+        enlarged = torch.nn.functional.interpolate(pixels, size=(64, 64), mode="bilinear")
+        features = plain.features(enlarged)
+        assert features.shape == (2, 512, 2, 2)
+        assert torch.allclose(larger(images), plain.head(features.mean((2, 3))), rtol=1e-4, atol=1e-6)
 
 
 def test_it_has_the_known_number_of_parameters():

@@ -1,0 +1,99 @@
+"""DataFrame -> Figure: every arm's validation accuracy against epochs and seconds, with bands over its seeds."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from raycifar.plotting import (
+    GREY,
+    MARKED_EPOCHS,
+    MARKERS,
+    PALETTE,
+    Drawing,
+    canvas,
+    epoch_axis,
+    legend,
+    mark,
+    shorten,
+    time_unit,
+)
+from raycifar.results import THRESHOLD, leaks
+
+BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
+
+
+def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
+    """Validation accuracy of all arms against the epoch."""
+    leak = leaks(epochs)
+    figure, axes = canvas("Validation accuracy against epoch", leak)
+    curves = _curves(epochs)
+    _bands(axes, curves, arms, 1.0, "epoch")
+    epoch_axis(axes, int(epochs["epoch"].max()))
+    legend(figure, axes)
+    caption = f"How fast the arms learn an epoch, and how far their seeds lie apart; {BAND}{mark(leak)}."
+    return Drawing(
+        "validation-accuracy-against-epochs",
+        "Accuracy against epochs",
+        caption,
+        f"Validation accuracy against epoch: {_ends(curves, arms)}{mark(leak)}.",
+        figure,
+    )
+
+
+def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
+    """Validation accuracy of all arms against the trials' own seconds, so that epochs of different cost compare."""
+    leak = leaks(epochs)
+    figure, axes = canvas("Validation accuracy against own time", leak)
+    curves = _curves(epochs)
+    unit, name = time_unit(float(curves["seconds"].max()))
+    _bands(axes, curves, arms, unit, "seconds")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
+    legend(figure, axes)
+    caption = (
+        "Who is ahead after the same time of computing. Each epoch stands at the mean time that its trials took "
+        f"to it; {BAND}{mark(leak)}."
+    )
+    return Drawing(
+        "validation-accuracy-against-seconds",
+        "Accuracy against time",
+        caption,
+        f"Validation accuracy against own time: {_ends(curves, arms)}{mark(leak)}.",
+        figure,
+    )
+
+
+def _curves(epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each arm and epoch: accuracy in percent, and mean own seconds at its end, of those that ran it."""
+    of = epochs.groupby(["arm", "epoch"])
+    accuracy = of["val_accuracy"].agg(["count", "mean", "min", "max"])
+    accuracy[["mean", "min", "max"]] *= 100
+    return accuracy.assign(seconds=of["own_seconds"].mean()).reset_index()
+
+
+def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> None:
+    for i, arm in enumerate(arms):
+        curve = curves[curves["arm"] == arm]
+        if curve.empty:
+            continue
+        x = curve[along] / unit
+        colour = PALETTE[i % len(PALETTE)]
+        marker = MARKERS[i % len(MARKERS)] if len(curve) <= MARKED_EPOCHS else ""
+        n = int(curve["count"].max())
+        axes.plot(x, curve["mean"], marker=marker, label=f"{shorten(arm)} (n = {n})", color=colour)
+        if n > 1:
+            axes.fill_between(x, curve["min"], curve["max"], color=colour, alpha=0.25, linewidth=0)
+    if curves["mean"].max() >= 100 * (THRESHOLD - 0.1):
+        axes.axhline(100 * THRESHOLD, color=GREY, linestyle=":", label=f"{100 * THRESHOLD:.0f} %")
+    axes.set_ylabel("validation accuracy (%)")
+
+
+def _ends(curves: pd.DataFrame, arms: Sequence[str]) -> str:
+    parts = []
+    for arm in arms:
+        curve = curves[curves["arm"] == arm]
+        if len(curve):
+            last = curve.iloc[-1]
+            parts.append(f"{arm} at {last['mean']:.1f} % after {len(curve)} epochs and {last['seconds']:,.0f} s")
+    return "; ".join(parts)

@@ -1,0 +1,147 @@
+"""The best network for use elsewhere: safetensors, ONNX checked against PyTorch, and a model card."""
+
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from safetensors.torch import save
+from torch import Tensor
+
+from raycifar.assets import AssetError, fetch_cifar10
+from raycifar.data import load_cifar10
+from raycifar.inputs import InputError
+from raycifar.models import TrainedModel, load_model, read_trials
+from raycifar.records import SweepFolder
+from raycifar.results import read_results
+from raycifar.stats import sample
+from raycifar.vgg import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
+
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+CHECKED_IMAGES = 256
+TOLERANCE = 1e-3  # of a logit: far below what changes a probability's second digit
+INSTALL = "pip install -c constraints.txt -e '.[export]'"
+
+
+class ExportError(InputError):
+    """The network cannot be exported here; the message names the cause and the remedy."""
+
+
+def export_model(path: Path, out: Path | None = None) -> list[Path]:
+    """Write model.safetensors, model.onnx and README.md, the model card; returns their paths.
+
+    `path` is a finished sweep's folder, whose best network `load_model` chooses, or a finished trial's; `out` is
+    <sweep>/analysis/export/<trial> unless named. No file appears unless onnxruntime's logits agree with PyTorch's on
+    real test images at two batch sizes. Raises ResultsError and ExportError.
+    """
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ExportError(f"--export needs {', '.join(missing)}, not installed: {INSTALL}")
+    folder, traces = read_trials(path)
+    if unfinished := [trace.spec.name for trace in traces if trace.summary is None]:
+        raise ExportError(
+            f"{path}: {', '.join(unfinished)} not finished, so the best network is not known yet: "
+            "finish the sweep (the same command resumes), or name a finished trial's folder"
+        )
+    model = load_model(path)
+    out = out or folder.path / "analysis" / "export" / model.trial.name
+    try:
+        return _write(model, folder, len(traces), _test_images(model), out)
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
+
+
+def _test_images(model: TrainedModel) -> Tensor:
+    try:
+        return load_cifar10(fetch_cifar10(), model.trial.data).test.images[:CHECKED_IMAGES]
+    except AssetError as error:
+        raise ExportError(f"--export checks its files on real test images: {error}") from None
+
+
+def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: Tensor, out: Path) -> list[Path]:
+    """Write beside, check, and only then rename."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out) as beside:
+        onnx, weights, card = (Path(beside, name) for name in ("model.onnx", "model.safetensors", "README.md"))
+        write_onnx(model, images, onnx)
+        checked = len(images), largest_difference(model, onnx, images)
+        metadata = {"format": "pt", "model": json.dumps(model.trial.model.model_dump(mode="json"))}
+        tensors = {name: weight.contiguous() for name, weight in model.network.state_dict().items()}
+        weights.write_bytes(save(tensors, metadata))
+        card.write_text(model_card(model, folder, checked, chosen_among), encoding="utf-8")
+        for file in (weights, onnx, card):
+            os.replace(file, out / file.name)
+    return [out / file.name for file in (weights, onnx, card)]
+
+
+def write_onnx(model: TrainedModel, images: Tensor, file: Path) -> None:
+    """One file; its input `images` and output `logits` have any number of rows."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        torch.onnx.export(
+            model.network,
+            (images[:2],),
+            file,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            external_data=False,
+            dynamo=True,
+            verbose=False,
+        )
+
+
+def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float:
+    """How far onnxruntime's logits are from PyTorch's at most, for all images at once and for one alone.
+
+    Raises ExportError where that is more than TOLERANCE, or the ONNX file does not run.
+    """
+    import onnxruntime
+
+    largest = 0.0
+    for batch in (images, images[:1]):
+        try:
+            session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+            (logits,) = session.run(["logits"], {"images": batch.numpy()})
+        except Exception as error:  # onnxruntime's have no common type
+            raise ExportError(f"the ONNX file does not run in onnxruntime: {error}") from None
+        with torch.inference_mode():
+            largest = max(largest, (model.network(batch) - torch.from_numpy(logits)).abs().max().item())
+    if not largest <= TOLERANCE:
+        raise ExportError(
+            f"onnxruntime's logits differ from PyTorch's by {largest:.2g}, more than {TOLERANCE}: not written"
+        )
+    return largest
+
+
+def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, float], chosen_among: int) -> str:
+    """The card in Markdown, with its numbers from the sweep's files.
+
+    `checked` is how many images ONNX was checked on and how far its logits were apart at most.
+    """
+    results = read_results(folder.path)
+    arm = results.finished[results.finished["arm"] == model.trial.arm]
+    jinja = Environment(  # noqa: S701 - Markdown
+        loader=PackageLoader("raycifar"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pretrained = model.trial.model.weights == "imagenet"
+    values: dict[str, Any] = {
+        "trial": model.trial,
+        "summary": model.summary,
+        "classes": model.classes,
+        "arm": sample(arm["test_accuracy"]),
+        "chosen_among": chosen_among,
+        "record": results.record,
+        "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
+        "mean": IMAGENET_MEAN if pretrained else CIFAR10_MEAN,
+        "std": IMAGENET_STD if pretrained else CIFAR10_STD,
+        "checked": checked[0],
+        "apart": checked[1],
+    }
+    return jinja.get_template("model_card.md.j2").render(values)

@@ -1,0 +1,62 @@
+"""When a sweep stops: Ctrl-C at once, SIGTERM once every running trial has saved an epoch, or after a time of grace.
+
+Either way the same command resumes after the last epoch that was saved. State of the whole process, as signals are.
+"""
+
+import signal
+import sys
+from typing import NoReturn
+
+GRACE_SECONDS = 20.0  # of the 30 s that schedulers and clouds commonly give between SIGTERM and SIGKILL
+
+_running: set[str] = set()
+_awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
+
+
+def heed_signals() -> None:
+    """Turn SIGINT and SIGTERM into one KeyboardInterrupt in the main thread; further ones change nothing."""
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave_soon)
+    signal.signal(signal.SIGALRM, _leave)
+
+
+def trial_started(trial: str) -> None:
+    _running.add(trial)
+
+
+def epoch_saved(trial: str) -> None:
+    """A checkpoint of it has come to be on disk. Raises KeyboardInterrupt where this was the last one waited for."""
+    if _awaited is not None:
+        _awaited.discard(trial)
+        _leave_if_none_is_awaited()
+
+
+def trial_ended(trial: str) -> None:
+    """As epoch_saved, for a trial that has finished or failed."""
+    _running.discard(trial)
+    epoch_saved(trial)
+
+
+def _leave_soon(*_: object) -> None:
+    global _awaited  # noqa: PLW0603
+    signal.signal(signal.SIGTERM, _leave)
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+    _awaited = set(_running)
+    _leave_if_none_is_awaited()
+    line = (
+        f"SIGTERM: stops once {', '.join(sorted(_awaited))} have saved an epoch, in {GRACE_SECONDS:.0f} s at the latest"
+    )
+    print(f"\n{line}", file=sys.stderr, flush=True)
+
+
+def _leave_if_none_is_awaited() -> None:
+    if not _awaited:
+        _leave()
+
+
+def _leave(*_: object) -> NoReturn:
+    global _awaited  # noqa: PLW0603
+    _awaited = None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)  # what follows must not be cut short: it lets go of the folder
+    raise KeyboardInterrupt

@@ -1,0 +1,36 @@
+"""A sweep from Python: what run_sweep.py does, as one call that returns the results."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+import raycifar.sweep
+from raycifar.results import Results, read_results
+from raycifar.spec import SweepSpec, load_sweep
+from raycifar.sweep import Options
+from raycifar.workspace import sweep_folder
+
+
+def run_sweep(
+    sweep: str | Path | SweepSpec,
+    options: Options | None = None,
+    *,
+    storage: str | Path = "~/ray_results",
+    name: str | None = None,
+    console: Console | None = None,
+) -> Results:
+    """Run a sweep file, or a SweepSpec, in <storage>/<name> (the sweep's own name unless given); again, it resumes.
+
+    `options` are those of the command line (`Options(gpus=4)`); progress goes to `console`, the terminal or notebook
+    unless given. Returns the whole sweep's results, also where a trial failed: `results.trials["status"]` says how
+    each stands. Raises, before anything starts, spec.SpecError, workspace.SweepError, placement.PlacementError,
+    assets.AssetError or records.RecordError.
+    """
+    options = options or Options()
+    if not isinstance(sweep, SweepSpec):
+        options = replace(options, source=options.source or str(sweep))
+        sweep = load_sweep(sweep)
+    path = sweep_folder(str(storage), sweep.name if name is None else name)
+    raycifar.sweep.run_sweep(sweep, path, options, console or Console(highlight=False, markup=False, emoji=False))
+    return read_results(path)

@@ -1,0 +1,106 @@
+"""A search from its spec to its folder: what has ended already, Ray for the rest, a sweep file of the best."""
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+
+from raycifar.placement import Plan
+from raycifar.progress import Progress
+from raycifar.search_records import SearchFolder, SearchRecord, ended, sample_name
+from raycifar.search_spec import SearchSpec
+from raycifar.search_table import best_sample, write_best
+from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan
+from raycifar.workspace import Call, SweepError, check_place, commit, held, on_record
+
+NEEDS = ("optuna", "tomli_w")
+
+
+def run_search(search: SearchSpec, path: Path, options: Options, console: Console) -> bool:
+    """Draw and train the samples that are still missing in the folder `path`; True when as many as asked have ended.
+
+    Raises workspace.SweepError, PlacementError, AssetError or RecordError before anything starts.
+    """
+    folder = SearchFolder(path)
+    _check(options)
+    _check_folder(search, folder, options.fresh)
+    missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
+    if missing <= 0:
+        console.print(f"Nothing to do: all {search.samples} samples in {path} have ended.", soft_wrap=True)
+        return True
+    _on_ray(search, folder, missing, options, console)
+    if best := best_sample(folder):
+        write_best(search, folder, best, options.source)
+    return _finished(search, folder)
+
+
+def plan_search(search: SearchSpec, options: Options) -> tuple[Plan, int]:
+    """As sweep.plan_only. Raises SweepError or PlacementError."""
+    _check(options)
+    return plan_trials([search.trial] * search.samples, options)
+
+
+def _check(options: Options) -> None:
+    if options.local or options.only or options.workers_per_trial > 1:
+        raise SweepError(
+            "a search draws its samples side by side on Ray, one worker each: "
+            "leave out --local, --only and --workers-per-trial"
+        )
+    if missing := [name for name in NEEDS if find_spec(name) is None]:
+        raise SweepError(f"a search needs {missing[0]}: pip install -c constraints.txt -e '.[search]'")
+
+
+def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:
+    if not check_place(folder.sweep, "search.json") or fresh:
+        return
+    record = folder.record()
+    if record and record.asks != search.asks:
+        raise SweepError(
+            f"{folder.path}: another trial or space was searched there: keep both with --name OTHER, "
+            "or start over with --fresh (the old samples are moved aside)"
+        )
+
+
+def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Options, console: Console) -> None:
+    with ready([search.trial] * missing, options) as (cluster, plan, gpus, assets):
+        from raycifar import ray_search
+
+        call = make_call(options, plan, gpus, assets)
+        with held(folder.sweep, options.fresh):
+            _describe(search, folder, call)
+            with on_record(folder.sweep, call, lambda: _finished(search, folder)):
+                show_plan(cluster.dashboard, plan, gpus, console)
+                with _progress(search, folder, console) as progress:
+                    ray_search.search_on_ray(search, folder, assets, plan, progress)
+
+
+def _finished(search: SearchSpec, folder: SearchFolder) -> bool:
+    return len(ended(folder.samples())) >= search.samples
+
+
+def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
+    before = folder.record()
+    folder.write_record(
+        SearchRecord(
+            name=folder.path.name,
+            spec=search.model_dump(mode="json"),
+            asks=search.asks,
+            source=call.source,
+            created_at=before.created_at if before else time.time(),
+            versions=call.versions,
+            commit=commit(),
+            hardware=call.hardware,
+            weights=call.weights,
+        )
+    )
+
+
+def _progress(search: SearchSpec, folder: SearchFolder, console: Console) -> Progress:
+    drawn = len(folder.samples())
+    names = [sample_name(number) for number in range(1, max(search.samples, drawn) + 1)]
+    trials = [search.sample({}, name) for name in names]
+    progress = Progress(trials, console, {name: folder.trial(name).history() for name in names})
+    for sample in ended(folder.samples()):
+        progress.state(sample.name, "done", f"val {100 * sample.best_val_accuracy:.1f} %")
+    return progress

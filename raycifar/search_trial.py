@@ -1,0 +1,26 @@
+"""One sample of a search: trained and validated, never tested, for no test image is ever read here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from raycifar.data import load_training
+from raycifar.records import EpochRecord, History, TrialFolder
+from raycifar.spec import TrialSpec
+from raycifar.training import TrainState, fit
+from raycifar.trial import Assets, Place, network, set_up_torch
+
+
+def sample_epochs(spec: TrialSpec, folder: Path, assets: Assets, place: Place) -> Iterator[EpochRecord]:
+    """Train the sample from its start, yielding each epoch once it is in the folder's history.json.
+
+    Nothing is kept to resume from: a sample is short, and one that was interrupted starts over.
+    Raises NonFiniteLossError.
+    """
+    trial, history = TrialFolder(folder), History()
+    set_up_torch(spec, place)
+    data = load_training(assets.cifar10, spec.data, place.device)
+    state = TrainState(network(spec, assets, data.train), spec, place.device)
+    for record in fit(state, data.train, data.val, spec):
+        history.epochs.append(record)
+        trial.write_history(history)
+        yield record

@@ -1,0 +1,229 @@
+"""Sweeps side by side, as a report: the first one is what the others are compared with, arm by arm."""
+
+import string
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from raycifar.differences import (
+    ABSENT,
+    Contrast,
+    Setting,
+    all_arms,
+    contrast,
+    differing_settings,
+    differing_surroundings,
+    finished_arm,
+    shared_arms,
+)
+from raycifar.findings import status_line
+from raycifar.plotting import BLUE, GREY, Drawing, canvas, style
+from raycifar.records import write_bytes
+from raycifar.report import Picture, Report, pages, plain
+from raycifar.results import LEAK, Results, leaks
+from raycifar.stats import points
+from raycifar.tables import NONE, Table, number, percent, seconds
+
+LETTERS = string.ascii_uppercase
+SENTENCES = 6  # of the answer; the table has all
+QUANTITIES: list[tuple[str, str, Callable[..., str]]] = [
+    ("Test accuracy, %", "test_accuracy", percent),
+    ("Best validation accuracy, %", "best_val_accuracy", percent),
+    ("Flip-averaged test accuracy, %", "test_accuracy_flip", percent),
+    ("Test loss", "test_loss", number),
+    ("Own time of a trial, s", "own_seconds", seconds),
+    ("Training images a second", "images_per_second", seconds),
+]
+NOTES = {
+    "test_accuracy": [
+        "Over finished trials. Paired: the mean, over the n seeds that are in both sweeps, of the difference within a "
+        "seed, by Student's t; Welch: of the means. n = 1: no spread. Each interval is a 95 % one for itself alone: of "
+        "20 differences that are none, about one is expected to exclude 0."
+    ],
+    "own_seconds": ["Times are not paired: a seed decides nothing of them."],
+}
+SHOWN_IN_TERMINAL = {"test_accuracy", "own_seconds"}
+
+
+def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
+    """Write report.md, report.html, figures/ and every sweep's trials and epochs as one table each into `out`.
+
+    Raises OSError where that cannot be done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in joined_tables(sweeps).items():
+        write_bytes(out / f"{name}.csv", table.to_csv(index=False).encode())
+    report = compare_sweeps(sweeps)
+    pictures = [Picture.of(drawing, out / "figures") for drawing in _drawings(sweeps)]
+    for name, text in pages(report, pictures).items():
+        write_bytes(out / name, text.encode())
+    return report
+
+
+def joined_tables(sweeps: Sequence[Results]) -> dict[str, pd.DataFrame]:
+    """The epochs and the trials of all sweeps, with the sweep's letter in a first column."""
+    tables = {}
+    for name in ("epochs", "trials"):
+        frames = {letter: getattr(results, name) for letter, results in lettered(sweeps)}
+        tables[name] = pd.concat(frames, names=["sweep", None]).reset_index(level="sweep")
+    return tables
+
+
+def compare_sweeps(sweeps: Sequence[Results]) -> Report:
+    """Everything in words and tables: differences with intervals, and what may explain them."""
+    recipes, surroundings = differing_settings(sweeps), differing_surroundings(sweeps)
+    names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
+    tables = [
+        _sweeps_table(sweeps),
+        *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES),
+        _settings_table("recipes", "Where the recipes differ", sweeps, recipes),
+        _settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
+    ]
+    return Report(
+        title=f"Sweeps side by side: {', '.join(names)}",
+        answer=_answer(sweeps),
+        cautions=[plain(caution) for caution in _cautions(sweeps, recipes, surroundings)],
+        tables=tables,
+        whole_tables=tables,
+        errata=[],
+        failures=[],
+        provenance=[(f"sweep {letter}", plain(_provenance(results))) for letter, results in lettered(sweeps)],
+        commands=[plain(call.command) for results in sweeps for call in results.invocations],
+    )
+
+
+def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
+    """A, B, C ...: two sweeps may have one name."""
+    return list(zip(LETTERS, sweeps, strict=False))
+
+
+def _provenance(results: Results) -> str:
+    record = results.record
+    commit = record.commit or "unknown"
+    return f"{results.path} (from {record.source}, fingerprint {record.fingerprint}, commit {commit})"
+
+
+def _answer(sweeps: Sequence[Results]) -> str:
+    """A sentence for each arm and each other sweep: how far apart in test accuracy, and how sure."""
+    sentences = [
+        _sentence(arm, letter, contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"))
+        for arm in shared_arms(sweeps)
+        for letter, other in lettered(sweeps)[1:]
+        if arm in other.arms
+    ]
+    if not sentences:
+        arms = "; ".join(f"{letter} has {', '.join(results.arms)}" for letter, results in lettered(sweeps))
+        return f"No arm of A is in another sweep, so nothing is compared: {arms}."
+    rest = f" {len(sentences) - SENTENCES} more are in the table." if len(sentences) > SENTENCES else ""
+    return " ".join(sentences[:SENTENCES]) + rest
+
+
+def _sentence(arm: str, letter: str, of: Contrast) -> str:
+    if not min(of.base.n, of.other.n):
+        return f"{arm}: not yet tested in both A and {letter}."
+    where = f"{points(of.value)} {'above' if of.value >= 0 else 'below'} A in test accuracy"
+    if not of.has_interval:
+        return f"{arm}: {letter} is {where}, but with {of.method} there is no spread: nothing says if that is chance."
+    verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"
+    how = of.method.replace("paired", "paired by seed")
+    return f"{arm}: {letter} is {where} (95 % interval {_interval(of, percent)}, {how}; {verdict})."
+
+
+def _interval(of: Contrast, show: Callable[..., str]) -> str:
+    return f"{_signed(of.low, show)} to {_signed(of.high, show)}" if of.has_interval else NONE
+
+
+def _signed(value: float, show: Callable[..., str]) -> str:
+    return show(value) if value < 0 or show(value) == NONE else f"+{show(value)}"
+
+
+def _cautions(sweeps: Sequence[Results], recipes: Sequence[Setting], surroundings: Sequence[Setting]) -> list[str]:
+    notes = [
+        f"{letter} is not complete: {status_line(results)}."
+        for letter, results in lettered(sweeps)
+        if len(results.finished) < len(results.trials)
+    ]
+    notes += [f"{letter}: {LEAK}." for letter, results in lettered(sweeps) if leaks(results.trials)]
+    recipes = [setting for setting in recipes if setting.key != "seeds"]
+    if protocol := [s.key for s in recipes if s.key.startswith("data.")]:
+        notes.append(f"The protocols differ ({_listed(protocol)}): not the same images trained, validated or tested.")
+    if any(setting.key == "epochs" for setting in recipes):
+        notes.append("The arms do not train for the same number of epochs.")
+    if len(keys := list(dict.fromkeys(setting.key for setting in recipes))) > 1:
+        notes.append(f"{len(keys)} settings differ at once: no difference can be laid to one of them alone.")
+    if places := [s.key for s in surroundings if s.key in ("hardware", "device", "trials at once", "workers a trial")]:
+        notes.append(f"Times do not compare as they stand: not the same {_listed(places)}.")
+    if numeric := [s.key for s in surroundings if s.key in ("precision", "torch", "cuda", "ImageNet weights")]:
+        notes.append(f"Not the same {_listed(numeric)}: part of a difference may be theirs.")
+    return notes + [
+        f"{letter}: unreadable: {line}" for letter, results in lettered(sweeps) for line in results.problems
+    ]
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(keys))
+
+
+def _sweeps_table(sweeps: Sequence[Results]) -> Table:
+    columns = ["sweep", "name", "hardware", "finished", "wall clock s"]
+    rows = [
+        [
+            *(letter, results.record.name, results.record.hardware),
+            *(f"{len(results.finished)} of {len(results.trials)}", seconds(results.wall_seconds)),
+        ]
+        for letter, results in lettered(sweeps)
+    ]
+    return Table("sweeps", "The sweeps", columns, rows, 3, (0, 1, 2, 3, 4))
+
+
+def _quantity_table(sweeps: Sequence[Results], title: str, key: str, show: Callable[..., str]) -> Table:
+    """One row an arm and sweep."""
+    columns = ["arm", "sweep", "n", "mean", "sd", "less A", "95 % interval", "compared"]
+    rows = []
+    for arm in all_arms(sweeps):
+        base = finished_arm(sweeps[0], arm)
+        for i, (letter, results) in enumerate(lettered(sweeps)):
+            if arm in results.arms:
+                of = contrast(base, finished_arm(results, arm), key)
+                cells = [_signed(of.value, show), _interval(of, show), of.method] if i and of.base.n else [NONE] * 3
+                rows.append([arm, letter, str(of.other.n), show(of.other.mean), show(of.other.sd), *cells])
+    brief = tuple(range(8)) if key in SHOWN_IN_TERMINAL else ()
+    leak = any(leaks(results.trials) for results in sweeps)
+    return Table(key.replace("_", "-"), title, columns, rows, 2, brief, NOTES.get(key, []), leak)
+
+
+def _settings_table(key: str, title: str, sweeps: Sequence[Results], settings: Sequence[Setting]) -> Table:
+    with_arms = any(setting.arms for setting in settings)
+    columns = [*(["arm"] if with_arms else []), "setting", *(letter for letter, _ in lettered(sweeps))]
+    rows = [[*([_listed(s.arms)] if with_arms else []), s.key, *(plain(value) for value in s.values)] for s in settings]
+    notes = [f"Only what differs; {ABSENT}: none." if rows else "Nothing differs."]
+    return Table(key, title, columns, rows, len(columns), tuple(range(len(columns))), notes)
+
+
+def _drawings(sweeps: Sequence[Results]) -> list[Drawing]:
+    """The differences in test accuracy with their intervals, where there is one to draw."""
+    found = [
+        (f"{arm}, {letter} less A", contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"))
+        for arm in shared_arms(sweeps)
+        for letter, other in lettered(sweeps)[1:]
+    ]
+    found = [(name, of) for name, of in found if min(of.base.n, of.other.n)]
+    return [_forest(found)] if found else []
+
+
+def _forest(found: Sequence[tuple[str, Contrast]]) -> Drawing:
+    title = "Difference in test accuracy"
+    with style():
+        figure, axes = canvas(title, height=1.4 + 0.4 * len(found))
+        for y, (_, of) in enumerate(found):
+            if of.has_interval:
+                axes.plot([100 * of.low, 100 * of.high], [y, y], color=BLUE)
+            axes.plot(100 * of.value, y, "o", color=BLUE, markerfacecolor=BLUE if of.has_interval else "white")
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.set_yticks(range(len(found)), [name for name, _ in found])
+        axes.set_ylim(len(found) - 0.5, -0.5)
+        axes.set_xlabel("percentage points")
+    caption = "Point: mean difference; line: its 95 % interval; an open point has none (n = 1)."
+    said = "; ".join(f"{name}: {_signed(of.value, percent)} ({_interval(of, percent)})" for name, of in found)
+    return Drawing("differences", title, caption, f"Differences in percentage points with intervals. {said}.", figure)

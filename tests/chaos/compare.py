@@ -1,0 +1,57 @@
+"""Two finished sweeps, number by number and weight by weight."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from raycifar.checkpoints import load_checkpoint, newest_checkpoint
+from raycifar.records import SweepFolder, TrialFolder
+from raycifar.spec import load_sweep
+
+TRIALS = [trial.name for trial in load_sweep(Path(__file__).with_name("sweep.toml")).trials]
+TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}
+
+
+def differences(expected: SweepFolder, found: SweepFolder, trials: list[str] = TRIALS) -> list[str]:
+    """One line for each: none where the second is to the bit what the first is, and its folders hold nothing else."""
+    lines = [line for name in trials for line in _trial(expected.trial(name), found.trial(name))]
+    return [f"{found.path.name}: {line}" for line in lines + [f"left behind: {name}" for name in _left(found.path)]]
+
+
+def _left(path: Path) -> list[str]:
+    """What an interrupted writer left; Ray leaves an empty file to see whether it may write."""
+    return [hidden.name for hidden in path.glob(".*") if hidden.name != ".validate_storage_marker"]
+
+
+def _trial(expected: TrialFolder, found: TrialFolder) -> list[str]:
+    name, checks = (
+        found.path.name,
+        {
+            "epochs": numbers(found) == numbers(expected),
+            "tested weights": found.best_weights.read_bytes() == expected.best_weights.read_bytes(),
+            "last weights": last_weights(found) == last_weights(expected),
+            "predictions": np.array_equal(*(np.load(trial.predictions)["logits"] for trial in (found, expected))),
+            "Tune's result.json": tune_epochs(found) == list(range(1, len(numbers(expected)) + 1)),
+            "nothing left behind": not _left(found.path),
+        },
+    )
+    return [f"{name}: not as it should be: {what}" for what, good in checks.items() if not good]
+
+
+def numbers(trial: TrialFolder) -> list[dict[str, float]]:
+    """Its epochs without what is a matter of time."""
+    return [{k: v for k, v in asdict(record).items() if k not in TIMES} for record in trial.history().epochs]
+
+
+def last_weights(trial: TrialFolder) -> dict[str, bytes]:
+    newest = newest_checkpoint(trial.path)
+    state = load_checkpoint(newest)[0] if newest else {"model": {}}
+    return {name: weight.numpy().tobytes() for name, weight in state["model"].items()}
+
+
+def tune_epochs(trial: TrialFolder) -> list[int]:
+    """As Ray Tune's own file has them, in its order."""
+    lines = (trial.path / "result.json").read_text().splitlines()
+    return [result["epoch"] for line in lines if "epoch" in (result := json.loads(line))]

@@ -1,0 +1,99 @@
+"""raycifar.class_figures: figures of single test images, from a real sweep (tests/data/README.md)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raycifar.class_figures import IMAGES_A_ROW, PITCH, class_figures
+from raycifar.plotting import Drawing, style
+from raycifar.predictions import Predictions, read_predictions
+from raycifar.results import LEAK, read_results
+from tests.test_figures import problems_of_layout, shown_texts
+
+QUICK = Path(__file__).parent / "data" / "quick"
+ARMS = ["transfer", "scratch"]
+
+
+@pytest.fixture(scope="module")
+def predictions() -> Predictions:
+    return read_predictions(read_results(QUICK))
+
+
+@pytest.fixture(scope="module")
+def numbered() -> np.ndarray:
+    """In place of the real images: the nth one is all of the colour (n // 256, n % 256, 7)."""
+    n = np.arange(1000)
+    colours = np.stack([n // 256, n % 256, np.full(1000, 7)], axis=1).astype(np.uint8)
+    return np.broadcast_to(colours[:, None, None], (1000, 32, 32, 3))
+
+
+def draw(predictions: Predictions, images: np.ndarray | None, leak: bool = False) -> dict[str, Drawing]:
+    with style():
+        return {drawing.name: drawing for drawing in class_figures(predictions, ARMS, images, leak)}
+
+
+def shown(drawing: Drawing) -> list[int]:
+    """The numbers of the images in a figure of photographs."""
+    strips = [np.asarray(axes.get_images()[0].get_array()) for axes in drawing.figure.axes]
+    pixels = [strip[0, place * PITCH] for strip in strips for place in range(IMAGES_A_ROW)]
+    return [int(pixel[0]) * 256 + int(pixel[1]) for pixel in pixels if pixel[2] == 7]
+
+
+def test_without_images_only_the_photographs_are_left_out(predictions: Predictions, numbered: np.ndarray) -> None:
+    few, all_ = draw(predictions, None), draw(predictions, numbered)
+    assert set(few) == {"class-accuracy", "arm-transfer-confusion", "arm-scratch-confusion", "reliability"}
+    assert {name for name, drawing in all_.items() if drawing.photographs} == set(all_) - set(few)
+
+
+def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_by_class(predictions: Predictions) -> None:
+    matrix = draw(predictions, None)["arm-scratch-confusion"].figure.axes[0].get_images()[0].get_array()
+    assert matrix is not None
+    assert np.diag(matrix).tolist() == pytest.approx([0, 0, 80, 0, 0, 0, 0, 0, 0, 36])
+    assert np.asarray(matrix).sum(axis=1) == pytest.approx(100)
+
+
+def test_the_photographs_are_of_images_that_were_confused_so(predictions: Predictions, numbered: np.ndarray) -> None:
+    images = shown(draw(predictions, numbered)["arm-transfer-confused"])
+    cats = images[:IMAGES_A_ROW]  # cat taken for dog is the most frequent
+    said = np.array([t.predicted[cats] for t in predictions.by_arm(ARMS)["transfer"]])
+    assert (predictions.tests.labels[cats] == 3).all()
+    assert (said == 5).all()
+
+
+def test_only_one_right_shows_what_every_trial_of_the_one_and_none_of_the_other_gets(
+    predictions: Predictions, numbered: np.ndarray
+) -> None:
+    drawing = draw(predictions, numbered)["examples-transfer-right-scratch-wrong"]
+    images = shown(drawing)
+    groups = predictions.by_arm(ARMS)
+    assert len(images) == 16
+    assert all(t.right[images].all() for t in groups["transfer"])
+    assert not any(t.right[images].any() for t in groups["scratch"])
+    index = predictions.tests.index
+    assert index is not None
+    assert f"official test images {index[images[0]]}, " in drawing.alt
+
+
+def test_arms_that_agree_have_no_examples(predictions: Predictions, numbered: np.ndarray) -> None:
+    one = predictions.trials[0]
+    same = Predictions([one, replace(one, trial="scratch", arm="scratch")])
+    assert not any(name.startswith("examples") for name in draw(same, numbered))
+
+
+def test_a_subset_without_some_class_has_no_confusion_matrix(predictions: Predictions) -> None:
+    chosen = predictions.tests.labels != 4
+    tests = replace(predictions.tests, labels=predictions.tests.labels[chosen], index=None)
+    part = [
+        replace(t, tests=tests, predicted=t.predicted[chosen], confidence=t.confidence[chosen])
+        for t in predictions.trials
+    ]
+    assert set(draw(Predictions(part), None)) == {"reliability"}
+
+
+def test_no_text_is_clipped_or_overlaps_and_a_leak_is_marked(predictions: Predictions, numbered: np.ndarray) -> None:
+    for drawing in draw(predictions, numbered, leak=True).values():
+        assert list(problems_of_layout(drawing)) == []
+        assert LEAK in [text.get_text() for text in shown_texts(drawing)], drawing.name
+        assert LEAK in drawing.caption

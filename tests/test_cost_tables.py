@@ -1,0 +1,66 @@
+"""raycifar.cost_tables: seconds, energy, and how busy devices were. The sweeps are synthetic (see sweep_folders)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raycifar.cost_tables import covered, device_use, time_totals
+from raycifar.records import History, SweepFolder
+from raycifar.results import read_results
+from tests.sweep_folders import write_sweep
+
+
+def test_covered_counts_overlaps_once_and_pauses_not_at_all() -> None:
+    assert covered([(0, 4), (2, 6), (2, 3)], [(0, 10)]) == 6
+    assert covered([(0, 10)], [(1, 3), (5, 6)]) == 3
+    assert covered([(20, 30)], [(0, 10)]) == covered([], [(0, 10)]) == 0
+
+
+def test_a_gpu_that_two_trials_share_is_busy_once(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 4)}, lanes=2)
+    for trial in ("transfer-1", "transfer-2"):
+        history = folder.trial(trial).history()
+        folder.trial(trial).write_history(
+            History(history.epochs, [replace(s, devices=["node:0"]) for s in history.sessions])
+        )
+    results = read_results(folder.path)
+    (row,) = device_use(results).rows
+    session = results.sessions.iloc[0]
+    busy = session["ended_at"] - session["started_at"]
+    assert row[:4] == ["node:0", "Synthetic GPU", "2", f"{busy:,.0f}"]
+    assert row[4] == f"{100 * (1 - busy / results.wall_seconds):.2f}"
+
+
+def test_all_devices_together_and_those_that_held_nothing(tmp_path: Path) -> None:
+    table = device_use(read_results(write_sweep(tmp_path / "s", {"transfer": (2, 4)}, lanes=4).path))
+    assert [row[0] for row in table.rows] == ["node:0", "node:1", "all"]
+    assert "2 of the 4 GPUs held no trial at all and are not in this table." in table.notes
+
+
+def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
+    report_energy(folder, "transfer-1", 1500.0)
+    report_energy(folder, "transfer-2", 500.0)
+    rows = {row[0]: row[6] for row in time_totals(read_results(folder.path)).rows}
+    assert rows == {"transfer": "2.0", "scratch": "not reported", "the sweep": "not reported"}
+
+
+def test_energy_that_no_device_reports_is_said_not_to_be(tmp_path: Path) -> None:
+    table = time_totals(read_results(write_sweep(tmp_path / "s", {"transfer": (1, 2)}).path))
+    assert "Energy: not reported by the device." in table.notes
+
+
+@pytest.mark.parametrize("value", ["much", True, [1]])
+def test_energy_that_is_no_number_makes_a_trial_unreadable(tmp_path: Path, value: object) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
+    report_energy(folder, "transfer", value)
+    results = read_results(folder.path)
+    assert list(results.trials["status"]) == ["unreadable"]
+    assert "energy_joules" in results.problems[0]
+
+
+def report_energy(folder: SweepFolder, trial: str, joules: object) -> None:
+    history = folder.trial(trial).history()
+    sessions = [replace(session, energy_joules=joules) for session in history.sessions]  # type: ignore[arg-type]
+    folder.trial(trial).write_history(History(history.epochs, sessions))

@@ -1,0 +1,70 @@
+"""Real signals to this process."""
+
+import signal
+import time
+
+import pytest
+
+from raycifar import leaving
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+
+
+@pytest.fixture(autouse=True)
+def heeded(monkeypatch):
+    """The signals of a sweep of one running trial, for the time of a test."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    monkeypatch.setattr(leaving, "_running", {"a"})
+    monkeypatch.setattr(leaving, "_awaited", None)
+    leaving.heed_signals()
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ctrl_c_leaves_at_once_and_a_second_one_does_not_disturb_the_leaving():
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_lets_the_running_epochs_end(capsys):
+    leaving.trial_started("b")
+    signal.raise_signal(signal.SIGTERM)
+    assert "SIGTERM: stops once a, b have saved an epoch, in 20 s at the latest" in capsys.readouterr().err
+    leaving.epoch_saved("b")
+    leaving.epoch_saved("b")
+    with pytest.raises(KeyboardInterrupt):
+        leaving.epoch_saved("a")
+
+
+def test_sigterm_waits_no_longer_than_a_machine_that_goes_away(monkeypatch):
+    monkeypatch.setattr(leaving, "GRACE_SECONDS", 0.05)
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(10)
+
+
+def test_sigterm_leaves_at_once_where_nothing_runs():
+    leaving.trial_ended("a")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_sigterm_leaves_at_once(second):
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(second)
+
+
+def test_a_trial_that_ends_is_not_waited_for():
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        leaving.trial_ended("a")
+
+
+def test_an_epoch_that_ends_while_nobody_wants_to_leave_is_nothing():
+    leaving.epoch_saved("a")

@@ -1,0 +1,57 @@
+"""Figures of a real sweep against screenshots of them in tests/data/figures (tests/data/README.md).
+
+`python -m tests.test_reference_figures` draws them again: look at them before they are committed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from matplotlib.testing.compare import compare_images
+
+from raycifar.figures import all_figures
+from raycifar.plotting import Drawing, style
+from raycifar.predictions import read_predictions
+from raycifar.results import read_results
+
+DATA = Path(__file__).parent / "data"
+
+FOLDER = DATA / "figures"
+TOLERANCE = 2.0  # root mean square of 255: wheels of matplotlib bring their own FreeType, so text is drawn alike
+CHOSEN = (
+    "validation-accuracy-against-epochs",
+    "class-accuracy",
+    "arm-transfer-confusion",
+    "reliability",
+    "train-test-gap",
+)
+
+
+def drawings() -> Iterator[Drawing]:
+    results = read_results(DATA / "quick")
+    return (drawing for drawing in all_figures(results, read_predictions(results)) if drawing.name in CHOSEN)
+
+
+def screenshot(drawing: Drawing, folder: Path) -> Path:
+    """In matplotlib's own font, which every installation has."""
+    path = folder / f"{drawing.name}.png"
+    with style():
+        drawing.figure.savefig(path, dpi=50, metadata={"Software": None})
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("figures")
+    return {drawing.name: screenshot(drawing, folder) for drawing in drawings()}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_figure_looks_as_it_did(drawn: dict[str, Path], name: str) -> None:
+    assert compare_images(str(FOLDER / f"{name}.png"), str(drawn[name]), tol=TOLERANCE) is None
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for drawing in drawings():
+        screenshot(drawing, FOLDER)

@@ -1,0 +1,122 @@
+"""A search from the command line up to where Ray would start: what it refuses, plans, prints and writes."""
+
+import re
+import signal
+
+import pytest
+import torch
+
+import analyze
+import raycifar.search
+import raycifar.sweep
+import run_sweep
+from raycifar.search_records import SearchFolder, SearchRecord
+from raycifar.search_spec import load_search
+from tests.search_folders import FILE, write_samples
+
+
+@pytest.fixture(autouse=True)
+def neither_gpus_nor_ray(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(raycifar.search, "ready", lambda *_: pytest.fail("started Ray"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def command(capsys, file, tmp_path):
+    """Calls run_sweep.py on the search in this process; returns its exit status, what it printed, and its errors."""
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments):
+        status = run_sweep.main([str(file), f"--storage={tmp_path / 'results'}", *arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def folder(tmp_path, file):
+    """Of a search that was run with other samples."""
+    folder, search = SearchFolder(tmp_path / "results" / "tiny"), load_search(file)
+    folder.path.mkdir(parents=True)
+    spec = search.model_dump(mode="json")
+    about = {"source": "tiny.toml", "created_at": 1.7e9, "versions": {}, "commit": None, "hardware": "here"}
+    folder.write_record(SearchRecord(name="tiny", spec=spec, asks=search.asks, **about))
+    return folder
+
+
+@pytest.mark.parametrize("option", ["--local", "--only=tiny", "--workers-per-trial=2"])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_a_search_does_not_do_is_refused_in_one_line(command, tmp_path, option, dry):
+    status, printed, errors = command(option, *dry)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert "leave out --local, --only and --workers-per-trial" in errors
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_optuna_one_line_says_how_to_install_it(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(raycifar.search, "find_spec", lambda name: None)
+    status, _, errors = command()
+    assert (status, errors) == (
+        2,
+        "run_sweep.py: a search needs optuna: pip install -c constraints.txt -e '.[search]'\n",
+    )
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_wrong_search_is_refused_before_anything_starts(command):
+    status, printed, errors = command("--set=search.space.optimizer.lr={ uniform = [2, 1] }")
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert re.match(r"run_sweep\.py: .*tiny\.toml --set .*inverted range: \[1, 2\]", errors)
+
+
+def test_a_dry_run_shows_the_space_and_the_budget_and_makes_nothing(command, tmp_path):
+    status, printed, _ = command("--dry-run", "--set=epochs=9", "--gpus=2")
+    assert status == 0
+    assert re.search(r"optimizer\.lr +loguniform \[0\.0001, 0\.1\]", printed)
+    words = " ".join(printed.split())
+    assert "4 samples of at most 9 epochs of 40 images; after epoch 1, 2, 4, 8 the best 1 in 2 go on." in words
+    assert "20 held-out images; no test image is read. 4 trials, 2 at once, on 2 GPUs" in words
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_search_whose_samples_have_ended_has_nothing_to_do_and_shows_them_best_first(command, folder, file):
+    accuracies = {"sample-0001": [0.2, 0.3], "sample-0002": [0.9], "sample-0003": [0.2, 0.4]}
+    write_samples(folder, load_search(file), accuracies)
+    status, printed, _ = command("--set=search.samples=3")
+    assert status == 0
+    assert "Nothing to do: all 3 samples" in " ".join(printed.split())
+    assert re.findall(r"sample-000\d +(.+ %) +(\d/2(?: stopped)?) +lr 0\.0123, dropout 0\.25", printed) == [
+        ("40.00 %", "2/2"),
+        ("30.00 %", "2/2"),
+        ("90.00 %", "1/2 stopped"),
+    ]
+
+
+@pytest.mark.parametrize("setting", ["epochs=3", "search.seed=2", "search.space.batch_size={ int = [10, 30] }"])
+def test_another_search_in_the_same_folder_is_refused(command, folder, setting):
+    status, printed, errors = command(f"--set={setting}")
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert re.search("another trial or space was searched there: .*--name OTHER.*--fresh", errors)
+
+
+def test_a_sweep_does_not_take_a_searchs_folder_for_its_own(folder, tmp_path, capsys):
+    arguments = ["sweeps/quick.toml", "--local", f"--storage={tmp_path / 'results'}", "--name=tiny"]
+    assert run_sweep.main(arguments) == 2
+    assert "holds something else (no sweep.json)" in capsys.readouterr().err
+
+
+def test_analyze_says_what_to_do_with_a_search(folder, capsys):
+    assert analyze.main([str(folder.path)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert f"a search, not a sweep: its samples are not tested; run_sweep.py {folder.path}/best.toml" in errors

@@ -1,0 +1,70 @@
+"""A search's tables, and the sweep file of its best sample."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from raycifar.records import TrialError
+from raycifar.search_records import DIVERGED, SampleRecord, SearchFolder
+from raycifar.search_spec import load_search
+from raycifar.search_table import best_sample, budget, samples_table, write_best
+from raycifar.spec import load_sweep
+from tests.search_folders import FILE, SETTINGS, write_samples
+from tests.test_spec import SWEEPS
+
+
+@pytest.fixture
+def search(tmp_path):
+    (tmp_path / "tiny.toml").write_text(FILE)
+    return load_search(tmp_path / "tiny.toml")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return SearchFolder(tmp_path)
+
+
+def table(search, folder):
+    console = Console(file=io.StringIO(), width=80)
+    console.print(samples_table(search, folder))
+    return console.file.getvalue()
+
+
+def test_the_best_is_a_sweep_file_of_the_trial_with_its_settings(search, folder):
+    write_samples(folder, search, {"sample-0001": [0.1, 0.2], "sample-0002": [0.3, 0.2]})
+    write_best(search, folder, best_sample(folder), "tiny.toml")
+    sweep = load_sweep(folder.best)
+    assert (sweep.name, sweep.trials) == ("tiny-best", (search.sample(SETTINGS, "tiny"),))
+    assert "tiny.toml, sample-0002: 30.00 % validation accuracy, epoch 1 of 2" in folder.best.read_text()
+
+
+def test_a_stopped_sample_is_never_the_best(search, folder):
+    write_samples(folder, search, {"sample-0001": [0.9]})
+    assert best_sample(folder) is None
+    write_samples(folder, search, {"sample-0002": [0.1, 0.2]})
+    assert best_sample(folder).name == "sample-0002"
+
+
+def test_every_end_of_a_sample_shows(search, folder):
+    write_samples(folder, search, {"sample-0001": [0.1, 0.2], "sample-0002": [0.1]})
+    folder.write_sample(SampleRecord(name="sample-0003", settings=SETTINGS, outcome=DIVERGED, epochs_run=1))
+    folder.write_sample(SampleRecord(name="sample-0004", settings=SETTINGS))
+    folder.trial("sample-0004").write_error(TrialError(kind="OSError", message="disk", traceback="", at=0.0))
+    folder.write_sample(SampleRecord(name="sample-0005", settings=SETTINGS))
+    printed = table(search, folder)
+    for line in ("20.00 %            2/2", "10.00 %    1/2 stopped", "–   1/2 diverged", "failed", "not finished"):
+        assert line in printed
+
+
+def test_many_samples_show_only_the_best_and_say_so(search, folder, monkeypatch):
+    monkeypatch.setattr("raycifar.search_table.SHOWN", 1)
+    write_samples(folder, search, {"sample-0001": [0.1, 0.2], "sample-0002": [0.1, 0.3]})
+    printed = table(search, folder)
+    assert "sample-0002" in printed
+    assert "sample-0001" not in printed
+    assert "2 of 4 samples, the best 1 of them shown" in printed
+
+
+def test_a_search_that_stops_nothing_has_no_rungs():
+    assert "go on" not in budget(load_search(SWEEPS / "search.toml", ["search.grace_epochs=5"]))

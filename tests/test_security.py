@@ -1,0 +1,123 @@
+"""What SECURITY.md promises: a folder made by an enemy does nothing, and what is recorded holds no secret."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raycifar.spec import SpecError, load_sweep
+from raycifar.workspace import as_recorded
+from tests.sweep_folders import write_failure, write_sweep
+
+ROOT = Path(__file__).parent.parent
+MARK = "document.documentElement.setAttribute('owned', 'yes')"
+PAYLOAD = (
+    f'\x1b]0;owned\x07\x1b[2J<script>{MARK}</script>"\'><img src=x onerror="{MARK}"><svg onload="{MARK}"></svg>'
+    "</pre></td></title></style>{{ 7 * 7 }}{% raise %}\n# heading\n| cell |\n[link](javascript:alert(1))`code`\r\u202e"
+)
+
+
+def poisoned(data):
+    """Every text in a record, names of versions included, replaced by the payload."""
+    if isinstance(data, dict):
+        return {PAYLOAD if key in ("torch", "ray", "python") else key: poisoned(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [poisoned(item) for item in data]
+    return PAYLOAD if isinstance(data, str) else data
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    """The analysis of a sweep in whose records every text that is not checked is hostile."""
+    sweep = write_sweep(tmp_path_factory.mktemp("hostile") / "sweep", {"transfer": (2, 3), "scratch": (1, 3)})
+    write_failure(sweep, "scratch", "boom")
+    for path in sweep.path.rglob("*.json"):
+        data = json.loads(path.read_text())
+        kept = {key: data[key] for key in ("spec", "name") if key in data} if isinstance(data, dict) else {}
+        path.write_text(json.dumps(poisoned(data) | kept if kept else poisoned(data)))
+    done = subprocess.run(
+        [sys.executable, "analyze.py", str(sweep.path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return sweep.path / "analysis", done.stdout
+
+
+def page_after_loading(page):
+    """The document as Chromium sees it once everything in it has run."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("no chromium here")
+    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.slow
+def test_a_hostile_sweep_runs_nothing_in_a_browser(analysed, tmp_path):
+    control = tmp_path / "control.html"
+    control.write_text(f"<p>{PAYLOAD}</p>")
+    assert re.match(r"<html[^>]* owned=", page_after_loading(control))
+    shown = page_after_loading(analysed[0] / "report.html")
+    assert "&lt;script&gt;" in shown
+    assert not re.search(r"<html[^>]* owned=|<img src=.?x|<svg onload", shown)
+
+
+@pytest.mark.slow
+def test_a_hostile_sweep_does_not_steer_the_terminal(analysed):
+    assert "owned" in analysed[1]
+    assert {c for c in analysed[1] if not c.isprintable()} == {"\n"}
+
+
+@pytest.mark.slow
+def test_a_hostile_sweep_is_plain_text_in_markdown(analysed):
+    text = (analysed[0] / "report.md").read_text()
+    outside_code = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+    assert "owned" in outside_code
+    assert not re.search(r"<script|<img|<svg|(?<!\\)\]\(javascript|^# heading|^\| cell", outside_code, re.MULTILINE)
+    assert {c for c in text if not c.isprintable()} == {"\n"}
+
+
+@pytest.mark.parametrize(
+    ("argument", "recorded"),
+    [
+        ("--address=ray://ann:hunter2@head:10001", "'--address=ray://***@head:10001'"),
+        ("https://hunter2@example.org/x", "'https://***@example.org/x'"),
+        ("sweeps/vgg.toml", "sweeps/vgg.toml"),
+        ("results/a@b", "results/a@b"),
+    ],
+)
+def test_a_password_in_an_address_is_not_recorded(argument, recorded):
+    assert as_recorded(["run_sweep.py", argument]) == f"python run_sweep.py {recorded}"
+
+
+def test_a_sweep_whose_trial_is_markup_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "s.toml").write_text('[[trials]]\nname = "<script>"\nepochs = 1\nmodel = { weights = "random" }\n')
+    with pytest.raises(SpecError, match="a name is 1 to 64 letters"):
+        load_sweep(tmp_path / "s.toml")
+
+
+def modules():
+    return [*sorted((ROOT / "raycifar").glob("*.py")), ROOT / "run_sweep.py", ROOT / "analyze.py"]
+
+
+def calls(path):
+    """Every call in a module, as (name, keyword arguments as text)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.name)
+def test_nothing_is_unpickled_unchecked_and_no_shell_is_started(path):
+    for name, options in calls(path):
+        assert name not in ("eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads"), name
+        assert options.get("shell", "False") == "False", name
+        if name == "torch.load":
+            assert options.get("weights_only") == "True"
+        if name == "np.load":
+            assert options.get("allow_pickle", "False") == "False"
+        assert not name.endswith((".extractall", "tar.extract")), name

@@ -1,0 +1,76 @@
+"""Sweeps side by side in words, tables and files. The sweeps are synthetic (see sweep_folders)."""
+
+import pandas as pd
+import pytest
+
+from raycifar.results import LEAK, read_results
+from raycifar.side_by_side import compare_sweeps, write_comparison
+from tests.sweep_folders import write_failure, write_sweep
+
+
+def sweep(path, *arguments, **settings):
+    return read_results(write_sweep(path, *arguments, **settings).path)
+
+
+def table(report, key):
+    return next(table for table in report.tables if table.key == key)
+
+
+def test_two_sweeps_make_one_report_in_the_files_that_a_report_has(tmp_path):
+    a, b = sweep(tmp_path / "a"), sweep(tmp_path / "b", {"transfer": (3, 5), "scratch": (1, 6)})
+    write_comparison([a, b], tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"report.md", "report.html", "epochs.csv", "trials.csv", "figures"}
+    assert {path.name for path in (tmp_path / "out/figures").iterdir()} == {"differences.png", "differences.svg"}
+    assert pd.read_csv(tmp_path / "out/trials.csv")["sweep"].tolist() == ["A"] * 4 + ["B"] * 4
+    assert "| transfer | B | 3 |" in (tmp_path / "out/report.md").read_text()
+
+
+def test_the_answer_says_how_far_apart_how_sure_and_by_what_comparison(tmp_path):
+    report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b", {"transfer": (3, 5), "scratch": (2, 6)})])
+    assert "transfer: B is 3.42 percentage points above A" in report.answer
+    assert "(95 % interval +2.63 to +4.21, paired by seed, n = 3; excludes 0)" in report.answer
+    assert "scratch: B is 0.28 percentage points below A" in report.answer
+    assert "with n = 1 there is no spread" in report.answer
+
+
+def test_a_sweep_beside_its_copy_is_apart_by_nothing_and_differs_in_nothing(tmp_path):
+    report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b")])
+    assert "+0.00 to +0.00, paired by seed, n = 3; includes 0: it may be chance" in report.answer
+    assert report.cautions == []
+    assert table(report, "recipes").rows == table(report, "surroundings").rows == []
+
+
+def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
+    sweeps = [sweep(tmp_path / name, {"transfer": (2, epochs)}) for name, epochs in (("a", 2), ("b", 3), ("c", 4))]
+    rows = table(compare_sweeps(sweeps), "test-accuracy").rows
+    assert [row[1] for row in rows] == ["A", "B", "C"]
+    apart = [float(row[5]) for row in rows[1:]]
+    means = [float(row[3]) for row in rows]
+    assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
+
+
+def test_what_may_explain_a_difference_is_said_before_it(tmp_path):
+    a = sweep(tmp_path / "a")
+    other = {"data": {"validation": "train", "test_images": 100}, "device_kind": "cpu"}
+    b = sweep(tmp_path / "b", {"transfer": (3, 9), "scratch": (1, 6)}, **other)
+    cautions = "\n".join(compare_sweeps([a, b]).cautions)
+    assert f"B: {LEAK}." in cautions
+    assert "The protocols differ (data.validation, data.test_images)" in cautions
+    assert "not train for the same number of epochs" in cautions
+    assert "3 settings differ at once" in cautions
+    assert "Times do not compare as they stand: not the same device." in cautions
+
+
+def test_trials_that_are_not_finished_are_said_and_left_out(tmp_path):
+    write_failure(write_sweep(tmp_path / "b"), "transfer-2", "lost")
+    report = compare_sweeps([sweep(tmp_path / "a"), read_results(tmp_path / "b")])
+    assert "B is not complete: 3 finished, 1 failed." in report.cautions
+    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2"
+    assert table(report, "own-seconds").rows[1][:3] == ["transfer", "B", "2"]
+
+
+def test_sweeps_without_an_arm_in_common_are_not_compared(tmp_path):
+    report = compare_sweeps([sweep(tmp_path / "a", {"transfer": (1, 1)}), sweep(tmp_path / "b", {"scratch": (1, 1)})])
+    assert report.answer.startswith("No arm of A is in another sweep")
+    assert [row[5] for row in table(report, "test-accuracy").rows] == ["–", "–"]

@@ -1,0 +1,185 @@
+"""The step: on the CPU as it runs every time; recorded as a CUDA graph where there is a GPU."""
+
+import logging
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from raycifar import step
+from raycifar.data import Split
+from raycifar.training import TrainState, fit
+from tests.test_training import Small, numbers
+
+HARD = {  # all that draws random numbers or keeps state, and a last batch of another size
+    "batch_size": 16,
+    "averaging": {"ema_decay": 0.9},
+    "augmentation": {"crop": 4, "flip": "alternating", "cutout": 8},
+    "schedule": {"name": "cosine", "warmup_epochs": 1.0},
+}
+INGREDIENTS = {  # all the others that a step can hold at once
+    "batch_size": 16,
+    "augmentation": {"policy": "trivial", "cutmix": 1.0, "mix_probability": 0.5},
+    "optimizer": {"layer_decay": 0.7, "head_lr_ratio": 5.0, "clip_norm": 0.5, "weight_decay": 1e-3},
+    "label_smoothing": 0.1,
+}
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture
+def splits(train_images):
+    return train_images.take(torch.arange(120)), train_images.take(torch.arange(120, 200))
+
+
+def step_of(spec, train):
+    state = TrainState(Small(), spec, train.labels.device)
+    return step.Step(state.model, state.optimizer, state.average, train, spec), state
+
+
+def weights(model):
+    return torch.cat([tensor.detach().double().flatten().cpu() for tensor in model.state_dict().values()])
+
+
+def test_each_call_reads_its_own_indices(make_trial, splits):
+    one, _ = step_of(make_trial(batch_size=4, optimizer={"lr": 1e-9}), splits[0])
+    losses = [one(torch.arange(start, start + 4), 1, 0.0)[0].item() for start in (0, 4, 0)]
+    assert losses[0] != losses[1]
+
+
+def test_each_call_reads_its_own_learning_rate(make_trial, splits):
+    one, state = step_of(make_trial(batch_size=4, optimizer={"momentum": 0.0, "nesterov": False}), splits[0])
+    before = weights(state.model.head)
+    one(torch.arange(4), 1, 0.0)
+    unmoved = weights(state.model.head)
+    one(torch.arange(4), 1, 0.1)
+    assert unmoved.equal(before)
+    assert not weights(state.model.head).equal(before)
+
+
+def test_a_batch_of_another_size_is_trained_on_as_it_is(make_trial, splits):
+    one, _ = step_of(make_trial(batch_size=4), splits[0])
+    assert one(torch.arange(3), 1, 0.1)[1] <= 3
+
+
+def moved(make_trial, train, **optimizer):
+    """How far one step without momentum moves the convolution and the head."""
+    plain = {"momentum": 0.0, "nesterov": False}
+    one, state = step_of(make_trial(batch_size=8, precision="fp32", optimizer=plain | optimizer), train)
+    before = [weights(part) for part in (state.model.convolution, state.model.head)]
+    torch.manual_seed(1)
+    one(torch.arange(8), 1, 1.0)
+    return [weights(part) - b for part, b in zip((state.model.convolution, state.model.head), before, strict=True)]
+
+
+def test_each_group_learns_at_its_own_rate(make_trial, splits):
+    trunk, head = moved(make_trial, splits[0])
+    same, faster = moved(make_trial, splits[0], head_lr_ratio=10.0)
+    assert same.equal(trunk)
+    assert torch.allclose(faster, 10 * head, rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimizer_from_before_there_were_ratios_learns_at_the_schedules_rate(make_trial, splits):
+    spec = make_trial(batch_size=8)
+    state = TrainState(Small(), spec)
+    for group in state.optimizer.param_groups:
+        del group["lr_ratio"]
+    one = step.Step(state.model, state.optimizer, None, splits[0], spec)
+    one(torch.arange(8), 1, 0.25)
+    assert [group["lr"].item() for group in state.optimizer.param_groups] == [0.25, 0.25]
+
+
+def test_a_long_gradient_is_shortened_and_a_short_one_left(make_trial, splits):
+    free, clipped, loose = (
+        torch.cat(moved(make_trial, splits[0], **clip)) for clip in ({}, {"clip_norm": 0.05}, {"clip_norm": 1e6})
+    )
+    assert loose.equal(free)
+    assert torch.nn.functional.cosine_similarity(free, clipped, 0) > 0.9999
+    assert clipped.norm() < 0.05 < free.norm()  # batch norm's share of the gradient is not counted here
+
+
+def test_a_mixed_images_right_answer_is_the_label_of_the_larger_share():
+    shares = torch.tensor([[0.7, 0.3, 0.0], [0.4, 0.0, 0.6]])
+    logits = torch.tensor([[2.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    loss, correct = step.loss_and_correct(logits, shares)
+    assert correct == 1
+    assert loss.item() == pytest.approx(-(shares * logits.log_softmax(1)).sum().item(), rel=1e-6)
+
+
+class Waits(TorchDispatchMode):
+    """Collects operations for which a GPU would have to wait, or whose result's size depends on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        name = operation.overloadpacket.__name__
+        masked = name.startswith("index") and any(i is not None and i.dtype == torch.bool for i in arguments[1])
+        if masked or name in {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal"}:
+            self.found.append(name)
+        return operation(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("settings", [HARD, INGREDIENTS, {"augmentation": {"mixup": 1.0}}])
+def test_no_step_waits_for_a_value(make_trial, splits, settings):
+    one, _ = step_of(make_trial(**settings), splits[0])
+    with Waits() as waits:
+        one(torch.arange(16), 1, 0.1)
+    assert waits.found == []
+
+
+def test_waiting_would_be_found():
+    with Waits() as waits:
+        values = torch.arange(4)
+        values[values > 2], values[0].item(), bool(values[1] == 1)
+    assert waits.found == ["index", "_local_scalar_dense", "_local_scalar_dense"]
+
+
+class FakeGraph:
+    """Stands for torch.cuda.CUDAGraph on a machine without a GPU."""
+
+    def register_generator_state(self, generator):
+        pass
+
+
+@contextmanager
+def refuse_to_record(graph):
+    raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    yield
+
+
+def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_says_why(
+    make_trial, splits, monkeypatch, caplog
+):
+    spec = make_trial(**HARD)
+    expected = numbers(fit(TrainState(Small(), spec), *splits, spec))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", refuse_to_record)
+    made = step.Step.__init__
+
+    def record_at_once(self, *arguments):
+        made(self, *arguments)
+        self._until_recording = 0
+
+    monkeypatch.setattr(step.Step, "__init__", record_at_once)
+    with caplog.at_level(logging.WARNING):
+        assert numbers(fit(TrainState(Small(), spec), *splits, spec)) == expected
+    assert [record.message for record in caplog.records] == [
+        "no CUDA graph, steps are launched kernel by kernel: operation not permitted when stream is capturing"
+    ]
+
+
+@GPU
+@pytest.mark.parametrize("settings", [HARD, HARD | {"optimizer": {"name": "adamw"}}, INGREDIENTS])
+def test_on_a_gpu_recorded_steps_give_the_numbers_of_steps_launched_kernel_by_kernel(
+    make_trial, splits, monkeypatch, caplog, settings
+):
+    spec = make_trial(**settings, epochs=3, deterministic=True)
+    on_gpu = [Split(split.images, split.labels).to(torch.device("cuda")) for split in splits]
+    recorded, launched = TrainState(Small(), spec, "cuda"), TrainState(Small(), spec, "cuda")
+    records = numbers(fit(recorded, *on_gpu, spec))
+    monkeypatch.setattr(step, "WARM_UP_STEPS", 10**9)
+    assert records == numbers(fit(launched, *on_gpu, spec))
+    assert weights(recorded.evaluated).equal(weights(launched.evaluated))
+    assert not caplog.records
