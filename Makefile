@@ -12,7 +12,7 @@ test: browser check fast
 	$(BIN)/pytest -m "(ray or assets or slow) and not chaos"
 
 fast: .venv/installed
-	$(BIN)/pytest -n auto -m "not (ray or assets or slow)"
+	$(BIN)/pytest -n auto --dist loadfile -m "not (ray or assets or slow)"
 
 # What CI has no time for: every fault once, then ROUNDS sweeps with three random kills each.
 ROUNDS ?= 5

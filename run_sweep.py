@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from raycifar import leaving
 from raycifar.events import JsonLines
@@ -47,7 +47,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("sweep", nargs="?", default="sweeps/vgg.toml", help="sweep file (default: %(default)s)")
     add("--gpus", type=count(0), metavar="N", help="GPUs to use (default: all there are; 0: the CPU)")
-    add("--trials-per-gpu", type=count(1), default=1, metavar="K", help="trials that share a GPU (default: 1)")
+    add("--trials-per-gpu", type=sharing, default=1, metavar="K", help="trials that share a GPU, or auto (default: 1)")
     add("--workers-per-trial", type=count(1), default=1, metavar="W", help="workers, each on a GPU (default: 1)")
     add("--name", help="of the results' folder (default: the sweep's name)")
     add("--storage", default="~/ray_results", help="folder that holds it (default: %(default)s)")
@@ -87,6 +87,11 @@ def count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return whole
+
+
+def sharing(text: str) -> int | Literal["auto"]:
+    """An argparse type: a whole number from 1 up, or "auto"."""
+    return "auto" if text == "auto" else count(1)(text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,8 +12,7 @@ from torch.profiler import ProfilerActivity
 
 from raycifar.data import Split
 from raycifar.optim import build_optimizer
-from raycifar.placement import BLOCKS
-from raycifar.spec import TrialSpec
+from raycifar.spec import BLOCKS, TrialSpec
 from raycifar.step import autocast
 
 REPEATS = 3

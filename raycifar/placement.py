@@ -8,16 +8,8 @@ from functools import cache
 from itertools import pairwise
 
 from raycifar.inputs import InputError
-from raycifar.spec import CLASSES, TrialSpec
+from raycifar.spec import BLOCKS, CLASSES, TrialSpec
 
-# Channels into and out of VGG16's convolutions by block, and the side of the images there, at 32 x 32.
-BLOCKS = (
-    (32, ((3, 64), (64, 64))),
-    (16, ((64, 128), (128, 128))),
-    (8, ((128, 256), (256, 256), (256, 256))),
-    (4, ((256, 512), (512, 512), (512, 512))),
-    (2, ((512, 512), (512, 512), (512, 512))),
-)
 # A trial on t CPU threads trains t ** 0.91 times as fast as on one: two trials of one thread each do 361 images/s
 # together on two AMD EPYC cores where one trial of two threads does 340 (bf16, batch 128).
 CPU_SCALING = 0.91
@@ -27,6 +19,8 @@ MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
 DRIVER_CPUS = 0.01  # what a trial's driver takes of Ray's count: it only waits, but zero is refused
 WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its helper processes included
 SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
+MOST_SHARED = 8  # trials on a GPU that are tried
+USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
 
 
 class PlacementError(InputError):
@@ -78,6 +72,21 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
     threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
     share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
     return Plan(order, at_once, workers, share, threads, _cpus_per_worker(there, at_once, workers, threads))
+
+
+def trials_that_fit(total: float, each: float) -> int:
+    """How many trials that need `each` bytes fit into a GPU of `total` bytes, one at least."""
+    return max(1, min(MOST_SHARED, int(USABLE * total // each))) if each else MOST_SHARED
+
+
+def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
+    """Of the trials on each GPU: as many as there are for it, with a core for each."""
+    return max(1, min(-(-len(trials) // there.gpus), there.cpus // there.gpus, MOST_SHARED))
+
+
+def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
+    """The trial whose step has most to compute and to keep."""
+    return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
 
 
 def _cpus_per_worker(there: Machine, at_once: int, workers: int, threads: int) -> float:

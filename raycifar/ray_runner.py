@@ -44,9 +44,10 @@ from ray.train._internal.session import get_session  # noqa: E402
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback  # noqa: E402
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
+from rich.console import Console  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from raycifar import leaving  # noqa: E402
+from raycifar import leaving, sharing  # noqa: E402
 from raycifar.checkpoints import (  # noqa: E402
     KEPT,
     checkpoint_epoch,
@@ -135,6 +136,24 @@ def _connect(address: str | None, verbose: bool) -> str | None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the call without a word
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console) -> int:
+    """How many trials like this one should share a GPU, measured on one GPU of the cluster. Raises PlacementError."""
+    try:
+        found = ray.get(_measure_sharing.remote(trial, assets.cifar10, most))
+    except ray.exceptions.RayTaskError as error:
+        raise PlacementError(
+            f"--trials-per-gpu auto: trial {trial.name!r} could not be measured: {error.cause}: give a number instead"
+        ) from error
+    console.print(sharing.described(found), soft_wrap=True)
+    return sharing.best_sharing(found)
+
+
+@ray.remote(num_cpus=0, num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+def _measure_sharing(trial: TrialSpec, cifar10: Path, most: int) -> list[sharing.Shared]:
+    device = "cpu" if _logical() else "cuda:0"  # Ray shows the process no other GPU
+    return sharing.measure_sharing(trial, cifar10, most, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +361,8 @@ def _place(job: Job) -> Place:
         return Place("cpu", job.threads, f"{host}:cpu")
     gpu = ",".join(str(gpu) for gpu in ray.get_runtime_context().get_accelerator_ids()["GPU"])
     if torch.cuda.is_available():
-        return Place(str(ray.train.torch.get_device()), job.threads, f"{host}:{gpu}")
+        trials = int(1 / job.gpus_per_worker)
+        return Place(str(ray.train.torch.get_device()), job.threads, f"{host}:{gpu}", trials)
     if _logical():
         return Place("cpu", job.threads, f"{host}:{gpu}")
     raise RuntimeError(

@@ -63,7 +63,7 @@ def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None
 
 
 def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Options, console: Console) -> None:
-    with ready([search.trial] * missing, options) as (cluster, plan, gpus, assets):
+    with ready([search.trial] * missing, options, console) as (cluster, plan, gpus, assets):
         from raycifar import ray_search
 
         call = make_call(options, plan, gpus, assets)

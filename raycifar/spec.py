@@ -26,6 +26,14 @@ MOST_BYTES = 1_000_000  # of a sweep file
 MOST_TRIALS = 10_000  # of a sweep
 MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# Channels into and out of VGG16's convolutions by block, and the side of the images there, at 32 x 32.
+BLOCKS = (
+    (32, ((3, 64), (64, 64))),
+    (16, ((64, 128), (128, 128))),
+    (8, ((128, 256), (256, 256), (256, 256))),
+    (4, ((256, 512), (512, 512), (512, 512))),
+    (2, ((512, 512), (512, 512), (512, 512))),
+)
 # What else lies beside the trials' folders.
 RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json"})
 
@@ -206,8 +214,11 @@ class TrialSettings(Table):
 
     @model_validator(mode="after")
     def _one_batch(self) -> "TrialSettings":
-        if self.drop_last and self.data.images[0] < self.batch_size:
-            raise ValueError(f"drop_last leaves no batch: {self.data.images[0]} images, batch_size = {self.batch_size}")
+        if self.data.images[0] < self.batch_size:
+            raise ValueError(
+                f"batch_size = {self.batch_size} must not exceed the {self.data.images[0]} images that train: "
+                "lower it, or raise data.train_images"
+            )
         return self
 
     @model_validator(mode="after")

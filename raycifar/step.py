@@ -137,6 +137,20 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
+class PrecisionError(Exception):
+    """The device lacks the precision that a trial asks for; the message names both and the remedy."""
+
+
+def require_native(spec: TrialSpec, device: torch.device) -> None:
+    """Raises PrecisionError where the trial asks for bf16, and the device would emulate it."""
+    kind = "GPU" if device.type == "cuda" else "CPU"
+    if spec.precision == "bf16" and resolve_precision("auto", device) != "bf16":
+        raise PrecisionError(
+            f"trial {spec.name!r}: precision = 'bf16': this {kind} has no instructions for it, and "
+            'emulating them takes many times as long: set precision = "auto" or "fp32"'
+        )
+
+
 def _cpu_capabilities() -> dict[str, Any]:
     read = getattr(torch.cpu, "get_capabilities", None)  # older releases of torch have none
     return dict(read()) if read else {}

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from rich.console import Console
@@ -17,10 +17,11 @@ from raycifar import leaving
 from raycifar.assets import fetch_cifar10, fetch_vgg16
 from raycifar.checkpoints import prune_checkpoints, saved_history, tidy_checkpoints
 from raycifar.events import JsonLines
-from raycifar.placement import Machine, PlacementError, Plan, make_plan
+from raycifar.placement import Machine, PlacementError, Plan, largest_step, make_plan, most_to_share
 from raycifar.progress import Listener, Progress
 from raycifar.records import EpochRecord, SweepFolder
 from raycifar.spec import SweepSpec, TrialSpec
+from raycifar.step import PrecisionError, require_native
 from raycifar.tensorboard import TensorBoard
 from raycifar.trial import Assets, Place, device_name, run_trial, versions
 from raycifar.workspace import Call, all_finished, check_folder, opened
@@ -34,7 +35,7 @@ class Options:
     """How to run a sweep; the defaults are the command line's."""
 
     gpus: int | None = None  # None: all there are; 0: CPUs
-    trials_per_gpu: int = 1
+    trials_per_gpu: int | Literal["auto"] = 1  # "auto": measured before the sweep starts
     workers_per_trial: int = 1
     only: tuple[str, ...] = ()  # trials or arms; empty: all
     local: bool = False  # in this process, without Ray
@@ -47,6 +48,11 @@ class Options:
     log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
     verbose: bool = False  # show what Ray and the workers log
     events: JsonLines | None = None
+
+    @property
+    def known_sharing(self) -> int:
+        """As far as it is known before anything has been measured."""
+        return 1 if self.trials_per_gpu == "auto" else self.trials_per_gpu
 
     @property
     def listeners(self) -> list[Listener]:
@@ -94,7 +100,7 @@ def plan_trials(trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, in
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
     if options.local:
         return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
-    return make_plan(trials, this_machine(gpus), options.trials_per_gpu, options.workers_per_trial), gpus
+    return make_plan(trials, this_machine(gpus), options.known_sharing, options.workers_per_trial), gpus
 
 
 def _on_ray(
@@ -108,7 +114,7 @@ def _on_ray(
     from raycifar import ray_runner  # importing Ray takes a second that --local need not spend
 
     with (
-        ready(unfinished, options) as (cluster, plan, gpus, assets),
+        ready(unfinished, options, console) as (cluster, plan, gpus, assets),
         opened(sweep, chosen, folder, make_call(options, plan, gpus, assets), options.fresh),
     ):
         show_plan(cluster.dashboard, plan, gpus, console)
@@ -117,7 +123,9 @@ def _on_ray(
 
 
 @contextlib.contextmanager
-def ready(trials: Sequence[TrialSpec], options: Options) -> Iterator[tuple["Cluster", Plan, int, Assets]]:
+def ready(
+    trials: Sequence[TrialSpec], options: Options, console: Console
+) -> Iterator[tuple["Cluster", Plan, int, Assets]]:
     """Ray running, the trials placed on it, the GPUs to use, and the files that they read. Raises as run_sweep."""
     from raycifar import ray_runner
 
@@ -128,9 +136,25 @@ def ready(trials: Sequence[TrialSpec], options: Options) -> Iterator[tuple["Clus
                 f"Ray sees {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
                 "install a CUDA build of it, or type --gpus 0 to run on the CPU"
             )
+        if not options.address:
+            check_precision(trials, gpus)
         there = replace(cluster.machine, gpus=gpus)
-        plan = make_plan(trials, there, options.trials_per_gpu, options.workers_per_trial)
-        yield cluster, plan, gpus, fetch_assets(trials, options)
+        plan = make_plan(trials, there, options.known_sharing, options.workers_per_trial)
+        assets = fetch_assets(trials, options)
+        if options.trials_per_gpu == "auto" and (most := most_to_share(trials, there)) > 1 and plan.workers == 1:
+            sharing = ray_runner.best_sharing(largest_step(trials), assets, most, console)
+            plan = make_plan(trials, there, sharing)
+        yield cluster, plan, gpus, assets
+
+
+def check_precision(trials: Sequence[TrialSpec], gpus: int) -> None:
+    """Raises PlacementError where a trial asks for bf16 and this machine has to emulate it."""
+    device = torch.device("cuda" if gpus and torch.cuda.is_available() else "cpu")
+    try:
+        for trial in trials:
+            require_native(trial, device)
+    except PrecisionError as error:
+        raise PlacementError(str(error)) from error
 
 
 def _local(
@@ -155,11 +179,12 @@ def _local(
 
 
 def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Plan:
-    if options.workers_per_trial > 1 or options.trials_per_gpu > 1 or options.address:
+    if options.workers_per_trial > 1 or options.trials_per_gpu != 1 or options.address:
         raise PlacementError(
             "--local runs one trial at a time with one worker, without Ray: "
             "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
         )
+    check_precision(trials, gpus)
     return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
 
 

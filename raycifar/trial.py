@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
 from raycifar.data import Cifar10, Split, load_cifar10
+from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
-from raycifar.step import resolve_precision, world
+from raycifar.step import PrecisionError, require_native, resolve_precision, world
 from raycifar.training import NonFiniteLossError, TrainState, evaluate_logits, fit, predict
 from raycifar.vgg import CALIBRATION_IMAGES, build_vgg16, calibrate_batch_norm
 from raycifar.writer import CheckpointWriter
@@ -48,6 +49,7 @@ class Place:
     device: str  # "cuda:0" or "cpu"
     threads: int  # CPU threads
     label: str  # "node:gpu index" or "node:cpu"
+    sharing: int = 1  # trials on the same GPU
 
 
 _Value = TypeVar("_Value")
@@ -62,7 +64,9 @@ class StorageError(Exception):
     """The trial's folder cannot be written: a full disk, a read-only one; the message names it."""
 
 
-HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError)  # would be so again, however often it is tried
+# Would be so again, however often it is tried.
+HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError)
+CONTEXT_BYTES = 0.5e9  # of a GPU, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -80,7 +84,7 @@ def run_trial(
     try:
         return _run(spec, trial, assets, place, on_epoch, heard)
     except Exception as error:
-        explained = _explained(error, folder)
+        explained = _explained(error, spec, folder, place)
         with contextlib.suppress(OSError):  # where the disk is full, the runner knows the reason all the same
             trial.write_error(trial_error(explained))
         if explained is error:
@@ -88,20 +92,30 @@ def run_trial(
         raise explained from error
 
 
-def _explained(error: Exception, folder: Path) -> Exception:
+def _explained(error: Exception, spec: TrialSpec, folder: Path, place: Place) -> Exception:
     """The error with its remedy, where there is one that every user can apply."""
     if isinstance(error, torch.OutOfMemoryError):
         reason = str(error).partition(". ")[0]
-        return GpuMemoryError(f"{reason}: lower --trials-per-gpu or batch_size, and give the same command again")
+        remedy = _less_memory(spec, place)
+        return GpuMemoryError(f"trial {spec.name!r}: {reason}: {remedy}, and give the same command again")
     if isinstance(error, OSError) and error.errno in _NO_WRITING:
-        place = Path(error.filename or folder)
-        if not place.is_relative_to(folder):
+        path = Path(error.filename or folder)
+        if not path.is_relative_to(folder):
             return error
         return StorageError(
-            f"{place}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
+            f"{path}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
             "again; the epochs before are kept"
         )
     return error
+
+
+def _less_memory(spec: TrialSpec, place: Place) -> str:
+    if place.sharing == 1:
+        return f"it has the GPU to itself: lower batch_size = {spec.batch_size}"
+    device = torch.device(place.device)
+    _, total = torch.cuda.mem_get_info(device)
+    fit = trials_that_fit(total, torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES)  # it wanted more than that
+    return f"{place.sharing} trials share the GPU: type --trials-per-gpu {min(fit, place.sharing - 1)}"
 
 
 def trial_error(error: BaseException) -> TrialError:
@@ -121,6 +135,8 @@ def _run(
     set_up_torch(spec, place)
     data = load_cifar10(assets.cifar10, spec.data, place.device)
     state, history = _restore(spec, trial, network(spec, assets, data.train), place)
+    if not history.epochs:  # one that began where it was native goes on where it is not
+        require_native(spec, state.device)
     as_before = spec.model_copy(update={"precision": _precision(spec, history, state.device)})
     history.sessions.append(_session(place, started, entered, state.epoch + 1, as_before.precision))
     if first:

@@ -1,4 +1,4 @@
-"""VGG16 at 32x32 (Simonyan & Zisserman 2014): torchvision's convolutions, a new head, its own normalisation."""
+"""VGG16 at 32x32 (Simonyan & Zisserman 2014): the layers of torchvision's, a new head, its own normalisation."""
 
 from pathlib import Path
 from typing import cast
@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
-from raycifar.spec import CLASSES, Model
+from raycifar.convolution import Convolution
+from raycifar.spec import BLOCKS, CLASSES, Model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -28,7 +28,7 @@ class VGG16(nn.Module):
         self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10_MEAN), persistent=False)
         self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10_STD), persistent=False)
         self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
-        self.features = make_layers(cfgs["D"], batch_norm=spec.batch_norm)
+        self.features = _trunk(spec.batch_norm)
         self.pool = nn.AdaptiveAvgPool2d(1) if spec.upsample > 1 else nn.Identity()
         self.head = _head(spec)
         self.apply(_initialise)
@@ -93,6 +93,17 @@ def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
 
 def _channels(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values).view(3, 1, 1)
+
+
+def _trunk(batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _, convolutions in BLOCKS:
+        for taken, given in convolutions:
+            layers.append(Convolution(taken, given))
+            layers += [nn.BatchNorm2d(given)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
 
 
 def _head(spec: Model) -> nn.Sequential:

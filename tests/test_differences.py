@@ -50,11 +50,11 @@ def test_times_are_never_paired():
 
 def test_only_the_settings_that_differ_are_listed_with_the_arms_that_they_are_of(tmp_path):
     a = write_sweep(tmp_path / "a", {"transfer": (2, 1), "scratch": (1, 2), "gone": (1, 1)})
-    b = write_sweep(tmp_path / "b", {"transfer": (3, 1), "scratch": (1, 3), "new": (1, 9)}, data={"train_images": 100})
+    b = write_sweep(tmp_path / "b", {"transfer": (3, 1), "scratch": (1, 3), "new": (1, 9)}, data={"train_images": 200})
     sweeps = [read_results(a.path), read_results(b.path)]
     assert shared_arms(sweeps) == ["transfer", "scratch"]
     assert [(s.arms, s.key, s.values) for s in differing_settings(sweeps)] == [
-        (("transfer", "scratch"), "data.train_images", ("0", "100")),
+        (("transfer", "scratch"), "data.train_images", ("0", "200")),
         (("transfer",), "seeds", ("1, 2", "1, 2, 3")),
         (("scratch",), "epochs", ("2", "3")),
     ]

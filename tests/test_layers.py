@@ -13,18 +13,20 @@ import raycifar
 ROOT = Path(__file__).parent.parent
 SHARED = ["inputs", "records", "spec", "search_records", "search_spec", "cache"]
 TRAINING = [
+    "placement",
     "assets",
     "data",
     "trivialaugment",
     "augment",
+    "convolution",
     "vgg",
     "optim",
     "step",
     "training",
+    "sharing",
     "checkpoints",
     "writer",
     "trial",
-    "placement",
     "leaving",
     "watchdog",
     "overview",

@@ -206,8 +206,8 @@ def test_what_cannot_be_placed_is_refused_with_a_remedy(vgg, gpus, asked, remedy
         (40, 16, True, True),
         (40, 17, True, False),
         (160, 16, False, True),  # no smaller last batch
-        (10, 10, False, True),  # less than a batch
-        (10, 11, False, False),
+        (20, 4, False, True),  # batches of 16 and 4
+        (20, 5, False, False),
     ],
 )
 def test_every_worker_needs_an_image_of_the_smallest_batch(make_trial, images, workers, drop_last, fits):

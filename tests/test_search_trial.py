@@ -11,6 +11,7 @@ from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets, Place
 from tests.conftest import SAMPLE
 
+pytestmark = pytest.mark.slow
 HERE = Place("cpu", 1, "here:cpu")
 HEAD = {"weights": "random", "train": "head"}  # quick
 

@@ -94,7 +94,7 @@ def test_a_sweep_goes_to_json_and_back():
 
 # Fingerprints ------------------------------------------------------------------------------------------------------
 
-BASE = TrialSpec(name="a", arm="a", seed=1, epochs=20, model=Model(weights="random"))
+BASE = TrialSpec(name="a", arm="a", seed=1, epochs=20, batch_size=10, model=Model(weights="random"))
 
 
 def is_table(field):
@@ -279,7 +279,7 @@ BAD_FILES = {
     "no multiple of ten": (TRIAL + "data = { train_images = 7 }", ["trial 'a': data", "multiple of the 10 classes"]),
     "more test images than there are": (TRIAL + "data = { test_images = 10010 }", ["data.test_images = 10010"]),
     "warm-up as long as training": (TRIAL + "schedule = { warmup_epochs = 2 }", ["trial 'a'", "below epochs = 2"]),
-    "no batch left": (TRIAL + "drop_last = true\ndata = { train_images = 20 }", ["trial 'a'", "20 images", "128"]),
+    "no whole batch": (TRIAL + "data = { train_images = 120 }", ["trial 'a'", "120 images", "lower it, or raise"]),
     "Nesterov without momentum": (TRIAL + "optimizer = { momentum = 0 }", ["trial 'a': optimizer", "nesterov = false"]),
 }
 

@@ -17,6 +17,7 @@ import raycifar.writer
 from raycifar.checkpoints import newest_checkpoint
 from raycifar.data import load_cifar10
 from raycifar.records import TrialFolder
+from raycifar.step import PrecisionError
 from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets, GpuMemoryError, Place, StorageError, network, run_trial
 from raycifar.vgg import build_vgg16
@@ -50,12 +51,14 @@ def finished(tmp_path_factory, request):
     return spec, folder, run(spec, folder)
 
 
+@pytest.mark.slow
 def test_a_finished_trial_leaves_what_the_contract_says(finished):
     _, folder, _ = finished
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("checkpoint_"))
     assert names == ["best.safetensors", "history.json", "predictions.npz", "summary.json"]
 
 
+@pytest.mark.slow
 def test_history_has_every_epoch_once_and_its_session(finished):
     _, folder, _ = finished
     history = TrialFolder(folder).history()
@@ -65,6 +68,7 @@ def test_history_has_every_epoch_once_and_its_session(finished):
     assert session.started_at < history.epochs[0].finished_at < session.ended_at
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_the_history_says(finished):
     _, folder, summary = finished
     files = TrialFolder(folder)
@@ -76,6 +80,7 @@ def test_the_summary_says_what_the_history_says(finished):
     assert summary.fingerprint == finished[0].fingerprint()
 
 
+@pytest.mark.slow
 def test_predictions_give_the_test_accuracy_again(finished):
     spec, folder, summary = finished
     saved = np.load(folder / "predictions.npz", allow_pickle=False)
@@ -84,6 +89,7 @@ def test_predictions_give_the_test_accuracy_again(finished):
     assert (saved["logits"].argmax(1) == saved["labels"]).mean() == pytest.approx(summary.test_accuracy)
 
 
+@pytest.mark.slow
 def test_the_tested_weights_are_the_best_ones(finished):
     _, folder, _ = finished
     state = torch.load(newest_checkpoint(folder) / "state.pt", weights_only=True)
@@ -92,6 +98,7 @@ def test_the_tested_weights_are_the_best_ones(finished):
     assert all(best[name].equal(weight) for name, weight in state["best"]["best_weights"].items())
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_resumes_to_the_same_numbers_and_weights(finished, tmp_path):
     spec, folder, _ = finished
 
@@ -120,7 +127,7 @@ def test_a_loss_that_is_not_finite_is_written_down(make_trial, tmp_path):
     assert TrialFolder(tmp_path).summary() is None
 
 
-def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path):
+def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):
     (tmp_path / "error.json").write_text("{}")
     run(make_trial(epochs=1), tmp_path)
     assert TrialFolder(tmp_path).error() is None
@@ -175,8 +182,24 @@ def small_network(monkeypatch):
     monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: Small())
 
 
-def test_a_gpu_that_is_too_small_is_explained_with_what_to_lower(make_trial, tmp_path, monkeypatch):
-    """PyTorch's own error, from a network that raises it: there is no GPU to fill here."""
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("sharing", "reserved", "remedy"),
+    [
+        (1, 70, "it has the GPU to itself: lower batch_size = 16"),
+        (4, 20, "4 trials share the GPU: type --trials-per-gpu 3"),
+        (4, 30, "4 trials share the GPU: type --trials-per-gpu 2"),
+        (2, 79, "2 trials share the GPU: type --trials-per-gpu 1"),
+    ],
+)
+def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
+    make_trial, tmp_path, monkeypatch, sharing, reserved, remedy
+):
+    """PyTorch's own error, from a network that raises it, on a stand-in for a GPU of 80 GB: there is none here."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 80 * GB))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: reserved * GB)
 
     class TooLarge(Small):
         def forward(self, images):
@@ -184,10 +207,23 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_to_lower(make_trial, tmp
 
     monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: TooLarge())
     with pytest.raises(GpuMemoryError):
-        run(make_trial(), tmp_path)
+        run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", sharing), lambda *_: None)
     error = TrialFolder(tmp_path).error()
     assert error.kind == "GpuMemoryError"
-    assert error.message == "CUDA out of memory: lower --trials-per-gpu or batch_size, and give the same command again"
+    assert error.message == f"trial 'tiny': CUDA out of memory: {remedy}, and give the same command again"
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_trained(
+    make_trial, tmp_path, small_network, monkeypatch
+):
+    """The processor of the test may have it, so what PyTorch says of the processor is replaced."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    with pytest.raises(PrecisionError, match=r"trial 'tiny': precision = 'bf16': this CPU has no .*: set precision ="):
+        run(make_trial(precision="bf16"), tmp_path)
+    assert not TrialFolder(tmp_path).history().epochs
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    run(make_trial(precision="bf16"), tmp_path)
+    assert TrialFolder(tmp_path).summary().precision == "bf16"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -31,6 +31,7 @@ def test_features_equal_torchvisions_for_the_same_weights(torchvision_trunk, tra
     assert torch.allclose(taken[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_added_batch_norm_leaves_the_pretrained_networks_function_as_it_was(torchvision_trunk, train_images):
     _, path = torchvision_trunk
     plain = build_vgg16(Model(weights="imagenet"), 1, path).eval()
