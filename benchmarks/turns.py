@@ -1,6 +1,7 @@
 """Contenders in processes of their own that take turns, so that what slows the machine down slows all of them."""
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -86,6 +87,7 @@ def rounds(contenders: Mapping[str, Contender], n: int) -> dict[str, list[Figure
         waiting = {name: stack.enter_context(started(contenders[name])) for name in names}
         for i in range(n + 1):
             first = i % len(names)
+            print(f"round {i} of {n}" if i else f"warming up: {', '.join(names)}", file=sys.stderr, flush=True)
             for name in names[first:] + names[:first]:
                 waiting[name].go()
                 found[name].append(waiting[name].answer())

@@ -178,6 +178,7 @@ def run_on_ray(
     A worker that makes no training step for `hang_seconds` is killed and started again. Raises KeyboardInterrupt
     after Ctrl-C or SIGTERM; Ray must be running.
     """
+    _start_helpers()
     trials = plan.order
     job = Job(
         folder=str(folder.path),
@@ -217,6 +218,21 @@ def run_on_ray(
     )
     with pulse.watched():
         run_to_the_end(tuner, folder)
+
+
+def _start_helpers() -> None:
+    """Start the actors that Train would have each first trial wait for, one after the other; nothing waits for them.
+
+    Whoever needs one takes the one that is there, or, in a Ray that has them elsewhere, makes it as before.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
+
+        get_or_create_autoscaling_coordinator()
+        get_or_create_state_actor()
 
 
 def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
@@ -272,7 +288,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     there = saved_history(trial.path).epochs
     for record in there[config.get(HEARD, 0) :]:
         ray.tune.report(_metrics(record))
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = _Trainer(
         train_in_worker,
         train_loop_config={**config, HEARD: len(there)},
         scaling_config=ray.train.ScalingConfig(
@@ -300,6 +316,13 @@ def drive_trial(config: dict[str, Any]) -> None:
             trial.write_error(trial_error(error))
     prune_checkpoints(trial.path)
     _wait_until_heard()
+
+
+class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
+    """A TorchTrainer without the actor that serves Ray Data's shards: there are none, and its start takes seconds."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
 
 
 def _wait_until_heard() -> None:
