@@ -4,6 +4,7 @@ the trials compute with the CPU."""
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,6 +119,18 @@ def test_four_trials_share_four_gpus_at_once(four_logical_gpus, tmp_path):
     assert max(s.started_at for s in sessions) < min(s.ended_at for s in sessions), "they did not all run at once"
 
 
+def test_how_many_trials_share_a_gpu_is_measured_first(four_logical_gpus, tmp_path):
+    """On the CPU in a GPU's place: which number is best there is of no interest, that it is used is."""
+    folder, output = SweepFolder(tmp_path / "shared"), io.StringIO()
+    options, console = Options(gpus=1, trials_per_gpu="auto"), Console(file=output, width=200)
+    head = {"weights": "random", "train": "head"}
+    assert run_sweep(sweep_of(a={"model": head}, b={"model": head}), folder.path, options, console)
+    found = re.search(
+        r"--trials-per-gpu auto: (\d) \(images/s by trials side by side: 1: [\d,]+, 2: [\d,]+", output.getvalue()
+    )
+    assert folder.invocations()[0].trials_at_once == int(found[1])
+
+
 def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tmp_path):
     """Its numbers are those of an undisturbed trial; Train starts both workers again."""
     import psutil
@@ -164,7 +177,7 @@ def command(*arguments, **options):
     )
 
 
-SMALL = [f"--set=data.{key}={value}" for key, value in (("train_images", 60), ("holdout_images", 50))]
+SMALL = ["--set=data.train_images=60", "--set=data.holdout_images=50", "--set=batch_size=60"]
 
 
 @pytest.mark.assets
