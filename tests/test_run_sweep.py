@@ -460,7 +460,7 @@ def test_a_wrong_sweep_file_is_refused_before_anything_heavy_is_imported():
 
 @pytest.mark.assets
 def test_ctrl_c_on_a_real_sweep_and_the_printed_line_resumes_it(storage):
-    sizes = [f"--set=data.{split}_images=100" for split in ("train", "holdout", "test")]
+    sizes = [*(f"--set=data.{split}_images=100" for split in ("train", "holdout", "test")), "--set=batch_size=50"]
     arguments = ["sweeps/quick.toml", "--local", "--gpus=0", "--only=scratch", f"--storage={storage}", *sizes]
     folder = SweepFolder(storage / "quick")
     with subprocess.Popen(
