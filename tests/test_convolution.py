@@ -2,28 +2,51 @@ import pytest
 import torch
 from torch import nn
 
-from raycifar.convolution import SMALL, Convolution, weight_gradient
+from raycifar.convolution import Convolution, weight_gradient
 
 
 def gradients(layer, images, target):
     for tensor in (images, *layer.parameters()):
         tensor.grad = None
     nn.functional.mse_loss(layer(images), target).backward()
-    return [images.grad, layer.weight.grad, layer.bias.grad]
+    return [images.grad, *(parameter.grad for parameter in layer.parameters())]
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 3), (2, 2), (4, 4), (SMALL, 5), (SMALL, SMALL), (9, 9)])
+@pytest.fixture(params=["AVX2", "AVX512"])
+def processor(request, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (4, 4), (8, 5), (8, 8), (9, 9)])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_results_and_gradients_are_those_of_pytorchs_convolution(height, width, memory):
+@pytest.mark.parametrize("bias", [True, False])
+def test_results_and_gradients_are_those_of_pytorchs_convolution(height, width, memory, bias):
     torch.manual_seed(0)
-    ours, theirs = Convolution(5, 7).double(), nn.Conv2d(5, 7, 3, padding=1).double()
+    ours, theirs = Convolution(5, 7, bias), nn.Conv2d(5, 7, 3, padding=1, bias=bias)
     ours.load_state_dict(theirs.state_dict())
-    ours, theirs = ours.float().to(memory_format=memory), theirs.float().to(memory_format=memory)
+    ours, theirs = ours.to(memory_format=memory), theirs.to(memory_format=memory)
     images = torch.randn(6, 5, height, width).to(memory_format=memory).requires_grad_()
     target = torch.randn(6, 7, height, width)
-    assert torch.equal(ours(images), theirs(images))
+    torch.testing.assert_close(ours(images), theirs(images))
     for mine, expected in zip(gradients(ours, images, target), gradients(theirs, images, target), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [2, 4])
+def test_in_bf16_they_are_as_near_to_the_exact_ones_as_pytorchs(side):
+    torch.manual_seed(0)
+    ours, theirs = Convolution(64, 32), nn.Conv2d(64, 32, 3, padding=1)
+    ours.load_state_dict(theirs.state_dict())
+    images, target = torch.randn(32, 64, side, side, requires_grad=True), torch.randn(32, 32, side, side)
+    exact = gradients(theirs, images, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(images).dtype == torch.bfloat16
+        mine, pytorchs = gradients(ours, images, target), gradients(theirs, images, target)
+    for our, their, expected in zip(mine, pytorchs, exact, strict=True):
+        assert our.dtype == torch.float32
+        assert (our - expected).norm() < 1.1 * (their - expected).norm() < 0.02 * expected.norm()
 
 
 def test_the_weight_gradient_is_exact_in_double_precision():
@@ -33,23 +56,28 @@ def test_the_weight_gradient_is_exact_in_double_precision():
     torch.testing.assert_close(weight_gradient(images, gradient), expected, rtol=1e-12, atol=1e-12)
 
 
-def uses_products(layer, images):
-    return layer(images).grad_fn.name().startswith("_ByPosition")
+def made_by(layer, images):
+    return layer(images).grad_fn.name()
 
 
-def test_it_is_pytorchs_own_where_nothing_is_gained():
-    small, large = torch.randn(2, 5, SMALL, SMALL), torch.randn(2, 5, SMALL + 1, SMALL)
-    layer = Convolution(5, 7)
-    assert uses_products(layer, small)
-    assert not uses_products(layer, large)
+def test_it_is_pytorchs_own_where_nothing_is_gained(processor):
+    layer, fp32 = Convolution(5, 7), {"AVX2": 8, "AVX512": 2}[processor]
+    tiny, four, largest = torch.randn(2, 5, 2, 2), torch.randn(2, 5, 4, 4), torch.randn(2, 5, fp32, fp32)
+    assert made_by(layer, tiny).startswith("_AsMatrix")
+    assert made_by(layer, largest).startswith("_AsMatrix" if fp32 == 2 else "_ByPosition")
+    assert made_by(layer, torch.randn(2, 5, fp32 + 1, 2)) == "ConvolutionBackward0"
     with torch.autocast("cpu", torch.bfloat16):
-        assert not uses_products(layer, small)
+        assert made_by(layer, four).startswith("_ByPosition")
+        assert made_by(layer, torch.randn(2, 5, 4, 5)) == "ConvolutionBackward0"
+    with torch.no_grad():
+        assert layer(tiny).grad_fn is None
     layer.weight.requires_grad_(False)
-    assert not uses_products(layer, small)
+    assert made_by(layer, tiny) == "ConvolutionBackward0"
 
 
-def test_a_frozen_layer_below_needs_no_gradient_of_its_images():
-    layer, images = Convolution(3, 4), torch.randn(2, 3, 4, 4)
+@pytest.mark.parametrize("side", [2, 4])
+def test_a_frozen_layer_below_needs_no_gradient_of_its_images(side):
+    layer, images = Convolution(3, 4), torch.randn(2, 3, side, side)
     layer(images).sum().backward()
     assert images.grad is None
-    assert layer.bias.grad.tolist() == [2 * 16.0] * 4
+    assert layer.bias.grad.tolist() == [2.0 * side * side] * 4
