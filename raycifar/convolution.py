@@ -1,4 +1,4 @@
-"""VGG16's 3x3 convolution; on CPUs as matrix products where the images are small, for oneDNN multiplies the padding, too.
+"""VGG16's 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
 
 The gradient of the weights is nine products, one for each of the kernel's positions. At 2 x 2 every pixel sees every
 other one, and the whole convolution is a single product with a matrix of the weights: it takes 16 of the 36 products
