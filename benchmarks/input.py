@@ -32,7 +32,7 @@ def ours(train: Split) -> Iterable[Tensor]:
     generator = torch.Generator().manual_seed(1)
     while True:
         for index in batches(len(train), BATCH, generator, drop_last=True):
-            pixels = (augment(index, 1, generator).float() / 255 - mean) / std
+            pixels = (augment(index, 1, generator) / 255).sub_(mean).div_(std)
             yield pixels.contiguous(memory_format=torch.channels_last)
 
 

@@ -43,8 +43,7 @@ class Augmenter:
         Draws depend only on the generator and on B, so workers that each take a part of a batch draw for the whole.
         """
         crop = self._crop(index, generator)
-        mirrored = self._mirrored(index, epoch, generator)
-        images = torch.where(mirrored.view(-1, 1, 1, 1), crop.flip(-1), crop)
+        images = _mirror(crop, self._mirrored(index, epoch, generator))
         if self.spec.policy == "trivial":
             images = trivialaugment.apply(images, trivialaugment.draw(len(index), generator), self.fill)
         return self._cutout(images, generator)
@@ -115,6 +114,12 @@ class Mixer:
 def _mixup(images: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     own = images.float()
     return torch.lerp(own.roll(1, 0), own, share).round().to(torch.uint8), share
+
+
+def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Eight pixels at a time: on the CPU, choosing byte by byte takes as long as all the rest."""
+    there, back = images.view(torch.int64), images.flip(-1).view(torch.int64)
+    return torch.where(mirrored.view(-1, 1, 1, 1), back, there).view(torch.uint8)
 
 
 def _inside(distance: Tensor, side: int | Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console) 
     return sharing.best_sharing(found)
 
 
-@ray.remote(num_cpus=0, num_gpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+@ray.remote(num_cpus=0, num_gpus=1, max_retries=0)
 def _measure_sharing(trial: TrialSpec, cifar10: Path, most: int) -> list[sharing.Shared]:
     device = "cpu" if _logical() else "cuda:0"  # Ray shows the process no other GPU
     return sharing.measure_sharing(trial, cifar10, most, device)

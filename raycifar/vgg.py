@@ -34,7 +34,7 @@ class VGG16(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = (images.float() / 255 - self.mean) / self.std
+        pixels = (images / 255).sub_(self.mean).div_(self.std)
         pixels = self.enlarge(pixels.contiguous(memory_format=torch.channels_last))
         return cast(Tensor, self.head(self.pool(self.features(pixels)).flatten(1)))
 
