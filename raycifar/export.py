@@ -82,7 +82,7 @@ def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: 
 def write_onnx(model: TrainedModel, images: Tensor, file: Path) -> None:
     """One file; its input `images` and output `logits` have any number of rows."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         torch.onnx.export(
             model.network,

@@ -40,6 +40,7 @@ import ray.train  # noqa: E402
 import ray.train.torch  # noqa: E402
 import ray.tune  # noqa: E402
 import torch  # noqa: E402
+from ray._private import ray_constants  # noqa: E402
 from ray.train._internal.session import get_session  # noqa: E402
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback  # noqa: E402
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback  # noqa: E402
@@ -119,6 +120,7 @@ def _connect(address: str | None, verbose: bool) -> str | None:
     """The dashboard's address, once Ray runs."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
+    _choose_interfaces(address)
     try:
         context = ray.init(
             address=address or "local",
@@ -136,6 +138,15 @@ def _connect(address: str | None, verbose: bool) -> str | None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the call without a word
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def _choose_interfaces(address: str | None) -> None:
+    """A Ray of our own listens on loopback alone: it does so where it is told that it has one node, as on Windows.
+
+    ray.init replaces a loopback address that it is given; this process has read the variable already.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = bool(address)
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
 
 
 def best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console) -> int:

@@ -6,6 +6,7 @@ resumed; `bad` fails.
 
 import contextlib
 import io
+import ipaddress
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -94,6 +96,18 @@ def folder(prometheus, printed, tmp_path_factory):
 
 def test_ray_prints_nothing_over_a_sweep_in_which_nothing_is_wrong(folder, printed):
     assert printed.getvalue() == ""
+
+
+def test_rays_processes_listen_on_loopback_alone(folder):
+    """While Ray is up: the dashboard, its agents, the raylet, the GCS and the workers that idle."""
+    listening = [
+        ipaddress.ip_address(connection.laddr.ip.removeprefix("::ffff:"))
+        for process in psutil.Process().children(recursive=True)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and process.name() != "prometheus"
+    ]
+    assert len(listening) > 5
+    assert [address for address in listening if not address.is_loopback] == []
 
 
 def test_rays_warnings_about_the_machine_are_shown(ray_with_metrics, capsys):
