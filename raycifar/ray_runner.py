@@ -311,7 +311,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         run_config=ray.train.RunConfig(
             storage_path=job.folder,
             name=spec.name,
-            callbacks=[TuneReportCallback()],
+            callbacks=[_TellTune(max(config.get(HEARD, 0), len(there)))],
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
             failure_config=ray.train.FailureConfig(
                 max_failures=WORKER_FAILURES, controller_failure_limit=MINUTES_FOR_ROOM
@@ -334,6 +334,19 @@ class _Trainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[Any]:
         return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
+
+
+class _TellTune(TuneReportCallback):  # type: ignore[misc]
+    """Tells Tune of every epoch once, also where one is trained again because its checkpoint was not yet written."""
+
+    def __init__(self, heard: int) -> None:
+        super().__init__()
+        self._heard = heard  # the last epoch that Tune knows of
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        if metrics[0]["epoch"] > self._heard:
+            super().after_report(run_context, metrics, checkpoint)
+            self._heard = metrics[0]["epoch"]
 
 
 def _wait_until_heard() -> None:
