@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """A sweep's folder -> tables, figures and a report, there under analysis/; or several sweeps side by side.
 
 python analyze.py ~/ray_results/vgg
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from raycifar.completion import complete
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +30,7 @@ EXAMPLES = """examples:
 exit status: 0 all written, 2 bad input or a missing tool, 130 interrupted"""
 INTERRUPTED, BAD_INPUT = 130, 2
 MOST_SWEEPS = 26  # each has a letter
+TERMINAL_ROWS = 16  # of a table
 WATCH_SECONDS = 10.0  # between two looks at a running sweep; what has not moved on is not written again
 
 
@@ -44,6 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--format", action="append", default=[], choices=["pdf", "parquet"], help="write this too; repeatable")
     alone.add_argument("--watch", action="store_true", help="write again as the sweep moves on, until it has ended")
     alone.add_argument("--export", action="store_true", help="write the best network, or a trial folder's, to use")
+    complete(parser)
     options = parser.parse_args(arguments)
     folders = {os.path.realpath(path) for path in options.folders}  # a Path's resolve() raises for a loop of links
     if len(options.folders) > 1 and (options.watch or options.export):
@@ -169,6 +174,8 @@ def show(report: "Report", out: Path, console: "Console") -> None:
 
     console.print(Text(report.title, "bold"))
     console.print(Text(report.answer))
+    if report.costs:
+        console.print(Text(report.costs))
     for caution in report.cautions:
         console.print(Text(f"! {caution}", "yellow"))
     for trial, error in report.failures:
@@ -180,10 +187,13 @@ def show(report: "Report", out: Path, console: "Console") -> None:
         grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for i in table.brief:
             grid.add_column(table.columns[i], justify="left" if i < table.names else "right", overflow="fold")
-        for row in table.rows:
+        shown = table.head(TERMINAL_ROWS)
+        for row in shown.rows:
             grid.add_row(*(Text(row[i]) for i in table.brief))
         console.print()
         console.print(grid)
+        if len(shown.rows) < len(table.rows):
+            console.print(Text(shown.notes[0], "dim"))
     console.print()
     console.print(Text(f"report: {out / 'report.html'}", no_wrap=True), soft_wrap=True)
 

@@ -3,7 +3,6 @@
 
 import argparse
 import contextlib
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from raycifar import leaving
+from raycifar.completion import complete
 from raycifar.events import JsonLines
 
 if TYPE_CHECKING:
@@ -67,15 +67,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     loudness.add_argument("--verbose", action="store_true", help="what Ray and the workers log, too")
     complete(parser)
     return parser.parse_args(arguments)
-
-
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answers a shell that asks for completions, where the optional argcomplete is installed, and ends."""
-    if "_ARGCOMPLETE" in os.environ:
-        with contextlib.suppress(ImportError):
-            import argcomplete
-
-            argcomplete.autocomplete(parser)
 
 
 def count(least: int) -> Callable[[str], int]:

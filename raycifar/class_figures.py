@@ -166,7 +166,7 @@ def only_one_right(
         _row(row, images, here, [f"{CLASS_NAMES[labels[i]]}\nnot {CLASS_NAMES[said[i]]}" for i in here])
     share = f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %)"
     which = f"every trial of {right} gets right and every trial of {wrong} wrong"
-    caption = f"{share} are such that {which}; here those that {wrong} was surest of, with what {losers[0].trial} said"
+    caption = f"{share} are those that {which}; here those that {wrong} was surest of, with what {losers[0].trial} said"
     truth = ", ".join(f"{CLASS_NAMES[labels[i]]} not {CLASS_NAMES[said[i]]}" for i in chosen)
     alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
     name = f"examples-{right}-right-{wrong}-wrong"

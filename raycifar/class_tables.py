@@ -140,12 +140,10 @@ def left_out(predictions: Predictions) -> list[str]:
 
 
 def probability(p: float) -> str:
-    """A p-value: to three digits, in powers of ten where it is small."""
+    """A p-value: to three decimals, or four where it is small; below that its size says nothing more."""
     if p >= 0.001:
         return f"{p:.3f}"
-    if p < 1e-300:
-        return "< 1e-300"
-    return f"{p:.1e}"
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def accuracy_by_class(results: Results, predictions: Predictions) -> Table:

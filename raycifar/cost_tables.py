@@ -34,7 +34,7 @@ def time_totals(results: Results) -> Table:
             "The table of devices counts every GPU once."
         )
     if results.trials["energy_joules"].isna().all():
-        notes.append("Energy: not reported by the device.")
+        notes.append("Energy: not measured.")
     return Table(
         "time", "Combined time and wall clock", columns, rows, 1, (0, 1, 2, 3, 5, 7), notes, leaks(results.trials)
     )

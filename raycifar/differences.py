@@ -1,9 +1,7 @@
 """Several sweeps: how far each arm is apart from the first sweep's, and in which settings they differ."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -108,16 +106,7 @@ def _recipe(results: Results, arm: str) -> dict[str, str]:
     trials = [trial for trial in results.spec.trials if trial.arm == arm]
     if not trials:
         return {}
-    settings = trials[0].model_dump(mode="json", exclude={"name", "arm", "seed"})
-    return dict(_flat(settings)) | {"seeds": ", ".join(str(trial.seed) for trial in trials)}
-
-
-def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", json.dumps(value)
+    return trials[0].settings() | {"seeds": ", ".join(str(trial.seed) for trial in trials)}
 
 
 def _surroundings(results: Results) -> dict[str, str]:

@@ -7,12 +7,13 @@ from raycifar.results import LEAK, MOST_ARMS, Results
 from raycifar.stats import Sample, compare, proportion_interval, sample
 from raycifar.traces import STATUSES
 
+MINUS = "\u2212"  # as wide as a plus
 MOST_LINES = 10  # of one kind that a reader reads
 MOST_NAMED = 4  # arms that the answer names one by one
 
 
 def answer(results: Results) -> str:
-    """One plain paragraph: who is ahead, by how much, how sure, and at what cost."""
+    """One plain paragraph: who is ahead, by how much, and how sure."""
     finished = results.finished
     if finished.empty:
         return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
@@ -24,16 +25,29 @@ def answer(results: Results) -> str:
     others = f"; the other {len(ranked) - MOST_NAMED:,} arms less" if len(ranked) > MOST_NAMED else ""
     samples = {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
     reached = "; ".join(_reached(arm, of, images, planned[arm]) for arm, of in samples.items())
-    sentences = [f"Of the {images:,} test images, {reached}{others}."]
+    sentences = [_question(results, list(samples)), f"Of the {images:,} test images, {reached}{others}."]
     sentences += _comparisons(samples)
     if others:
         sentences.append("The best of many arms looks better than it is, since these numbers picked it.")
-    sentences += [_costs(results, list(samples)), _gaps(results, list(samples))]
     if len(finished) < len(results.trials):
-        sentences.append(
-            f"{len(finished)} of {len(results.trials)} trials have finished; the rest are not in these means."
-        )
+        sentences.append(f"Finished trials: {len(finished)} of {len(results.trials)}; the rest are not in these means.")
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def costs(results: Results) -> str:
+    """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
+    arms = [arm for arm in results.arms if (results.finished["arm"] == arm).any()][:MOST_NAMED]
+    return f"{_costs(results, arms)} {_gaps(results, arms)}" if arms else ""
+
+
+def _question(results: Results, arms: Sequence[str]) -> str:
+    trials = {trial.arm: trial for trial in results.spec.trials}
+    starts = {"imagenet": "ImageNet weights", "random": "random weights"}
+    parts = []
+    for arm in arms:
+        epochs = trials[arm].epochs
+        parts.append(f"{arm} from {starts[trials[arm].model.weights]} in {epochs} epoch{'s' * (epochs != 1)}")
+    return f"VGG16 learns CIFAR-10: {', '.join(parts)}."
 
 
 def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
@@ -100,7 +114,7 @@ def _so_far(results: Results) -> str:
         return "There is no finished epoch either."
     best = results.epochs.iloc[int(results.epochs["val_accuracy"].argmax())]
     return (
-        f"So far {len(results.epochs)} epochs of {results.epochs['trial'].nunique()} trials are recorded; the best "
+        f"Epochs so far: {len(results.epochs)}, of {results.epochs['trial'].nunique()} of the trials; the best "
         f"validation accuracy is {100 * best['val_accuracy']:.2f} % ({best['trial']}, epoch {best['epoch']})."
     )
 
@@ -137,5 +151,5 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
 def _gaps(results: Results, arms: Sequence[str]) -> str:
     finished = results.finished
     means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
-    gaps = ", ".join(f"{100 * mean:+.2f} points for {arm}" for arm, mean in means.items())
-    return f"Training accuracy less test accuracy, the over-fitting, is {gaps}."
+    gaps = ", ".join(f"{100 * mean:+.2f} points for {arm}".replace("-", MINUS) for arm, mean in means.items())
+    return f"Training accuracy less test accuracy is {gaps}: above 0 it is over-fitting."

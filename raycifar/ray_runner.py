@@ -296,9 +296,12 @@ def drive_trial(config: dict[str, Any]) -> None:
     trial = SweepFolder(Path(job.folder)).trial(spec.name)
     trial.clear_error()
     (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    there = saved_history(trial.path).epochs
+    tested = trial.summary() is not None
+    there = trial.history().epochs if tested else saved_history(trial.path).epochs
     for record in there[config.get(HEARD, 0) :]:
         ray.tune.report(_metrics(record))
+    if tested:
+        return
     trainer = _Trainer(
         train_in_worker,
         train_loop_config={**config, HEARD: len(there)},

@@ -17,7 +17,7 @@ from raycifar.class_tables import accuracy_by_class, calibration_by_arm, confuse
 from raycifar.comparison import against_reference
 from raycifar.cost_tables import device_use, time_by_trial, time_totals
 from raycifar.figures import all_figures
-from raycifar.findings import MOST_LINES, answer, cautions, status_line
+from raycifar.findings import MOST_LINES, answer, cautions, costs, status_line
 from raycifar.plotting import Drawing, save
 from raycifar.predictions import Predictions, load_images, read_predictions
 from raycifar.reference import listed, load_reference
@@ -28,6 +28,7 @@ from raycifar.tables import (
     averages_by_arm,
     learning_speed,
     overfitting,
+    recipes,
 )
 
 
@@ -44,6 +45,7 @@ class Report:
     failures: list[tuple[str, str]]  # trials, what went wrong
     provenance: list[tuple[str, str]]
     commands: list[str]
+    costs: str = ""  # a second paragraph
 
 
 def make_report(results: Results, predictions: Predictions | None = None) -> Report:
@@ -62,10 +64,12 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         time_totals(results),
         device_use(results),
         time_by_trial(results),
+        recipes(results),
     ]
     return Report(
         title=f"Sweep {results.record.name}",
         answer=answer(results),
+        costs=costs(results),
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],
         whole_tables=tables,

@@ -261,6 +261,20 @@ class TrialSpec(TrialSettings):
                     del settings[table][key]
         return _digest(settings)
 
+    def settings(self) -> dict[str, str]:
+        """What its arm's trials share: "optimizer.lr" and so on, with the value as JSON, or "all" images."""
+        nested = self.model_dump(mode="json", exclude={"name", "arm", "seed"})
+        flat = {f"{above}{key}": json.dumps(value) for above, key, value in _leaves(nested)}
+        return flat | {key: "all" for key in ("data.train_images", "data.test_images") if flat[key] == "0"}
+
+
+def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield above, key, value
+
 
 class SweepSpec(Table):
     """A named set of trials."""

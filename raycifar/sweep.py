@@ -19,7 +19,7 @@ from raycifar.checkpoints import prune_checkpoints, saved_history, tidy_checkpoi
 from raycifar.events import JsonLines
 from raycifar.placement import Machine, PlacementError, Plan, largest_step, make_plan, most_to_share
 from raycifar.progress import Listener, Progress
-from raycifar.records import EpochRecord, SweepFolder
+from raycifar.records import EpochRecord, SweepFolder, TrialFolder
 from raycifar.spec import SweepSpec, TrialSpec
 from raycifar.step import PrecisionError, require_native
 from raycifar.tensorboard import TensorBoard
@@ -67,7 +67,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     folder = SweepFolder(path)
     chosen = sweep.only(options.only)
     check_folder(sweep, folder, options.fresh)
-    unfinished = [t for t in chosen.trials if options.fresh or folder.trial(t.name).summary() is None]
+    unfinished = [t for t in chosen.trials if options.fresh or not _is_done(folder.trial(t.name), options)]
     if not unfinished:
         _tell_finished(chosen, folder, options.listeners)
         console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.", soft_wrap=True)
@@ -75,6 +75,11 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     runner = _local if options.local else _on_ray
     runner(sweep, chosen, unfinished, folder, options, console)
     return all_finished(chosen, folder)
+
+
+def _is_done(trial: TrialFolder, options: Options) -> bool:
+    """Tested, and known to Tune: where this process was killed just then, Tune's file may lack epochs."""
+    return trial.summary() is not None and (options.local or not trial.is_ahead_of_tune())
 
 
 def _tell_finished(chosen: SweepSpec, folder: SweepFolder, listeners: Sequence[Listener]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
+from raycifar.spec import TrialSpec
 from raycifar.stats import sample
 
 NONE = "–"
@@ -28,12 +29,13 @@ class Table:
     notes: list[str] = field(default_factory=list)
     leak: bool = False
 
-    def head(self) -> "Table":
-        """At most MOST_ROWS rows, and a note that says where the others are."""
-        if len(self.rows) <= MOST_ROWS:
+    def head(self, most: int = MOST_ROWS) -> "Table":
+        """At most so many rows, evenly taken so that every arm shows, and a note that says where the others are."""
+        if len(self.rows) <= most:
             return self
-        more = f"The first {MOST_ROWS} of {len(self.rows):,} rows; all are in tables/{self.key}.csv."
-        return replace(self, rows=self.rows[:MOST_ROWS], notes=[more, *self.notes])
+        apart = math.ceil(len(self.rows) / most)
+        more = f"One of every {apart} of {len(self.rows):,} rows; all are in tables/{self.key}.csv."
+        return replace(self, rows=self.rows[::apart], notes=[more, *self.notes])
 
 
 def percent(share: float, sign: str = "") -> str:
@@ -139,9 +141,31 @@ def overfitting(results: Results) -> Table:
         rows.append([arm, str(gap.n), *means, percent(gap.mean, "+"), interval])
     notes = ["Training: last epoch, on augmented images and with dropout, so that it can lie below test."]
     if len(gaps) > 1:
-        notes.append(f"The largest gap is that of {max(gaps, key=lambda arm: gaps[arm])}.")
+        most = max(gaps, key=lambda arm: gaps[arm])
+        over = f"The largest gap is that of {most}." if gaps[most] > 0 else "No arm is better on its training images."
+        notes.append(over)
     notes = notes if rows else [NOTHING_FINISHED]
     return Table("gap", "Over-fitting", columns, rows, 1, (), notes, leaks(results.trials))
+
+
+def recipes(results: Results) -> Table:
+    """What each arm was trained with: the settings that no default explains, as resolved when the sweep was made."""
+    arms = {arm: next(t.settings() for t in results.spec.trials if t.arm == arm) for arm in results.shown_arms}
+    rows = [
+        [key, *(of[key] for of in arms.values())]
+        for key in next(iter(arms.values()))
+        if any(of[key] != _DEFAULTS.get(key) for of in arms.values())
+    ]
+    notes = ["All other settings have their defaults, which sweeps/README.md lists. Seeds are in the table of trials."]
+    title = "What each arm was trained with"
+    return Table("recipe", title, ["setting", *arms], rows, 1, (), notes, leaks(results.trials))
+
+
+_DEFAULTS = TrialSpec.model_validate(
+    {"name": "default", "arm": "default", "seed": 1, "epochs": 1, "model": {"weights": "random"}}
+).settings()
+for _asked in ("epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"):
+    del _DEFAULTS[_asked]  # what every reader asks for, default or not
 
 
 def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:

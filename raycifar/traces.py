@@ -25,7 +25,7 @@ from raycifar.records import (
 )
 from raycifar.spec import SpecError, SweepSpec, TrialSpec, check_name
 
-STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "missing")
+STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "not started")
 
 Interval = tuple[float, float]
 
@@ -71,7 +71,7 @@ class TrialTrace:
             return "failed"
         if running_since is not None:
             return "running"
-        return "interrupted" if self.folder.path.is_dir() else "missing"
+        return "interrupted" if self.folder.path.is_dir() else "not started"
 
 
 def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:

@@ -97,8 +97,8 @@ def test_confidence_beside_accuracy_and_the_calibration_error(quick: tuple[Resul
     assert row[:4] == ["scratch", "1", "11.60", percent(float(sure))]
 
 
-def test_small_probabilities_are_powers_of_ten() -> None:
-    assert [probability(p) for p in (1.0, 0.0213, 7.7e-143, 0.0)] == ["1.000", "0.021", "7.7e-143", "< 1e-300"]
+def test_probabilities_have_the_digits_that_say_something() -> None:
+    assert [probability(p) for p in (1.0, 0.0213, 0.00043, 7.7e-143)] == ["1.000", "0.021", "0.0004", "< 0.0001"]
 
 
 def synthetic(

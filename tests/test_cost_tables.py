@@ -46,9 +46,9 @@ def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None
     assert rows == {"transfer": "2.0", "scratch": "not reported", "the sweep": "not reported"}
 
 
-def test_energy_that_no_device_reports_is_said_not_to_be(tmp_path: Path) -> None:
+def test_energy_that_is_not_on_record_is_said_not_to_be(tmp_path: Path) -> None:
     table = time_totals(read_results(write_sweep(tmp_path / "s", {"transfer": (1, 2)}).path))
-    assert "Energy: not reported by the device." in table.notes
+    assert "Energy: not measured." in table.notes
 
 
 @pytest.mark.parametrize("value", ["much", True, [1]])

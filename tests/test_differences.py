@@ -54,7 +54,7 @@ def test_only_the_settings_that_differ_are_listed_with_the_arms_that_they_are_of
     sweeps = [read_results(a.path), read_results(b.path)]
     assert shared_arms(sweeps) == ["transfer", "scratch"]
     assert [(s.arms, s.key, s.values) for s in differing_settings(sweeps)] == [
-        (("transfer", "scratch"), "data.train_images", ("0", "200")),
+        (("transfer", "scratch"), "data.train_images", ("all", "200")),
         (("transfer",), "seeds", ("1, 2", "1, 2, 3")),
         (("scratch",), "epochs", ("2", "3")),
     ]

@@ -57,6 +57,16 @@ def on_cpus(sample_assets, tmp_path_factory):
     return sweep, folder, finished, output.getvalue()
 
 
+def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(on_cpus):
+    """As when the main process is killed just after a trial's end."""
+    sweep, folder, *_ = on_cpus
+    before, file = folder.trial("long").history(), folder.trial("long").path / "result.json"
+    file.write_text(file.read_text().partition("\n")[0])  # half a line is no line
+    assert run_sweep(sweep, folder.path, Options(gpus=0, only=("long",)), Console(file=io.StringIO()))
+    assert [json.loads(line)["epoch"] for line in file.read_text().splitlines()] == [1, 2, 3]
+    assert folder.trial("long").history() == before
+
+
 def test_a_failing_trial_fails_alone(on_cpus):
     _, folder, finished, output = on_cpus
     assert not finished

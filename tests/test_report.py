@@ -57,10 +57,21 @@ class Page(HTMLParser):
 def test_the_answer_is_computed_from_the_numbers_with_its_uncertainty(sweep: SweepFolder) -> None:
     trials = read_results(sweep.path).trials
     mean = trials.loc[trials["arm"] == "transfer", "test_accuracy"].mean()
-    text = report_on(sweep).answer
+    report = report_on(sweep)
+    text = report.answer
+    assert text.startswith("VGG16 learns CIFAR-10: transfer from ImageNet weights in 4 epochs, scratch from random")
     assert f"transfer gets {100 * mean:.2f} % right on average over 3 trials (95 % interval" in text
     assert "in its one trial (n = 1: no spread" in text
-    assert "the sweep's wall clock is 205 s" in text
+    assert "the sweep's wall clock is 205 s" in report.costs
+    assert "less test accuracy is +1.39 points for transfer" in report.costs
+
+
+def test_the_recipe_has_what_no_default_explains(tmp_path: Path) -> None:
+    recipe = table(report_on(write_sweep(tmp_path / "s", data={"train_images": 3000})), "recipe")
+    assert recipe.columns == ["setting", "transfer", "scratch"]
+    assert cells(recipe, "model.weights")["transfer"] == '"imagenet"'
+    assert cells(recipe, "data.train_images")["scratch"] == "3000"
+    assert not {"data.test_images", "data.validation", "deterministic"} & {row[0] for row in recipe.rows}
 
 
 def test_averages_give_n_mean_deviation_and_interval_and_say_when_n_is_one(sweep: SweepFolder) -> None:
@@ -149,9 +160,9 @@ def test_files_without_any_finished_trial_still_say_what_there_is(tmp_path: Path
     shutil.rmtree(sweep.trial("scratch").path)
     report = write_report(read_results(sweep.path), tmp_path / "out")
     assert report.answer.startswith("No trial has finished")
-    assert "So far 4 epochs of 1 trials are recorded" in report.answer
+    assert "Epochs so far: 4, of 1 of the trials" in report.answer
     assert table(report, "averages").notes == table(report, "gap").notes == [NOTHING_FINISHED]
-    assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "missing"]
+    assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "not started"]
     assert (tmp_path / "out/figures/timeline.png").stat().st_size > 1000
     assert not (tmp_path / "out/figures/train-test-gap.png").exists()
 
@@ -168,7 +179,7 @@ def test_means_leave_out_what_has_not_finished_and_say_so(sweep: SweepFolder) ->
     shutil.rmtree(sweep.trial("transfer-3").path)
     begin_trial(sweep, trial_spec(sweep, "transfer-3"), 1)
     report = report_on(sweep)
-    assert "3 of 4 trials have finished" in report.answer
+    assert "Finished trials: 3 of 4" in report.answer
     assert next(row for row in table(report, "averages").rows if row[0] == "transfer")[2] == "2"
     assert cells(table(report, "time"), "not finished, so far")["combined own s"] == "27.5"
 
@@ -256,7 +267,7 @@ def test_missing_optional_figures_leave_gaps_not_errors(tmp_path: Path) -> None:
     summary.write_text(summary.read_text().replace('"precision": "bf16"', '"unknown": 1, "precision": "bf16"'))
     (sweep.path / "invocations.json").unlink()
     report = write_report(read_results(sweep.path), tmp_path / "out")
-    assert report.answer.startswith("Of the 10,000 test images, transfer gets")
+    assert report.answer.startswith("VGG16 learns CIFAR-10: transfer from ImageNet weights in 2 epochs. Of the 10,000")
     assert NO_PREDICTIONS in table(report, "paired").notes
     assert table(report, "devices").rows[0][-1] == "–"
 

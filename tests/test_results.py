@@ -148,7 +148,7 @@ def test_a_trial_with_an_error_failed_and_says_why(sweep: SweepFolder) -> None:
 
 def test_a_trial_without_a_folder_is_missing(sweep: SweepFolder) -> None:
     shutil.rmtree(sweep.trial("scratch").path)
-    assert status(sweep, "scratch") == "missing"
+    assert status(sweep, "scratch") == "not started"
 
 
 def test_a_trial_that_nobody_runs_any_more_is_interrupted(sweep: SweepFolder) -> None:

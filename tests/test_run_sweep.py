@@ -384,11 +384,16 @@ def test_a_sweep_with_an_unfinished_trial_says_how_to_go_on(command, monkeypatch
     assert "To go on with what is not done: python run_sweep.py 'my sweep.toml'\n" in command(QUICK)[1]
 
 
-def test_a_shell_gets_completions(tmp_path):
-    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": "run_sweep.py --lo", "COMP_POINT": "17", "_ARGCOMPLETE_IFS": " "}
+@pytest.mark.parametrize(
+    ("script", "typed", "offered"),
+    [("run_sweep.py", "--lo", ["--local", "--log"]), ("analyze.py", "--wa", ["--watch"])],
+)
+def test_a_shell_gets_completions(tmp_path, script, typed, offered):
+    line = f"{script} {typed}"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": " "}
     into = {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer")}
-    subprocess.run([sys.executable, "run_sweep.py"], cwd=ROOT, env=os.environ | asked | into, check=True)
-    assert sorted((tmp_path / "answer").read_text().split()) == ["--local", "--log"]
+    subprocess.run([sys.executable, script], cwd=ROOT, env=os.environ | asked | into, check=True)
+    assert sorted((tmp_path / "answer").read_text().split()) == offered
 
 
 def interrupt(*_):
