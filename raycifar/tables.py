@@ -29,13 +29,19 @@ class Table:
     notes: list[str] = field(default_factory=list)
     leak: bool = False
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it fits on paper only if words are broken."""
+        words = [word for row in (self.columns, *self.rows) for cell in row for word in cell.split()]
+        return len(self.columns) > 12 or max(map(len, words), default=0) > 24
+
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, evenly taken so that every arm shows, and a note that says where the others are."""
         if len(self.rows) <= most:
             return self
-        apart = math.ceil(len(self.rows) / most)
-        more = f"One of every {apart} of {len(self.rows):,} rows; all are in tables/{self.key}.csv."
-        return replace(self, rows=self.rows[::apart], notes=[more, *self.notes])
+        taken = [self.rows[i * len(self.rows) // most] for i in range(most)]
+        more = f"{most} of {len(self.rows):,} rows, evenly taken; all are in tables/{self.key}.csv."
+        return replace(self, rows=taken, notes=[more, *self.notes])
 
 
 def percent(share: float, sign: str = "") -> str:
@@ -74,12 +80,12 @@ QUANTITIES: list[tuple[str, str, Callable[[float], str]]] = [
 
 def accuracy_by_trial(results: Results) -> Table:
     """What each trial reached and how it stands."""
-    columns = ["trial", "status", "seed", "epochs", "best epoch", "training %", "validation %", "test %"]
+    columns = ["trial", "status", "test %", "validation %", "training %", "epochs", "best epoch", "seed"]
     columns += ["flip-averaged test %", "training loss", "validation loss", "test loss"]
     rows = [
         [
-            *(t["trial"], t["status"], str(t["seed"]), _epochs(t), whole(t["best_epoch"])),
-            *(percent(t[f"{part}_accuracy"]) for part in ("train", "val", "test")),
+            *(t["trial"], t["status"], *(percent(t[f"{part}_accuracy"]) for part in ("test", "val", "train"))),
+            *(_epochs(t), whole(t["best_epoch"]), str(t["seed"])),
             percent(t["test_accuracy_flip"]),
             *(number(t[f"{part}_loss"]) for part in ("train", "val", "test")),
         ]
@@ -89,7 +95,7 @@ def accuracy_by_trial(results: Results) -> Table:
         "Training and validation are of the last epoch; test is of the best epoch's weights, measured once. "
         "The headline is the plain test accuracy; the flip-averaged one (image and mirror image) is a separate figure.",
     ]
-    brief = (0, 1, 3, 5, 6, 7)
+    brief = (0, 1, 2, 3, 4, 5)
     return Table("trials", "Accuracy and loss by trial", columns, rows, 2, brief, notes, leaks(results.trials))
 
 

@@ -234,7 +234,7 @@ def test_many_arms_and_trials_are_cut_where_they_are_shown_and_whole_in_the_tabl
     sweep = write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1) for i in range(70)})
     report = write_report(read_results(sweep.path), tmp_path / "out")
     assert len(table(report, "trials").rows) == MOST_ROWS
-    assert table(report, "trials").notes[0] == f"The first {MOST_ROWS} of 70 rows; all are in tables/trials.csv."
+    assert table(report, "trials").notes[0] == f"{MOST_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv."
     assert len(pd.read_csv(tmp_path / "out/tables/trials.csv")) == 70
     assert len(table(report, "reference").columns) == 1 + 2 * MOST_ARMS
     assert "the other 66 arms less" in report.answer

@@ -65,7 +65,7 @@ def test_the_report_on_a_thousand_trials_can_be_read(analysed: tuple[Path, dict[
     html = (out / "report.html").read_text()
     assert len(html) < 5e6
     assert html.count("<tr>") < 400
-    assert "The first 60 of 1,000 rows; all are in tables/trials.csv." in html
+    assert "60 of 1,000 rows, evenly taken; all are in tables/trials.csv." in html
     assert "Of the 250,000 pairs only those of the arms&#39; median trials" in html
     assert len(list((out / "figures").glob("*.png"))) < 20
     assert len(pd.read_csv(out / "tables/trials.csv")) == TRIALS

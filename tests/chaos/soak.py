@@ -27,6 +27,7 @@ from tests.chaos.victims import Kill, choose, working
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 420  # without a kill and without an epoch: a sweep that hangs
+LONGEST_PAUSE = 12.0  # seconds between two kills, and before the first: a trial of this sweep trains for about as long
 CALLS = 12  # of one command; a sweep that is not done by then will never be
 
 
@@ -65,7 +66,7 @@ class Round:
     def _call(self, kills: int) -> int:
         main = subprocess.Popen(self.command, cwd=ROOT, stdout=self.log, stderr=self.log, text=True)
         early = self.dice.random() < 0.2  # or nearly all kills would hit what is only starting
-        quiet_until = time.monotonic() + self.dice.uniform(2, 25) if early else math.inf
+        quiet_until = time.monotonic() + self.dice.uniform(2, LONGEST_PAUSE) if early else math.inf
         give_up, epochs = time.monotonic() + PATIENCE_SECONDS, self._epochs()
         while main.poll() is None:
             time.sleep(0.2)
@@ -73,13 +74,13 @@ class Round:
             if (now := self._epochs()) != epochs:
                 give_up, epochs = time.monotonic() + PATIENCE_SECONDS, now
             if math.isinf(quiet_until) and working(main.pid):
-                quiet_until = time.monotonic() + self.dice.uniform(0, 25)
+                quiet_until = time.monotonic() + self.dice.uniform(0, LONGEST_PAUSE)
             if time.monotonic() > give_up:
                 _end(main)
                 raise TimeoutError(f"round {self.number}: hung; see {self.log.name}")
             if kills > 0 and time.monotonic() > quiet_until and (kill := choose(main, self.dice)):
                 kills -= self._strike(kill)
-                quiet_until = time.monotonic() + self.dice.uniform(2, 25)
+                quiet_until = time.monotonic() + self.dice.uniform(2, LONGEST_PAUSE)
                 give_up = time.monotonic() + PATIENCE_SECONDS
         self._observe()
         return main.returncode
