@@ -99,7 +99,10 @@ def analyze(options: argparse.Namespace) -> int:
             if options.watch:
                 console.clear()
             with suppress(SystemExit):  # rich's, with status 1, when the reader, such as `head`, has seen enough
-                show(report, out, console)
+                show(report, out, console, tables=1 if options.watch else None)
+            if options.watch and any(results.running for results in sweeps):
+                at = time.strftime("%H:%M:%S")
+                console.print(f"as of {at}; written again when an epoch has ended; Ctrl-C ends", style="dim")
     except FormatError as error:
         return refuse(error)
     return 0
@@ -165,8 +168,8 @@ def refuse(error: object) -> int:
     return BAD_INPUT
 
 
-def show(report: "Report", out: Path, console: "Console") -> None:
-    """The report's summary in a terminal."""
+def show(report: "Report", out: Path, console: "Console", tables: int | None = None) -> None:
+    """The report's summary in a terminal, with so many of its tables, or all."""
     from rich.table import Table
     from rich.text import Text
 
@@ -180,7 +183,7 @@ def show(report: "Report", out: Path, console: "Console") -> None:
         console.print(Text(f"! {caution}", "yellow"))
     for trial, error in report.failures:
         console.print(Text(f"! {trial} failed: {error}", "red"))
-    for table in report.tables:
+    for table in report.tables[:tables]:
         if not table.brief or not table.rows:
             continue
         title = table.title + (f" — {LEAK}" if table.leak else "")

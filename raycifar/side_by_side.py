@@ -89,8 +89,12 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
         errata=[],
         failures=[],
         provenance=[(f"sweep {letter}", plain(_provenance(results))) for letter, results in lettered(sweeps)],
-        commands=[plain(call.command) for results in sweeps for call in results.invocations],
+        commands=[plain(f"{letter}  {call}") for letter, results in lettered(sweeps) for call in _calls(results)],
     )
+
+
+def _calls(results: Results) -> list[str]:
+    return [call.command for call in results.invocations]
 
 
 def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:

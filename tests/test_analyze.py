@@ -280,6 +280,23 @@ def test_watching_a_finished_sweep_reads_it_once(tmp_path: Path, monkeypatch: py
     assert len(list(analyze.readings([path], watch=True))) == 1
 
 
+def test_watching_says_as_of_when_and_how_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_sweep(tmp_path / "a", {"transfer": (2, 3)}, running=True)
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", stop)
+    with FileLock(folder.lock):
+        assert analyze.main([str(folder.path), "--watch"]) == analyze.INTERRUPTED
+    printed = capsys.readouterr().out
+    assert re.search(r"as of \d\d:\d\d:\d\d; written again when an epoch has ended; Ctrl-C ends\n$", printed)
+    assert "Accuracy and loss by trial" in printed
+    assert "Averages by arm" not in printed
+
+
 def test_a_watched_sweep_is_read_again_only_when_it_has_moved_on_and_once_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
