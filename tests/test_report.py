@@ -111,6 +111,9 @@ def test_the_reports_numbers_stand_beside_ours_with_footnotes_on_its_errors(tmp_
     assert cells(compared, "test accuracy, %")["scratch, report"] == "86.56 (n = 1)"
     assert cells(compared, "combined own time, s [b]")["transfer, report"] == "1,390 (recomputed)"
     assert cells(compared, "time as stated, s [b] [c]")["transfer, report"] == "2,848"
+    assert any(
+        re.match(r"transfer: \d+\.\d\d percentage points .* the report's 85.95 % in test", n) for n in compared.notes
+    )
     errata = dict(report.errata)
     assert "the report's validation set was its training set" in errata["a"]
     assert "not run times" in errata["b"]
