@@ -46,8 +46,8 @@ def against_reference(results: Results, reference: Reference) -> Table:
         *(_apart(arm, finished[arm], reference.values(kinds[arm], "test_accuracy")) for arm in arms if arm in finished),
         "Mean ± standard deviation where n > 1.",
         *_held_out(results),
-        "The report names neither optimizer nor learning rate, nor is its network ours to the last layer: what is apart "
-        "is the recipes' doing as much as the protocol's.",
+        "The report names neither its optimizer nor its learning rate: what is apart may be the recipe's doing as much "
+        "as the protocol's.",
     ]
     title = "Ours beside the reference report"
     return Table("reference", title, columns, rows, 1, (), notes, leaks(results.trials))
