@@ -8,6 +8,8 @@ called in the records::
     epoch    trial, and what an EpochRecord holds
     summary  what a TrialSummary holds
     end      exit_status
+
+In a search a trial is a sample, and there is no summary: none is tested.
 """
 
 import json

@@ -72,6 +72,7 @@ def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Opt
             with on_record(folder.sweep, call, lambda: _finished(search, folder)):
                 show_plan(cluster.dashboard, plan, gpus, console)
                 with _progress(search, folder, console) as progress:
+                    _listen(search, folder, progress, options, plan, gpus)
                     ray_search.search_on_ray(search, folder, assets, plan, progress)
 
 
@@ -96,9 +97,23 @@ def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
     )
 
 
+def _listen(
+    search: SearchSpec, folder: SearchFolder, progress: Progress, options: Options, plan: Plan, gpus: int
+) -> None:
+    if options.events:
+        done = {sample.name for sample in ended(folder.samples())}
+        names = [name for name in _names(search, folder) if name not in done]
+        options.events.plan(folder.path, names, "ray", gpus, plan.at_once)
+    progress.listeners += options.listeners
+
+
+def _names(search: SearchSpec, folder: SearchFolder) -> list[str]:
+    """Of the samples that were drawn, and of those to come."""
+    return [sample_name(number) for number in range(1, max(search.samples, len(folder.samples())) + 1)]
+
+
 def _progress(search: SearchSpec, folder: SearchFolder, console: Console) -> Progress:
-    drawn = len(folder.samples())
-    names = [sample_name(number) for number in range(1, max(search.samples, drawn) + 1)]
+    names = _names(search, folder)
     trials = [search.sample({}, name) for name in names]
     progress = Progress(trials, console, {name: folder.trial(name).history() for name in names})
     for sample in ended(folder.samples()):

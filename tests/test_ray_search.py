@@ -1,12 +1,14 @@
 """A search on a real Ray: drawn, stopped, resumed. The draws and ASHA's memory need no running Ray."""
 
 import io
+import json
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import raycifar.sweep
+from raycifar.events import JsonLines
 from raycifar.search import run_search
 from raycifar.search_records import FINISHED, STOPPED, SampleRecord, SearchFolder, SearchRecord
 from raycifar.search_spec import load_search
@@ -88,7 +90,9 @@ def test_a_search_goes_on_after_an_interruption_and_ends_in_a_sweep_file(search,
     folder.write_sample(SampleRecord(name="sample-0002", settings=SETTINGS | {"batch_size": 11}))
     before, output = (folder.path / "sample-0001/history.json").read_bytes(), io.StringIO()
 
-    assert run_search(search, folder.path, Options(gpus=0), Console(file=output, width=200))
+    events = io.StringIO()
+    options = Options(gpus=0, events=JsonLines(events))
+    assert run_search(search, folder.path, options, Console(file=output, width=200))
     samples = folder.samples()
     assert [sample.name for sample in samples] == ["sample-0001", "sample-0002", "sample-0003", "sample-0004"]
     assert (folder.path / "sample-0001/history.json").read_bytes() == before
@@ -101,3 +105,7 @@ def test_a_search_goes_on_after_an_interruption_and_ends_in_a_sweep_file(search,
     assert load_sweep(folder.best).trials[0].epochs == 2
     assert [call.exit_status for call in folder.sweep.invocations()] == [0]
     assert "sample-0001  done  val 10.0 %" in output.getvalue()
+    plan, *told = map(json.loads, events.getvalue().splitlines())
+    assert (plan["event"], plan["trials"]) == ("plan", ["sample-0002", "sample-0003", "sample-0004"])
+    assert {event["trial"] for event in told} == set(plan["trials"])
+    assert sum(event["event"] == "epoch" for event in told) == sum(sample.epochs_run for sample in samples[1:])
