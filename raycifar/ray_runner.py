@@ -275,7 +275,9 @@ def _trial_name(trial: Any) -> str:
 def _forget_earlier_runs(trial: TrialFolder, progress: Progress) -> None:
     """Ray's own notes of an earlier session would contradict the checkpoints; ours say all that is worth keeping."""
     trial.path.mkdir(exist_ok=True)
-    stale = ["result.json", "progress.csv", "checkpoint_manager_snapshot.json", "error.txt", "error.pkl"]
+    stale = ["result.json", "progress.csv", "error.txt", "error.pkl"]
+    if trial.summary() is None:  # else only Tune is told again
+        stale.append("checkpoint_manager_snapshot.json")
     for name in stale:
         (trial.path / name).unlink(missing_ok=True)
     for problem in tidy_checkpoints(trial.path):
@@ -295,13 +297,13 @@ def drive_trial(config: dict[str, Any]) -> None:
     spec, job = TrialSpec.model_validate(config["trial"]), Job(**config["job"])
     trial = SweepFolder(Path(job.folder)).trial(spec.name)
     trial.clear_error()
-    (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     tested = trial.summary() is not None
     there = trial.history().epochs if tested else saved_history(trial.path).epochs
     for record in there[config.get(HEARD, 0) :]:
         ray.tune.report(_metrics(record))
     if tested:
         return
+    (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     trainer = _Trainer(
         train_in_worker,
         train_loop_config={**config, HEARD: len(there)},
