@@ -183,7 +183,7 @@ def show(report: "Report", out: Path, console: "Console", tables: int | None = N
         console.print(Text(f"! {caution}", "yellow"))
     for trial, error in report.failures:
         console.print(Text(f"! {trial} failed: {error}", "red"))
-    for table in report.tables[:tables]:
+    for table in report.whole_tables[:tables]:
         if not table.brief or not table.rows:
             continue
         title = table.title + (f" — {LEAK}" if table.leak else "")

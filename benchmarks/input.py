@@ -20,7 +20,7 @@ from raycifar.assets import AssetError, fetch_cifar10
 from raycifar.augment import Augmenter
 from raycifar.data import Split, batches, load_cifar10
 from raycifar.spec import Augmentation, Data
-from raycifar.vgg import CIFAR10_MEAN, CIFAR10_STD
+from raycifar.vgg import CIFAR10_MEAN, CIFAR10_STD, normalised
 
 BATCH = 128
 OURS = "raycifar, batched gather"
@@ -32,8 +32,7 @@ def ours(train: Split) -> Iterable[Tensor]:
     generator = torch.Generator().manual_seed(1)
     while True:
         for index in batches(len(train), BATCH, generator, drop_last=True):
-            pixels = (augment(index, 1, generator) / 255).sub_(mean).div_(std)
-            yield pixels.contiguous(memory_format=torch.channels_last)
+            yield normalised(augment(index, 1, generator), mean, std)
 
 
 def torchvision_pil(train: Split) -> Iterable[Tensor]:

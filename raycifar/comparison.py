@@ -6,7 +6,7 @@ import pandas as pd
 
 from raycifar.reference import Reference, kind
 from raycifar.results import Results, leaks
-from raycifar.stats import Sample, points, sample
+from raycifar.stats import Sample, above_or_below, sample
 from raycifar.tables import NONE, Table, by_arm, number, percent, seconds
 
 COMPARED: list[tuple[str, str, Callable[[float], str]]] = [
@@ -56,10 +56,8 @@ def against_reference(results: Results, reference: Reference) -> Table:
 def _apart(arm: str, trials: pd.DataFrame, theirs: Sequence[float]) -> str:
     """How far the mean test accuracies are apart: in words, for the table has them in two columns."""
     report = sample(theirs).mean
-    ours = trials["test_accuracy"].mean() - report
-    return (
-        f"{arm}: {points(ours)} {'above' if ours >= 0 else 'below'} the report's {percent(report)} % in test accuracy."
-    )
+    where = above_or_below(trials["test_accuracy"].mean() - report)
+    return f"{arm}: {where} the report's {percent(report)} % in test accuracy."
 
 
 def _held_out(results: Results) -> list[str]:

@@ -29,6 +29,7 @@ from raycifar.plotting import (
 )
 from raycifar.predictions import Predictions
 from raycifar.results import Results, leaks
+from raycifar.stats import signed
 from raycifar.time_figures import time_by_arm, timeline
 
 NAMED_REPEATS = 7  # with more repeats in one plot, single lines cannot be told apart
@@ -166,7 +167,7 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
         axes.scatter(train, y, marker="o", s=42, facecolors="white", edgecolors=colour, linewidths=1.6, zorder=2)
         axes.scatter(test, y, marker="D", s=34, color=colour, zorder=3)
         axes.annotate(
-            f"{train - test:+.1f}".replace("-", "−"),
+            signed(train - test, 1),
             (max(train, test), y),
             (9, 0),
             textcoords="offset points",

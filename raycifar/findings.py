@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from raycifar.reference import listed, load_reference
 from raycifar.results import LEAK, MOST_ARMS, Results
-from raycifar.stats import Sample, compare, proportion_interval, sample
+from raycifar.stats import Sample, compare, proportion_interval, sample, signed
 from raycifar.traces import STATUSES
 
-MINUS = "\u2212"  # as wide as a plus
 MOST_LINES = 10  # of one kind that a reader reads
 MOST_NAMED = 4  # arms that the answer names one by one
 
@@ -17,13 +16,11 @@ def answer(results: Results) -> str:
     finished = results.finished
     if finished.empty:
         return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
-    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"]) for arm in results.arms}
-    samples = {arm: of for arm, of in samples.items() if of.n}
+    samples = _samples(results)
     images = int(finished["test_images"].max())
     planned = results.trials["arm"].value_counts()
-    ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
-    others = f"; the other {len(ranked) - MOST_NAMED:,} arms less" if len(ranked) > MOST_NAMED else ""
-    samples = {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
+    others = f"; the other {len(samples) - MOST_NAMED:,} arms less" if len(samples) > MOST_NAMED else ""
+    samples = _named(samples)
     reached = "; ".join(_reached(arm, of, images, planned[arm]) for arm, of in samples.items())
     sentences = [_question(results, list(samples)), f"Of the {images:,} test images, {reached}{others}."]
     sentences += _comparisons(samples)
@@ -36,8 +33,21 @@ def answer(results: Results) -> str:
 
 def costs(results: Results) -> str:
     """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
-    arms = [arm for arm in results.arms if (results.finished["arm"] == arm).any()][:MOST_NAMED]
+    arms = list(_named(_samples(results)))
     return f"{_costs(results, arms)} {_gaps(results, arms)}" if arms else ""
+
+
+def _samples(results: Results) -> dict[str, Sample]:
+    """The test accuracies of every arm of which a trial has finished."""
+    finished = results.finished
+    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"]) for arm in results.arms}
+    return {arm: of for arm, of in samples.items() if of.n}
+
+
+def _named(samples: dict[str, Sample]) -> dict[str, Sample]:
+    """The best MOST_NAMED arms, in their own order."""
+    ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
+    return {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
 
 
 def _question(results: Results, arms: Sequence[str]) -> str:
@@ -151,5 +161,5 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
 def _gaps(results: Results, arms: Sequence[str]) -> str:
     finished = results.finished
     means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
-    gaps = ", ".join(f"{100 * mean:+.2f} points for {arm}".replace("-", MINUS) for arm, mean in means.items())
+    gaps = ", ".join(f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items())
     return f"Training accuracy less test accuracy is {gaps}: above 0 it is over-fitting."

@@ -124,13 +124,18 @@ def write_report(results: Results, out: Path) -> Report:
     _write(out / "trials.csv", results.trials.to_csv(index=False))
     predictions = read_predictions(results)
     report = make_report(results, predictions)
-    for table in report.whole_tables:
-        _write(out / "tables" / f"{table.key}.csv", as_csv(table))
+    write_tables(report, out)
     images, why = load_images(predictions.tests) if predictions.trials else (None, "")
     pictures = [Picture.of(drawing, out / "figures") for drawing in all_figures(results, predictions, images)]
     for name, text in pages(report, pictures, why).items():
         _write(out / name, text)
     return report
+
+
+def write_tables(report: Report, out: Path) -> None:
+    """Every table with all its rows as a file of tables/."""
+    for table in report.whole_tables:
+        _write(out / "tables" / f"{table.key}.csv", as_csv(table))
 
 
 def as_csv(table: Table) -> str:

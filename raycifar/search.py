@@ -11,7 +11,7 @@ from raycifar.progress import Progress
 from raycifar.search_records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search_spec import SearchSpec
 from raycifar.search_table import best_sample, write_best
-from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan
+from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
 from raycifar.workspace import Call, SweepError, check_place, commit, held, on_record
 
 NEEDS = ("optuna", "tomli_w")
@@ -72,7 +72,8 @@ def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Opt
             with on_record(folder.sweep, call, lambda: _finished(search, folder)):
                 show_plan(cluster.dashboard, plan, gpus, console)
                 with _progress(search, folder, console) as progress:
-                    _listen(search, folder, progress, options, plan, gpus)
+                    tell_plan(options, folder.path, plan, gpus, _not_ended(search, folder))
+                    progress.listeners += options.listeners
                     ray_search.search_on_ray(search, folder, assets, plan, progress)
 
 
@@ -97,19 +98,14 @@ def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
     )
 
 
-def _listen(
-    search: SearchSpec, folder: SearchFolder, progress: Progress, options: Options, plan: Plan, gpus: int
-) -> None:
-    if options.events:
-        done = {sample.name for sample in ended(folder.samples())}
-        names = [name for name in _names(search, folder) if name not in done]
-        options.events.plan(folder.path, names, "ray", gpus, plan.at_once)
-    progress.listeners += options.listeners
-
-
 def _names(search: SearchSpec, folder: SearchFolder) -> list[str]:
     """Of the samples that were drawn, and of those to come."""
     return [sample_name(number) for number in range(1, max(search.samples, len(folder.samples())) + 1)]
+
+
+def _not_ended(search: SearchSpec, folder: SearchFolder) -> list[str]:
+    done = {sample.name for sample in ended(folder.samples())}
+    return [name for name in _names(search, folder) if name not in done]
 
 
 def _progress(search: SearchSpec, folder: SearchFolder, console: Console) -> Progress:

@@ -20,9 +20,9 @@ from raycifar.differences import (
 from raycifar.findings import status_line
 from raycifar.plotting import BLUE, GREY, Drawing, canvas, style
 from raycifar.records import write_bytes
-from raycifar.report import Picture, Report, pages, plain
+from raycifar.report import Picture, Report, pages, plain, write_tables
 from raycifar.results import LEAK, Results, leaks
-from raycifar.stats import points
+from raycifar.stats import above_or_below
 from raycifar.tables import NONE, Table, number, percent, seconds
 
 LETTERS = string.ascii_uppercase
@@ -47,7 +47,7 @@ SHOWN_IN_TERMINAL = {"test_accuracy", "own_seconds"}
 
 
 def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
-    """Write report.md, report.html, figures/ and every sweep's trials and epochs as one table each into `out`.
+    """Write report.md, report.html, tables/, figures/ and every sweep's trials and epochs as one table each into `out`.
 
     Raises OSError where that cannot be done.
     """
@@ -55,6 +55,7 @@ def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
     for name, table in joined_tables(sweeps).items():
         write_bytes(out / f"{name}.csv", table.to_csv(index=False).encode())
     report = compare_sweeps(sweeps)
+    write_tables(report, out)
     pictures = [Picture.of(drawing, out / "figures") for drawing in _drawings(sweeps)]
     for name, text in pages(report, pictures).items():
         write_bytes(out / name, text.encode())
@@ -89,12 +90,8 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
         errata=[],
         failures=[],
         provenance=[(f"sweep {letter}", plain(_provenance(results))) for letter, results in lettered(sweeps)],
-        commands=[plain(f"{letter}  {call}") for letter, results in lettered(sweeps) for call in _calls(results)],
+        commands=[plain(f"{letter}  {c.command}") for letter, results in lettered(sweeps) for c in results.invocations],
     )
-
-
-def _calls(results: Results) -> list[str]:
-    return [call.command for call in results.invocations]
 
 
 def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
@@ -126,7 +123,7 @@ def _answer(sweeps: Sequence[Results]) -> str:
 def _sentence(arm: str, letter: str, of: Contrast) -> str:
     if not min(of.base.n, of.other.n):
         return f"{arm}: not yet tested in both A and {letter}."
-    where = f"{points(of.value)} {'above' if of.value >= 0 else 'below'} A in test accuracy"
+    where = f"{above_or_below(of.value)} A in test accuracy"
     if not of.has_interval:
         return f"{arm}: {letter} is {where}, but with {of.method} there is no spread: nothing says if that is chance."
     verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"

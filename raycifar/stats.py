@@ -126,6 +126,16 @@ def points(value: float) -> str:
     return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
 
 
+def above_or_below(value: float) -> str:
+    """A difference in percentage points and its direction, to be followed by what it is from."""
+    return f"{points(value)} {'above' if value >= 0 else 'below'}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """With a minus as wide as the plus."""
+    return f"{value:+.{decimals}f}".replace("-", "\u2212")
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Two networks on the same images: how many only the first gets right, how many only the second; the p-value."""

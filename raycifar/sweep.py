@@ -89,9 +89,10 @@ def _tell_finished(chosen: SweepSpec, folder: SweepFolder, listeners: Sequence[L
                 listener.summary(trial.name, summary)
 
 
-def tell_plan(options: Options, path: Path, plan: Plan, gpus: int) -> None:
+def tell_plan(options: Options, path: Path, plan: Plan, gpus: int, names: Sequence[str] = ()) -> None:
+    """To a script that listens; `names` stand for the plan's trials where these are not called what they run as."""
     if options.events:
-        names, runner = [trial.name for trial in plan.order], "local" if options.local else "ray"
+        names, runner = names or [trial.name for trial in plan.order], "local" if options.local else "ray"
         options.events.plan(path, names, runner, gpus, plan.at_once)
 
 

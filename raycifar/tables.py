@@ -12,6 +12,7 @@ from raycifar.spec import TrialSpec
 from raycifar.stats import sample
 
 NONE = "–"
+ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # for, default or not
 MOST_ROWS = 60  # that a reader is shown
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 
@@ -157,21 +158,15 @@ def overfitting(results: Results) -> Table:
 def recipes(results: Results) -> Table:
     """What each arm was trained with: the settings that no default explains, as resolved when the sweep was made."""
     arms = {arm: next(t.settings() for t in results.spec.trials if t.arm == arm) for arm in results.shown_arms}
+    least = {"name": "default", "arm": "default", "seed": 1, "epochs": 1, "model": {"weights": "random"}}
     rows = [
         [key, *(of[key] for of in arms.values())]
-        for key in next(iter(arms.values()))
-        if any(of[key] != _DEFAULTS.get(key) for of in arms.values())
+        for key, default in TrialSpec.model_validate(least).settings().items()
+        if key in ASKED or any(of[key] != default for of in arms.values())
     ]
     notes = ["All other settings have their defaults, which sweeps/README.md lists. Seeds are in the table of trials."]
     title = "What each arm was trained with"
     return Table("recipe", title, ["setting", *arms], rows, 1, (), notes, leaks(results.trials))
-
-
-_DEFAULTS = TrialSpec.model_validate(
-    {"name": "default", "arm": "default", "seed": 1, "epochs": 1, "model": {"weights": "random"}}
-).settings()
-for _asked in ("epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"):
-    del _DEFAULTS[_asked]  # what every reader asks for, default or not
 
 
 def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:

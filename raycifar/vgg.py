@@ -34,9 +34,13 @@ class VGG16(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = (images / 255).sub_(self.mean).div_(self.std)
-        pixels = self.enlarge(pixels.contiguous(memory_format=torch.channels_last))
+        pixels = self.enlarge(normalised(images, self.mean, self.std))
         return cast(Tensor, self.head(self.pool(self.features(pixels)).flatten(1)))
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are of pixels from 0 to 1."""
+    return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:

@@ -280,6 +280,15 @@ def test_watching_a_finished_sweep_reads_it_once(tmp_path: Path, monkeypatch: py
     assert len(list(analyze.readings([path], watch=True))) == 1
 
 
+def test_the_terminal_shows_some_of_many_rows_and_says_of_how_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analyze.main([str(write_sweep(tmp_path / "a", {"transfer": (70, 1)}).path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{analyze.TERMINAL_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv." in printed
+    assert printed.count("\ntransfer-") == 3 * analyze.TERMINAL_ROWS
+
+
 def test_watching_says_as_of_when_and_how_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,7 +98,9 @@ def test_confidence_beside_accuracy_and_the_calibration_error(quick: tuple[Resul
 
 
 def test_probabilities_have_the_digits_that_say_something() -> None:
-    assert [probability(p) for p in (1.0, 0.0213, 0.00043, 7.7e-143)] == ["1.000", "0.021", "0.0004", "< 0.0001"]
+    assert [probability(p) for p in (1.0, 0.0213, 0.00043, 7.7e-143, 0.0)] == [
+        *("1.000", "0.021", "0.0004", "< 0.0001", "< 0.0001")
+    ]
 
 
 def synthetic(

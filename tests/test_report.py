@@ -66,6 +66,14 @@ def test_the_answer_is_computed_from_the_numbers_with_its_uncertainty(sweep: Swe
     assert "less test accuracy is +1.39 points for transfer" in report.costs
 
 
+def test_the_cost_is_that_of_the_arms_that_the_answer_names(tmp_path: Path) -> None:
+    report = report_on(write_sweep(tmp_path / "s", {f"arm-{epochs}": (1, epochs) for epochs in (1, 2, 3, 4, 5, 6)}))
+    named = re.findall(r"(arm-\d) gets", report.answer)
+    assert len(named) == 4
+    assert named != ["arm-1", "arm-2", "arm-3", "arm-4"]
+    assert re.findall(r" s for (arm-\d)", report.costs) == named
+
+
 def test_the_recipe_has_what_no_default_explains(tmp_path: Path) -> None:
     recipe = table(report_on(write_sweep(tmp_path / "s", data={"train_images": 3000})), "recipe")
     assert recipe.columns == ["setting", "transfer", "scratch"]

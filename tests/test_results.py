@@ -146,7 +146,7 @@ def test_a_trial_with_an_error_failed_and_says_why(sweep: SweepFolder) -> None:
     assert (trial["status"], trial["error"]) == ("failed", "RuntimeError: loss is nan at epoch 2, step 7")
 
 
-def test_a_trial_without_a_folder_is_missing(sweep: SweepFolder) -> None:
+def test_a_trial_without_a_folder_has_not_started(sweep: SweepFolder) -> None:
     shutil.rmtree(sweep.trial("scratch").path)
     assert status(sweep, "scratch") == "not started"
 

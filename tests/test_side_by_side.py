@@ -20,7 +20,7 @@ def test_two_sweeps_make_one_report_in_the_files_that_a_report_has(tmp_path):
     a, b = sweep(tmp_path / "a"), sweep(tmp_path / "b", {"transfer": (3, 5), "scratch": (1, 6)})
     write_comparison([a, b], tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"report.md", "report.html", "epochs.csv", "trials.csv", "figures"}
+    assert names == {"report.md", "report.html", "epochs.csv", "trials.csv", "tables", "figures"}
     assert {path.name for path in (tmp_path / "out/figures").iterdir()} == {"differences.png", "differences.svg"}
     assert pd.read_csv(tmp_path / "out/trials.csv")["sweep"].tolist() == ["A"] * 4 + ["B"] * 4
     assert "| transfer | B | 3 |" in (tmp_path / "out/report.md").read_text()
