@@ -11,16 +11,25 @@ from raycifar.results import Results, leaks
 from raycifar.tables import NONE, Table, by_arm, dicts, percent, seconds, whole
 from raycifar.traces import Interval
 
+ENERGY = (
+    "Energy is what the GPUs' own counters say of a trial's epochs; a GPU that trials share counts in full for each."
+)
+
 
 def time_totals(results: Results) -> Table:
     """Combined and mean own time by arm, all trials, and the wall clock, which is none of them."""
-    columns = ["arm", "trials", "mean own s", "combined own s", "start-up s", "GPU-seconds", "energy, kJ"]
-    columns += ["wall clock s"]
-    rows = [_total(arm, finished) for arm, finished in by_arm(results)]
-    rest = results.trials[(results.trials["status"] != "finished") & (results.trials["epochs_run"] > 0)]
-    rows += [_total("not finished, so far", rest)] if len(rest) else []
-    whole_sweep = _total("the sweep", results.trials[results.trials["epochs_run"] > 0])
-    rows += [[*whole_sweep[:-1], seconds(results.wall_seconds)]]
+    columns = ["arm", "trials", "mean own s", "combined own s", "start-up s", "GPU-seconds", "wall clock s"]
+    begun = results.trials[results.trials["epochs_run"] > 0]
+    rest = begun[begun["status"] != "finished"]
+    groups = list(by_arm(results))
+    groups += [("not finished, so far", rest)] if len(rest) else []
+    groups += [("the sweep", begun)]
+    rows = [_total(name, trials) for name, trials in groups]
+    rows[-1][-1] = seconds(results.wall_seconds)
+    measured = begun["energy_joules"].notna().any()
+    if measured:
+        columns.append("energy, kJ")
+        rows = [[*row, _energy(trials)] for row, (_, trials) in zip(rows, groups, strict=True)]
     notes = [
         "Own time is training, validation, checkpointing and test, without start-up. Combined is its sum over trials. "
         "The wall clock is how long run_sweep.py ran, pauses between its calls not counted.",
@@ -33,10 +42,9 @@ def time_totals(results: Results) -> Table:
             "GPU-seconds are own time times GPUs; a GPU that trials share counts in full for each. "
             "The table of devices counts every GPU once."
         )
-    if results.trials["energy_joules"].isna().all():
-        notes.append("Energy: not measured.")
+    notes.append(ENERGY if measured else "Energy: no device reported it.")
     return Table(
-        "time", "Combined time and wall clock", columns, rows, 1, (0, 1, 2, 3, 5, 7), notes, leaks(results.trials)
+        "time", "Combined time and wall clock", columns, rows, 1, (0, 1, 2, 3, 5, 6), notes, leaks(results.trials)
     )
 
 
@@ -46,7 +54,7 @@ def _total(name: str, trials: pd.DataFrame) -> list[str]:
     gpu = _gpu(trials["gpu_seconds"].sum(min_count=1), kinds)
     mean = seconds(own.mean()) if trials["arm"].nunique() == 1 else NONE
     startup = seconds(trials["startup_seconds"].sum())
-    return [name, str(len(trials)), mean, seconds(own.sum()), startup, gpu, _energy(trials), NONE]
+    return [name, str(len(trials)), mean, seconds(own.sum()), startup, gpu, NONE]
 
 
 def _gpu(value: float, kinds: Any) -> str:

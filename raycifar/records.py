@@ -153,7 +153,7 @@ class Session(JsonRecord):
     devices: list[str]  # one place a worker: "node:gpu index", or "node:cpu"
     threads: int  # CPU threads a worker
     precision: str = ""  # "bf16" or "fp32", as it ran; empty in files of an earlier version
-    energy_joules: float | None = None  # of its devices, where they report it
+    energy_joules: float | None = None  # of its devices, in its epochs, where they report it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

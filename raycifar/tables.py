@@ -29,6 +29,7 @@ class Table:
     brief: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
     leak: bool = False
+    kept: frozenset[int] = frozenset()  # rows that are shown before any other, where not all can be
 
     @property
     def is_crowded(self) -> bool:
@@ -37,12 +38,19 @@ class Table:
         return len(self.columns) > 12 or max(map(len, words), default=0) > 24
 
     def head(self, most: int = MOST_ROWS) -> "Table":
-        """At most so many rows, evenly taken so that every arm shows, and a note that says where the others are."""
+        """At most so many rows, and a note that says where the others are.
+
+        Up to half of them are `kept`, the rest evenly taken so that every arm shows.
+        """
         if len(self.rows) <= most:
             return self
-        taken = [self.rows[i * len(self.rows) // most] for i in range(most)]
-        more = f"{most} of {len(self.rows):,} rows, evenly taken; all are in tables/{self.key}.csv."
-        return replace(self, rows=taken, notes=[more, *self.notes])
+        first = sorted(self.kept)[: most // 2]
+        others = [i for i in range(len(self.rows)) if i not in self.kept]
+        evenly = [others[i * len(others) // (most - len(first))] for i in range(min(len(others), most - len(first)))]
+        rows = [self.rows[i] for i in sorted({*first, *evenly})]
+        failed = f", {len(first)} of them failed trials'" if first else ""
+        more = f"{len(rows)} of {len(self.rows):,} rows{failed}, evenly taken; all are in tables/{self.key}.csv."
+        return replace(self, rows=rows, kept=frozenset(), notes=[more, *self.notes])
 
 
 def percent(share: float, sign: str = "") -> str:
@@ -97,7 +105,8 @@ def accuracy_by_trial(results: Results) -> Table:
         "The headline is the plain test accuracy; the flip-averaged one (image and mirror image) is a separate figure.",
     ]
     brief = (0, 1, 2, 3, 4, 5)
-    return Table("trials", "Accuracy and loss by trial", columns, rows, 2, brief, notes, leaks(results.trials))
+    failed = frozenset(i for i, status in enumerate(results.trials["status"]) if status == "failed")
+    return Table("trials", "Accuracy and loss by trial", columns, rows, 2, brief, notes, leaks(results.trials), failed)
 
 
 def averages_by_arm(results: Results) -> Table:

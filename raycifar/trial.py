@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
 from raycifar.data import Cifar10, Split, load_cifar10
+from raycifar.energy import EnergyMeter
 from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
@@ -144,11 +145,12 @@ def _run(
     for record in history.epochs[heard:] if heard is not None else ():
         saved = trial.path / checkpoint_name(record.epoch)
         on_epoch(record, saved if first and saved.exists() else None)
-    last_pause = 0.0
+    last_pause, meter = 0.0, EnergyMeter(state.device)
     with CheckpointWriter(trial.path) as writer:
         for record in fit(state, data.train, data.val, as_before):
             history.epochs.append(record)
-            history.sessions[-1] = _extended(history.sessions[-1], record, time.perf_counter() - entered)
+            extended = _extended(history.sessions[-1], record, time.perf_counter() - entered)
+            history.sessions[-1] = replace(extended, energy_joules=meter.joules())
             pause = time.perf_counter()
             completed = writer.save(state, history, last=state.finished(spec)) if first else None
             if first:

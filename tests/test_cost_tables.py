@@ -42,13 +42,16 @@ def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None
     folder = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
     report_energy(folder, "transfer-1", 1500.0)
     report_energy(folder, "transfer-2", 500.0)
-    rows = {row[0]: row[6] for row in time_totals(read_results(folder.path)).rows}
+    table = time_totals(read_results(folder.path))
+    assert table.columns[-1] == "energy, kJ"
+    rows = {row[0]: row[-1] for row in table.rows}
     assert rows == {"transfer": "2.0", "scratch": "not reported", "the sweep": "not reported"}
 
 
 def test_energy_that_is_not_on_record_is_said_not_to_be(tmp_path: Path) -> None:
     table = time_totals(read_results(write_sweep(tmp_path / "s", {"transfer": (1, 2)}).path))
-    assert "Energy: not measured." in table.notes
+    assert "Energy: no device reported it." in table.notes
+    assert "energy, kJ" not in table.columns
 
 
 @pytest.mark.parametrize("value", ["much", True, [1]])

@@ -22,6 +22,7 @@ TRAINING = [
     "vgg",
     "optim",
     "step",
+    "energy",
     "training",
     "sharing",
     "checkpoints",

@@ -159,6 +159,22 @@ def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> Non
     assert "mixed" not in " ".join(cautions(results))
 
 
+def test_failed_trials_are_shown_where_not_all_can_be() -> None:
+    rows = [[f"trial-{i}"] for i in range(100)]
+    table = Table("trials", "", ["trial"], rows, kept=frozenset({3, 98})).head(10)
+    shown = [row[0] for row in table.rows]
+    assert len(shown) == 10
+    assert {"trial-3", "trial-98"} < set(shown)
+    assert shown == sorted(shown, key=lambda name: int(name[6:]))
+    assert table.notes == ["10 of 100 rows, 2 of them failed trials', evenly taken; all are in tables/trials.csv."]
+
+
+def test_of_many_failed_trials_half_the_rows_are() -> None:
+    rows = [[f"trial-{i}"] for i in range(100)]
+    table = Table("trials", "", ["trial"], rows, kept=frozenset(range(50, 100))).head(10)
+    assert [row[0] for row in table.rows] == [f"trial-{i}" for i in (0, 10, 20, 30, 40, 50, 51, 52, 53, 54)]
+
+
 def test_a_leak_is_marked_in_every_table_and_among_the_cautions(tmp_path: Path) -> None:
     report = report_on(write_sweep(tmp_path / "s", data={"validation": "train"}))
     assert all(table.leak for table in report.tables)
@@ -172,6 +188,8 @@ def test_files_without_any_finished_trial_still_say_what_there_is(tmp_path: Path
     report = write_report(read_results(sweep.path), tmp_path / "out")
     assert report.answer.startswith("No trial has finished")
     assert "Epochs so far: 4, of 1 of the trials" in report.answer
+    so_far = 100 * read_results(sweep.path).epochs["val_accuracy"].iloc[-1]
+    assert report.answer.endswith(f"transfer is at {so_far:.2f} % (n = 1) after 4 of 4 epochs.")
     assert table(report, "averages").notes == table(report, "gap").notes == [NOTHING_FINISHED]
     assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "not started"]
     assert (tmp_path / "out/figures/timeline.png").stat().st_size > 1000
