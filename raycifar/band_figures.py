@@ -31,7 +31,10 @@ def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawin
     _bands(axes, curves, arms, 1.0, "epoch")
     epoch_axis(axes, int(epochs["epoch"].max()))
     legend(figure, axes)
-    caption = f"How fast the arms learn an epoch, and how far their seeds lie apart; {BAND}{mark(leak)}."
+    caption = (
+        f"{_together(curves, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
+        f"{BAND}{mark(leak)}."
+    )
     return Drawing(
         "validation-accuracy-against-epochs",
         "Accuracy against epochs",
@@ -52,7 +55,8 @@ def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawi
     axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
     legend(figure, axes)
     caption = (
-        "Who is ahead after the same time of computing. Each epoch stands at the mean time that its trials took "
+        f"{_together(curves, arms, 'seconds')} Who is ahead after the same time of computing. Each epoch stands at the "
+        "mean time that its trials took "
         f"to it; {BAND}{mark(leak)}."
     )
     return Drawing(
@@ -87,6 +91,17 @@ def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, a
     if curves["mean"].max() >= 100 * (THRESHOLD - 0.1):
         axes.axhline(100 * THRESHOLD, color=GREY, linestyle=":", label=f"{100 * THRESHOLD:.0f} %")
     axes.set_ylabel("validation accuracy (%)")
+
+
+def _together(curves: pd.DataFrame, arms: Sequence[str], along: str) -> str:
+    """Where all arms are after as many epochs, or seconds, as each of them has run."""
+    there = [arm for arm in arms if (curves["arm"] == arm).any()]
+    common = curves.groupby("arm")[along].max().min()
+    reached = curves[curves[along] <= common].groupby("arm")["mean"].last()
+    said = [f"{arm} is at {reached[arm]:.1f} %" if arm in reached else f"{arm} has no epoch yet" for arm in there]
+    many = "epoch" if common == 1 else "epochs"
+    amount = f"{common:.0f} {many}" if along == "epoch" else f"{common:,.{0 if common >= 100 else 1}f} s"
+    return f"After {amount} {', '.join(said)}."
 
 
 def _ends(curves: pd.DataFrame, arms: Sequence[str]) -> str:

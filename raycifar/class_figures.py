@@ -51,7 +51,7 @@ def class_figures(
 def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     """A row for each class, a mark for each trial, a larger one for the arm's mean."""
     figure, axes = canvas("Test accuracy by class", leak, 4.6)
-    said = []
+    said, hardest = [], []
     for arm, trials in groups.items():
         i = arms.index(arm)
         shares = np.array([np.diag(mean_confusion([trial])) for trial in trials]) * 100
@@ -61,13 +61,16 @@ def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawin
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
+        least = int(shares.mean(0).argmin())
+        hardest.append(f"{CLASS_NAMES[least]} for {arm} ({shares.mean(0)[least]:.1f} %)")
         said.append(f"{arm} {', '.join(f'{n} {s:.0f} %' for n, s in zip(CLASS_NAMES, shares.mean(0), strict=True))}")
     _class_axis(axes)
     axes.set_ylim(CLASSES - 0.5, -0.5)
     axes.set_xlabel("images of the class that are classified right (%)")
     legend(figure, axes)
     caption = (
-        f"Which classes are hard, and for whom. Mark: mean of the trials; bar: from lowest to highest{mark(leak)}."
+        f"Which classes are hard, and for whom: the hardest is {', '.join(hardest)}. Mark: mean of the trials; bar: "
+        f"from lowest to highest{mark(leak)}."
     )
     alt = f"Test accuracy by class: {'; '.join(said)}{mark(leak)}."
     return Drawing("class-accuracy", "Accuracy by class", caption, alt, figure)
@@ -87,12 +90,13 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
     axes.set_xlabel("taken for")
     axes.set_ylabel("images of")
     axes.grid(visible=False)
-    worst = "; ".join(
+    worst = [
         f"{100 * pair.share:.1f} % of {CLASS_NAMES[pair.label]} taken for {CLASS_NAMES[pair.taken]}"
         for pair in most_confused(trials)
-    )
-    caption = f"Off the diagonal is what {arm} confuses; shares below half a percent are left blank{mark(leak)}."
-    alt = f"Confusion matrix of {arm}. Most confused: {worst or 'nothing'}{mark(leak)}."
+    ]
+    most = f", most of all {worst[0]}" if worst else ": nothing"
+    caption = f"Off the diagonal is what {arm} confuses{most}; shares below half a percent are left blank{mark(leak)}."
+    alt = f"Confusion matrix of {arm}. Most confused: {'; '.join(worst) or 'nothing'}{mark(leak)}."
     return Drawing(f"arm-{arm}-confusion", f"{arm}: confusion matrix", caption, alt, figure)
 
 
@@ -115,17 +119,17 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
         axes.plot(x, y, color=colour, linewidth=1)
         axes.scatter(x, y, s=12 + 260 * share, color=colour, marker=marker, alpha=0.8)
         axes.plot([], [], color=colour, marker=marker, label=f"{shorten(arm)} (n = {len(trials)})")
-        said.append(f"{arm} is {100 * right.mean():.1f} % right and {100 * sure.mean():.1f} % sure on average")
+        said.append(f"{arm} is {100 * right.mean():.1f} % right and {100 * sure.mean():.1f} % sure")
     axes.set_xlabel("probability of the class that was given (%)")
     axes.set_ylabel("right (%)")
     legend(figure, axes)
+    averages = "; ".join(said)
     caption = (
-        f"Below the dotted line a network is too sure of itself, above it not sure enough. {BINS} bins of equal width, "
-        f"all trials of an arm together; larger marks hold more images{mark(leak)}."
+        f"On average {averages}. Below the dotted line a network is too sure of itself, above it not sure enough. "
+        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images{mark(leak)}."
     )
-    return Drawing(
-        "reliability", "Calibration", caption, f"Reliability diagram: {'; '.join(said)}{mark(leak)}.", figure
-    )
+    alt = f"Reliability diagram; on average {averages}{mark(leak)}."
+    return Drawing("reliability", "Calibration", caption, alt, figure)
 
 
 def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bool) -> Drawing:

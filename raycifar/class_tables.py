@@ -44,26 +44,11 @@ def most_confused(trials: Sequence[Tested]) -> list[Confused]:
 
 def paired_tests(results: Results, predictions: Predictions) -> Table:
     """McNemar's exact test of every two trials of different arms, adjusted after Holm."""
-    columns = [
-        "trial A",
-        "trial B",
-        "images",
-        "only A right",
-        "only B right",
-        "difference, points",
-        "p",
-        "p after Holm",
-    ]
+    columns = ["trial A", "trial B", "images", "only A right", "only B right", "A less B, points", "p", "p after Holm"]
     groups = predictions.by_arm(results.shown_arms)
     pairs, chosen = _pairs(groups)
-    tests = [mcnemar(a.right, b.right) for a, b in pairs]
-    adjusted = holm([test.p for test in tests])
-    rows = []
-    for (a, b), test, p in zip(pairs, tests, adjusted, strict=True):
-        n = len(a.right)
-        apart = percent((test.only_a - test.only_b) / n, "+")
-        counts = [whole(n), whole(test.only_a), whole(test.only_b)]
-        rows.append([a.trial, b.trial, *counts, apart, probability(test.p), probability(p)])
+    figures, adjusted = image_by_image(pairs)
+    rows = [[a.trial, b.trial, *row] for (a, b), row in zip(pairs, figures, strict=True)]
     notes = [*_what_n_allows(groups, adjusted), chosen] if rows else [_why_no_pairs(groups)]
     notes += left_out(predictions)
     return Table(
@@ -78,12 +63,28 @@ def paired_tests(results: Results, predictions: Predictions) -> Table:
     )
 
 
+def image_by_image(pairs: Sequence[tuple[Tested, Tested]]) -> tuple[list[list[str]], list[float]]:
+    """McNemar's exact test of each two trials: the cells of its row, and p adjusted after Holm for all of the pairs.
+
+    The cells: images, those that the first alone gets right, those that the second alone does, the first's accuracy
+    less the second's, p, p after Holm.
+    """
+    tests = [mcnemar(a.right, b.right) for a, b in pairs]
+    adjusted = holm([test.p for test in tests])
+    rows = []
+    for (a, _), test, p in zip(pairs, tests, adjusted, strict=True):
+        apart = percent((test.only_a - test.only_b) / len(a.right), "+")
+        counts = [whole(len(a.right)), whole(test.only_a), whole(test.only_b)]
+        rows.append([*counts, apart, probability(test.p), probability(p)])
+    return rows, adjusted
+
+
 def _pairs(groups: dict[str, list[Tested]]) -> tuple[list[tuple[Tested, Tested]], str]:
     """Every two trials of different arms; of the arms' median trials alone where those would be too many."""
     pairs = _across(groups)
     if len(pairs) <= MOST_PAIRS:
         return pairs, ""
-    middle = {arm: [_median(trials)] for arm, trials in groups.items()}
+    middle = {arm: [median_trial(trials)] for arm, trials in groups.items()}
     note = f"Of the {len(pairs):,} pairs only those of the arms' median trials (by test accuracy) are tested."
     return _across(middle), note
 
@@ -92,7 +93,8 @@ def _across(groups: dict[str, list[Tested]]) -> list[tuple[Tested, Tested]]:
     return [(a, b) for one, other in combinations(groups.values(), 2) for a in one for b in other]
 
 
-def _median(trials: Sequence[Tested]) -> Tested:
+def median_trial(trials: Sequence[Tested]) -> Tested:
+    """The one in the middle by test accuracy."""
     return sorted(trials, key=lambda tested: tested.right.mean())[(len(trials) - 1) // 2]
 
 

@@ -106,7 +106,13 @@ def trial_curves(epochs: pd.DataFrame, trial: str, quantity: Quantity, best_epoc
         for part, name in (("train", "training"), ("val", "validation"))
     )
     alt = f"{quantity.name.capitalize()} of {trial} over {len(epochs)} epochs: {ends} after the last{mark(leak)}."
-    caption = f"Training is measured on augmented images while the weights still change{mark(leak)}."
+    tested = ""
+    if best_epoch is not None:
+        tested = f"Tested with the weights of epoch {best_epoch} of {len(epochs)}, the best by validation accuracy. "
+    caption = (
+        f"After the last epoch {ends}. {tested}Training is measured on augmented images while the weights still "
+        f"change{mark(leak)}."
+    )
     return Drawing(f"trial-{trial}-{quantity.key}", f"{trial}: {quantity.name}", caption, alt, figure)
 
 
@@ -135,9 +141,12 @@ def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawin
     legend(figure, axes)
     last = epochs.groupby("trial")[column].last() * 100
     alt = f"{name.capitalize()} of the {plural} of {arm} over {longest} epochs, ending at {_range(last)}{mark(leak)}."
-    caption = f"How far the repeats, which differ only in their seed, lie apart{mark(leaks(epochs))}."
+    caption = (
+        f"After their last epochs the {plural} are at {_range(last)}: how far repeats, which differ only in their "
+        f"seed, lie apart{mark(leaks(epochs))}."
+    )
     if len(trials) == 1:
-        caption = f"n = 1: one trial shows no spread{mark(leaks(epochs))}."
+        caption = f"It ends at {_range(last)}. n = 1: one trial shows no spread{mark(leaks(epochs))}."
     kind = "training" if column.startswith("train") else "validation"
     return Drawing(f"arm-{arm}-{kind}-accuracy", f"{arm}: {name}, all repeats", caption, alt, figure)
 
@@ -181,9 +190,13 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     ticks = MaxNLocator(nbins=7).tick_values(*axes.get_xlim())
     axes.set_xticks([tick for tick in ticks if axes.get_xlim()[0] <= tick <= min(100, axes.get_xlim()[1])])
     legend(figure, axes)
+    by_arm = rows.groupby("arm", sort=False)["train_test_gap"].mean()
+    each = " on average" if len(rows) > len(by_arm) else ""
+    mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
-        "Training far above test: the network has learnt its training images by heart. Training is measured on "
-        f"augmented images and with dropout, which can put it below test{mark(leak)}."
+        f"The gap is {mean_gaps}{each}. Training far above test: the "
+        "network has learnt its training images by heart. Training is measured on augmented images and with dropout, which can "
+        f"put it below test{mark(leak)}."
     )
     shown = rows.head(20)
     gaps = ", ".join(f"{t} {g:+.1f}" for t, g in zip(shown["trial"], 100 * shown["train_test_gap"], strict=True))

@@ -18,7 +18,9 @@ from raycifar.differences import (
     shared_arms,
 )
 from raycifar.findings import status_line
+from raycifar.paired_sweeps import image_tests
 from raycifar.plotting import BLUE, GREY, Drawing, canvas, style
+from raycifar.predictions import read_predictions
 from raycifar.records import write_bytes
 from raycifar.report import Picture, Report, pages, plain, write_tables
 from raycifar.results import LEAK, Results, leaks
@@ -78,6 +80,7 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     tables = [
         _sweeps_table(sweeps),
         *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES),
+        image_tests(sweeps, [read_predictions(results) for results in sweeps], LETTERS),
         _settings_table("recipes", "Where the recipes differ", sweeps, recipes),
         _settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
     ]
@@ -85,7 +88,7 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
         title=f"Sweeps side by side: {', '.join(names)}",
         answer=_answer(sweeps),
         cautions=[plain(caution) for caution in _cautions(sweeps, recipes, surroundings)],
-        tables=tables,
+        tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=[],
         failures=[],
@@ -125,7 +128,9 @@ def _sentence(arm: str, letter: str, of: Contrast) -> str:
         return f"{arm}: not yet tested in both A and {letter}."
     where = f"{above_or_below(of.value)} A in test accuracy"
     if not of.has_interval:
-        return f"{arm}: {letter} is {where}, but with {of.method} there is no spread: nothing says if that is chance."
+        return (
+            f"{arm}: {letter} is {where}, but with {of.method} there is no spread: nothing says if another seed would."
+        )
     verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"
     how = of.method.replace("paired", "paired by seed")
     return f"{arm}: {letter} is {where} (95 % interval {_interval(of, percent)}, {how}; {verdict})."

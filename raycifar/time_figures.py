@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
+from raycifar.cost_tables import covered
 from raycifar.plotting import (
     BLUE,
     GREEN,
@@ -65,8 +66,9 @@ def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) 
     key.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="start-up"))
     legend(figure, axes, key)
     caption = (
-        "Each arm's trials one after another, parted by white lines. The wall clock is shorter than the sum where "
-        f"trials ran at once{mark(leak)}."
+        f"{in_words(own.sum())} of own time and {in_words(startup.sum())} of start-up in {in_words(wall_seconds)} of "
+        "wall clock. Each arm's trials one after another, parted by white lines. The wall clock is shorter than the "
+        f"sum where trials ran at once{mark(leak)}."
     )
     sums = "; ".join(f"{arm} {own[arm]:,.0f} s and {startup[arm]:,.0f} s of start-up" for arm in arms)
     alt = f"Combined own time by arm: {sums}. Wall clock of the sweep: {wall_seconds:,.0f} s."
@@ -136,10 +138,21 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     ]
     legend(figure, axes, [*key, *([] if len(bars) > MOST_BARS else [Patch(label="start-up", **STARTUP)])])
     spans = "; ".join(f"{bar.trial} on {bar.device} from {bar.start:,.0f} to {bar.end:,.0f} s" for bar in bars[:20])
-    caption = f"Empty stretches are idle devices. A trial in several pieces was interrupted and resumed{mark(leak)}."
+    caption = (
+        f"{_held(bars, total)} Empty stretches are idle devices. A trial in several pieces was interrupted and "
+        f"resumed{mark(leak)}."
+    )
     if len(every_lane) > MOST_LANES:
         caption = f"The first {MOST_LANES} of {len(every_lane):,} lanes. {caption}"
     return Drawing("timeline", "Timeline", caption, f"Trials over devices: {spans}.", figure)
+
+
+def _held(bars: Sequence[_Bar], total: float) -> str:
+    """The share of the time in which the devices held a trial."""
+    devices = dict.fromkeys(bar.device for bar in bars)
+    busy = sum(covered(((b.start, b.end) for b in bars if b.device == d), [(0.0, total)]) for d in devices)
+    which = f"the {len(devices)} devices" if len(devices) > 1 else next(iter(devices))
+    return f"A trial was on {which} for {100 * busy / (len(devices) * total):.0f} % of the time." if total else ""
 
 
 def _merged(axes: Axes, lane: Sequence[_Bar], y: int, unit: float) -> None:

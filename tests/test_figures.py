@@ -154,3 +154,28 @@ def test_durations_long_names_and_ink_read_well() -> None:
     assert shorten("transfer-1") == "transfer-1"
     assert len(shorten(LONG)) == 28
     assert (ink("#0072B2"), ink("#E69F00")) == ("#FFFFFF", "#000000")
+
+
+def test_captions_say_what_the_figures_show_in_numbers(report_figures: dict[str, Drawing], tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", lanes=2).path)
+    at_four = 100 * results.epochs[results.epochs["epoch"] == 4].groupby("arm")["val_accuracy"].mean()
+    figures = {drawing.name: drawing.caption for drawing in all_figures(results)}
+    expected = f"After 4 epochs transfer is at {at_four['transfer']:.1f} %, scratch is at {at_four['scratch']:.1f} %."
+    assert figures["validation-accuracy-against-epochs"].startswith(expected)
+    gaps = 100 * results.finished.groupby("arm", sort=False)["train_test_gap"].mean()
+    shown = ", ".join(f"{gap:+.1f} points for {arm}".replace("-", "\u2212") for arm, gap in gaps.items())
+    assert figures["train-test-gap"].startswith(f"The gap is {shown} on average.")
+    assert "of wall clock" in figures["time-by-arm"]
+    last = 100 * results.epochs[results.epochs["epoch"] == 4].groupby("trial")["val_accuracy"].last()
+    ends = f"{last.filter(like='transfer').min():.1f} % to {last.filter(like='transfer').max():.1f} %"
+    assert f"the 3 trials are at {ends}" in figures["arm-transfer-validation-accuracy"]
+    tested = results.finished.set_index("trial").loc["scratch"]
+    assert f"Tested with the weights of epoch {tested['best_epoch']} of 6" in figures["trial-scratch-accuracy"]
+
+
+def test_the_share_of_the_time_that_devices_held_a_trial_is_in_the_timelines_caption(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4)}, lanes=1)
+    results = read_results(folder.path)
+    session = results.sessions.iloc[0]
+    held = 100 * (session["ended_at"] - session["started_at"]) / results.wall_seconds
+    assert drawings(folder.path)["timeline"].caption.startswith(f"A trial was on GPU 0 for {held:.0f} % of the time.")

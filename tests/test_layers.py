@@ -65,6 +65,7 @@ ANALYSIS = [
     "findings",
     "report",
     "differences",
+    "paired_sweeps",
     "side_by_side",
     "formats",
 ]
