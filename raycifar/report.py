@@ -18,6 +18,7 @@ from raycifar.comparison import against_reference
 from raycifar.cost_tables import device_use, time_by_trial, time_totals
 from raycifar.figures import all_figures
 from raycifar.findings import MOST_LINES, answer, cautions, costs, status_line
+from raycifar.milestones import at_equal_cost, milestones
 from raycifar.plotting import Drawing, save
 from raycifar.predictions import Predictions, load_images, read_predictions
 from raycifar.reference import listed, load_reference
@@ -56,6 +57,8 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         averages_by_arm(results),
         paired_tests(results, predictions),
         against_reference(results, reference),
+        at_equal_cost(results),
+        milestones(results),
         learning_speed(results),
         overfitting(results),
         accuracy_by_class(results, predictions),

@@ -55,6 +55,7 @@ ANALYSIS = [
     "tables",
     "class_tables",
     "cost_tables",
+    "milestones",
     "plotting",
     "time_figures",
     "band_figures",

@@ -1,0 +1,64 @@
+"""raycifar.milestones: who is ahead when. The sweeps are synthetic (see sweep_folders)."""
+
+from pathlib import Path
+
+import pytest
+
+from raycifar.milestones import GOALS, at_equal_cost, milestones
+from raycifar.results import Results, read_results
+from raycifar.stats import sample
+from raycifar.tables import NOTHING_FINISHED, percent
+from tests.sweep_folders import write_sweep
+
+ARMS = {"transfer": (3, 4), "scratch": (1, 30)}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return read_results(write_sweep(tmp_path / "s", ARMS, seconds={"transfer": 50.0, "scratch": 20.0}).path)
+
+
+def test_arms_are_compared_after_as_many_epochs_as_each_has_had(results: Results) -> None:
+    row = at_equal_cost(results).rows[0]
+    fourth = results.epochs[results.epochs["epoch"] == 4].set_index("arm")["val_accuracy"]
+    of = sample(fourth["transfer"])
+    assert row[0] == "4 epochs: validation"
+    assert row[1] == f"{percent(of.mean)} ({percent(of.low)} to {percent(of.high)}, n = 3)"
+    assert row[2] == f"{percent(fourth['scratch'])} (n = 1)"
+
+
+def test_arms_are_compared_after_as_many_seconds_as_each_has_had(results: Results) -> None:
+    row = at_equal_cost(results).rows[1]
+    spent = results.epochs.groupby("trial")["own_seconds"].max()
+    assert spent.idxmin() != "scratch"
+    scratch = results.epochs[(results.epochs["trial"] == "scratch") & (results.epochs["own_seconds"] <= spent.min())]
+    assert 4 < len(scratch) < 30  # neither the same number of epochs nor all of them
+    assert row[2] == f"{percent(scratch['val_accuracy'].iloc[-1])} (n = 1)"
+
+
+def test_an_arm_without_an_epoch_in_that_time_has_no_figure(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"quick": (1, 1), "slow": (1, 1)}, seconds={"quick": 1.0, "slow": 100.0})
+    assert at_equal_cost(read_results(folder.path)).rows[1][2] == "–"
+
+
+def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) -> None:
+    table = milestones(results)
+    assert [row[:2] for row in table.rows] == [[arm, f"{100 * g:.0f}"] for arm in ARMS for g in GOALS]
+    for row in table.rows:
+        of_arm = results.epochs[results.epochs["arm"] == row[0]]
+        first = of_arm[of_arm["val_accuracy"] >= int(row[1]) / 100].groupby("trial").first()
+        assert row[2] == f"{len(first)} of {ARMS[row[0]][0]}"
+        assert row[3] == (f"{first['epoch'].mean():.1f}" if len(first) else "–")
+    assert {row[2] for row in table.rows} > {"0 of 3"}
+
+
+def test_a_running_trial_is_in_neither_table(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 4)}, running=True)
+    (folder.trial("transfer-2").path / "summary.json").unlink()
+    results = read_results(folder.path)
+    assert all("n = 1" in cell for row in at_equal_cost(results).rows for cell in row[1:])
+    assert {row[2].split()[-1] for row in milestones(results).rows} == {"1"}
+    (folder.trial("transfer-1").path / "summary.json").unlink()
+    for table in (at_equal_cost, milestones):
+        found = table(read_results(folder.path))
+        assert (found.rows, found.notes) == ([], [NOTHING_FINISHED])
