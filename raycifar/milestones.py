@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
-from raycifar.stats import Sample, sample
+from raycifar.stats import sample
 from raycifar.tables import NONE, NOTHING_FINISHED, Table, by_arm, percent, seconds
 
 GOALS = (THRESHOLD, 0.90, 0.93, 0.94)
@@ -21,10 +21,10 @@ def at_equal_cost(results: Results) -> Table:
     epochs = results.epochs[results.epochs["trial"].isin(results.finished["trial"])]
     rows = []
     if len(epochs):
-        common, seconds_spent = (epochs.groupby("trial")[along].max().min() for along in ("epoch", "own_seconds"))
+        common, spent = (epochs.groupby("trial")[along].max().min() for along in ("epoch", "own_seconds"))
         rows = [
-            [f"{_epochs(common)}: validation", *_reached(results, epochs, "epoch", common)],
-            [f"{seconds(seconds_spent)} s: validation", *_reached(results, epochs, "own_seconds", seconds_spent)],
+            [f"{common:.0f} epoch{'' if common == 1 else 's'}: validation", *_by(results, epochs, "epoch", common)],
+            [f"{seconds(spent)} s: validation", *_by(results, epochs, "own_seconds", spent)],
             ["its last epoch: validation", *_each(results, "val_accuracy")],
             ["all of it: test", *_each(results, "test_accuracy")],
         ]
@@ -40,41 +40,46 @@ def at_equal_cost(results: Results) -> Table:
 def milestones(results: Results) -> Table:
     """Epochs and own seconds until an arm's trials first reached each of the GOALS in validation accuracy."""
     columns = ["arm", "validation %", "reached by", "epochs", "95 % interval", "own time, s", "95 % interval"]
-    rows = []
-    for arm, finished in by_arm(results):
-        epochs = results.epochs[results.epochs["trial"].isin(finished["trial"])]
-        for goal in GOALS:
-            first = epochs[epochs["val_accuracy"] >= goal].groupby("trial").first()
-            reached = f"{len(first)} of {len(finished)}"
-            figures = [*_mean(first["epoch"], "{:.1f}".format), *_mean(first["own_seconds"], seconds)]
-            rows.append([arm, f"{100 * goal:.0f}", reached, *figures])
-    notes = [
-        "Of the trials that reached it, at the end of the first epoch that did: the others would have taken longer."
-    ]
-    notes = notes if rows else [NOTHING_FINISHED]
+    best = results.finished["best_val_accuracy"].max()
+    goals = [goal for goal in GOALS if best >= goal]
+    rows = [_milestone(results, arm, trials, goal) for arm, trials in by_arm(results) for goal in goals]
+    notes = []
+    if rows:
+        notes = [
+            "At the end of the first epoch that reached it; of the trials that did: others would have taken longer."
+        ]
+    if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in goals]:
+        notes.append(f"No trial has reached {', '.join(missed)} %.")
+    notes = notes if len(results.finished) else [NOTHING_FINISHED]
     return Table(
         "milestones", "Epochs and seconds to 85, 90, 93, 94 %", columns, rows, 1, (), notes, leaks(results.trials)
     )
 
 
-def _epochs(number: float) -> str:
-    return f"{number:.0f} epoch{'' if number == 1 else 's'}"
+def _milestone(results: Results, arm: str, trials: pd.DataFrame, goal: float) -> list[str]:
+    epochs = results.epochs[results.epochs["trial"].isin(trials["trial"])]
+    first = epochs[epochs["val_accuracy"] >= goal].groupby("trial").first()
+    figures = [*_mean(first["epoch"], "{:.1f}".format), *_mean(first["own_seconds"], seconds)]
+    return [arm, f"{100 * goal:.0f}", f"{len(first)} of {len(trials)}", *figures]
 
 
-def _reached(results: Results, epochs: pd.DataFrame, along: str, limit: float) -> list[str]:
+def _by(results: Results, epochs: pd.DataFrame, along: str, limit: float) -> list[str]:
     """Each arm's validation accuracy in its trials' last epochs within the limit."""
     last = epochs[epochs[along] <= limit].groupby("trial")["val_accuracy"].last()
-    return [_cell(sample(last.reindex(of_arm["trial"], fill_value=math.nan))) for _, of_arm in by_arm(results)]
+    return [_cell(last.reindex(of_arm["trial"], fill_value=math.nan)) for _, of_arm in by_arm(results)]
 
 
 def _each(results: Results, key: str) -> list[str]:
-    return [_cell(sample(finished[key])) for _, finished in by_arm(results)]
+    return [_cell(finished[key]) for _, finished in by_arm(results)]
 
 
-def _cell(of: Sample) -> str:
+def _cell(accuracies: "pd.Series[float]") -> str:
+    """NaN stands for a trial without an epoch by then, which is said: a mean over the quickest trials flatters."""
+    of = sample(accuracies)
+    n = f"n = {of.n}" if of.n == len(accuracies) else f"n = {of.n} of {len(accuracies)}"
     if of.n < 2:
-        return f"{percent(of.mean)} (n = {of.n})" if of.n else NONE
-    return f"{percent(of.mean)} ({percent(of.low)} to {percent(of.high)}, n = {of.n})"
+        return f"{percent(of.mean)} ({n})" if of.n else NONE
+    return f"{percent(of.mean)} ({percent(max(0.0, of.low))} to {percent(min(1.0, of.high))}, {n})"
 
 
 def _mean(values: "pd.Series[float]", show: Callable[[float], str]) -> list[str]:

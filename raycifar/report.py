@@ -55,10 +55,10 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     tables = [
         accuracy_by_trial(results),
         averages_by_arm(results),
-        paired_tests(results, predictions),
-        against_reference(results, reference),
         at_equal_cost(results),
         milestones(results),
+        paired_tests(results, predictions),
+        against_reference(results, reference),
         learning_speed(results),
         overfitting(results),
         accuracy_by_class(results, predictions),

@@ -42,7 +42,10 @@ def test_the_plan_lists_the_trials_in_the_order_in_which_they_start():
     assert header == "trial from seed epochs images validation PFLOP"
     assert rows == [
         f"scratch random, bn 1 125 45,000 5,000 held out {work(plan.order[0]) / 1e15:.2f}",
-        *(f"transfer-{i} imagenet, bn {i} 15 45,000 5,000 held out {work(plan.order[i]) / 1e15:.2f}" for i in (1, 2, 3)),
+        *(
+            f"transfer-{i} imagenet, bn {i} 15 45,000 5,000 held out {work(plan.order[i]) / 1e15:.2f}"
+            for i in (1, 2, 3)
+        ),
     ]
     total, longest = sum(map(work, sweep.trials)), work(plan.order[0])
     assert load == (
