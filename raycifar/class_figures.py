@@ -91,11 +91,11 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
     axes.set_ylabel("images of")
     axes.grid(visible=False)
     worst = [
-        f"{100 * pair.share:.1f} % of {CLASS_NAMES[pair.label]} taken for {CLASS_NAMES[pair.taken]}"
+        f"{CLASS_NAMES[pair.label]} taken for {CLASS_NAMES[pair.taken]}, {100 * pair.share:.1f} % of the class"
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"
-    caption = f"Off the diagonal is what {arm} confuses{most}; shares below half a percent are left blank{mark(leak)}."
+    caption = f"Off the diagonal is what {arm} confuses{most}. Shares below half a percent are left blank{mark(leak)}."
     alt = f"Confusion matrix of {arm}. Most confused: {'; '.join(worst) or 'nothing'}{mark(leak)}."
     return Drawing(f"arm-{arm}-confusion", f"{arm}: confusion matrix", caption, alt, figure)
 

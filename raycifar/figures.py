@@ -195,7 +195,7 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
         f"The gap is {mean_gaps}{each}. Training far above test: the "
-        "network has learnt its training images by heart. Training is measured on augmented images and with dropout, "
+        "network has learnt its training images by heart. Training is measured on augmented images, with dropout if any, "
         f"which can put it below test{mark(leak)}."
     )
     shown = rows.head(20)

@@ -79,8 +79,9 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
     tables = [
         _sweeps_table(sweeps),
-        *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES),
+        _quantity_table(sweeps, *QUANTITIES[0]),
         image_tests(sweeps, [read_predictions(results) for results in sweeps], LETTERS),
+        *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES[1:]),
         _settings_table("recipes", "Where the recipes differ", sweeps, recipes),
         _settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
     ]

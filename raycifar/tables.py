@@ -155,7 +155,7 @@ def overfitting(results: Results) -> Table:
         means = [percent(finished["train_accuracy"].mean()), percent(finished["test_accuracy"].mean())]
         interval = gap.note or f"{percent(gap.low, '+')} to {percent(gap.high, '+')}"
         rows.append([arm, str(gap.n), *means, percent(gap.mean, "+"), interval])
-    notes = ["Training: last epoch, on augmented images and with dropout, so that it can lie below test."]
+    notes = ["Training: last epoch, on augmented images, with dropout if any, so that it can lie below test."]
     if len(gaps) > 1:
         most = max(gaps, key=lambda arm: gaps[arm])
         over = f"The largest gap is that of {most}." if gaps[most] > 0 else "No arm is better on its training images."
