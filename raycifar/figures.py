@@ -194,9 +194,8 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     each = " on average" if len(rows) > len(by_arm) else ""
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
-        f"The gap is {mean_gaps}{each}. Training far above test: the "
-        "network has learnt its training images by heart. Training is measured on augmented images, with dropout if any, "
-        f"which can put it below test{mark(leak)}."
+        f"The gap is {mean_gaps}{each}. Training far above test: the network has learnt its training images by heart. "
+        f"Training is measured on augmented images, with dropout if any, which can put it below test{mark(leak)}."
     )
     shown = rows.head(20)
     gaps = ", ".join(f"{t} {g:+.1f}" for t, g in zip(shown["trial"], 100 * shown["train_test_gap"], strict=True))
