@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
+from raycifar.milestones import accuracies_within, common_limit, epochs_of
 from raycifar.plotting import (
     GREY,
     MARKED_EPOCHS,
@@ -13,6 +14,7 @@ from raycifar.plotting import (
     Drawing,
     canvas,
     epoch_axis,
+    in_words,
     legend,
     mark,
     shorten,
@@ -32,7 +34,7 @@ def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawin
     epoch_axis(axes, int(epochs["epoch"].max()))
     legend(figure, axes)
     caption = (
-        f"{_together(curves, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
+        f"{_together(epochs, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
         f"{BAND}{mark(leak)}."
     )
     return Drawing(
@@ -55,9 +57,8 @@ def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawi
     axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
     legend(figure, axes)
     caption = (
-        f"{_together(curves, arms, 'seconds')} Who is ahead after the same time of computing. Each epoch stands at the "
-        "mean time that its trials took "
-        f"to it; {BAND}{mark(leak)}."
+        f"{_together(epochs, arms, 'own_seconds')} Who is ahead after the same time of computing. Each epoch stands at "
+        f"the mean time that its trials took to it; {BAND}{mark(leak)}."
     )
     return Drawing(
         "validation-accuracy-against-seconds",
@@ -93,15 +94,19 @@ def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, a
     axes.set_ylabel("validation accuracy (%)")
 
 
-def _together(curves: pd.DataFrame, arms: Sequence[str], along: str) -> str:
-    """Where all arms are after as many epochs, or seconds, as each of them has run."""
-    there = [arm for arm in arms if (curves["arm"] == arm).any()]
-    common = curves.groupby("arm")[along].max().min()
-    reached = curves[curves[along] <= common].groupby("arm")["mean"].last()
-    said = [f"{arm} is at {reached[arm]:.1f} %" if arm in reached else f"{arm} has no epoch yet" for arm in there]
-    many = "epoch" if common == 1 else "epochs"
-    amount = f"{common:.0f} {many}" if along == "epoch" else f"{common:,.{0 if common >= 100 else 1}f} s"
-    return f"After {amount} {', '.join(said)}."
+def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
+    """Where all arms are after as many epochs, or seconds, as each trial has had."""
+    limit = common_limit(epochs, along)
+    reached = accuracies_within(epochs, along, limit)
+    parts = []
+    for arm in arms:
+        trials = epochs.loc[epochs["arm"] == arm, "trial"].unique()
+        there = reached[reached.index.isin(trials)]
+        of = f"n = {len(there)}" + (f" of {len(trials)}" if len(there) < len(trials) else "")
+        if len(trials):
+            parts.append(f"{arm} is at {100 * there.mean():.1f} % ({of})" if len(there) else f"{arm} has no epoch yet")
+    amount = epochs_of(limit) if along == "epoch" else in_words(limit)
+    return f"After {amount} {', '.join(parts)}."
 
 
 def _ends(curves: pd.DataFrame, arms: Sequence[str]) -> str:

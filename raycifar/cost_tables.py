@@ -88,10 +88,7 @@ def time_by_trial(results: Results) -> Table:
 def device_use(results: Results) -> Table:
     """How long each device held a trial, and the share of the sweep's wall clock in which it held none."""
     columns = ["device", "kind", "sessions", "busy s", "idle share of the wall clock, %"]
-    held = defaultdict[tuple[str, str], list[Interval]](list)
-    for session in dicts(results.sessions):
-        for device in dict.fromkeys(session["devices"]):
-            held[device, session["device"]].append((session["started_at"], session["ended_at"]))
+    held = spans_by_device(results.sessions)
     busy = {key: covered(spans, results.active) for key, spans in held.items()}
     rows = [[*key, whole(len(held[key])), seconds(busy[key]), _idle(busy[key], results, 1)] for key in sorted(held)]
     if len(rows) > 1:
@@ -107,6 +104,15 @@ def device_use(results: Results) -> Table:
         notes.append(f"{given - used} of the {given} GPUs held no trial at all and are not in this table.")
     notes = notes if rows else ["No trial has begun."]
     return Table("devices", "How busy the devices were", columns, rows, 2, (), notes, leaks(results.trials))
+
+
+def spans_by_device(sessions: pd.DataFrame) -> dict[tuple[str, str], list[Interval]]:
+    """(place, kind) of every device -> when it held a trial."""
+    held = defaultdict[tuple[str, str], list[Interval]](list)
+    for session in dicts(sessions):
+        for device in dict.fromkeys(session["devices"]):
+            held[device, session["device"]].append((session["started_at"], session["ended_at"]))
+    return held
 
 
 def covered(spans: Iterable[Interval], within: Sequence[Interval]) -> float:

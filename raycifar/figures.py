@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from raycifar.band_figures import accuracy_against_epochs, accuracy_against_seconds
 from raycifar.class_figures import Images, class_figures
+from raycifar.milestones import common_limit, epochs_of
 from raycifar.plotting import (
     BLUE,
     GREY,
@@ -141,12 +142,12 @@ def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawin
     legend(figure, axes)
     last = epochs.groupby("trial")[column].last() * 100
     alt = f"{name.capitalize()} of the {plural} of {arm} over {longest} epochs, ending at {_range(last)}{mark(leak)}."
-    caption = (
-        f"After their last epochs the {plural} are at {_range(last)}: how far repeats, which differ only in their "
-        f"seed, lie apart{mark(leaks(epochs))}."
-    )
+    common = common_limit(epochs, "epoch")
+    there = _range(100 * epochs.loc[epochs["epoch"] == common, column])
+    caption = f"After {epochs_of(common)} the {plural} are at {there}: so far apart lie repeats with other seeds"
     if len(trials) == 1:
-        caption = f"It ends at {_range(last)}. n = 1: one trial shows no spread{mark(leaks(epochs))}."
+        caption = f"After {epochs_of(common)} it is at {there}. n = 1: one trial shows no spread"
+    caption = f"{caption}{mark(leaks(epochs))}."
     kind = "training" if column.startswith("train") else "validation"
     return Drawing(f"arm-{arm}-{kind}-accuracy", f"{arm}: {name}, all repeats", caption, alt, figure)
 
@@ -164,6 +165,8 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     """Last training accuracy and test accuracy of every finished trial, and the gap between them; of many, by arm."""
     leak = leaks(finished)
     rows = finished[finished["train_test_gap"].notna()]
+    by_arm = rows.groupby("arm", sort=False)["train_test_gap"].mean()
+    each = " on average" if len(rows) > len(by_arm) else ""
     if len(rows) > DRAWN_REPEATS:
         means = rows.groupby("arm", sort=False)[["train_accuracy", "test_accuracy", "train_test_gap"]].mean()
         rows = means.reset_index().assign(trial=[f"{arm} (mean)" for arm in means.index])
@@ -190,8 +193,6 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     ticks = MaxNLocator(nbins=7).tick_values(*axes.get_xlim())
     axes.set_xticks([tick for tick in ticks if axes.get_xlim()[0] <= tick <= min(100, axes.get_xlim()[1])])
     legend(figure, axes)
-    by_arm = rows.groupby("arm", sort=False)["train_test_gap"].mean()
-    each = " on average" if len(rows) > len(by_arm) else ""
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
         f"The gap is {mean_gaps}{each}. Training far above test: the network has learnt its training images by heart. "

@@ -123,21 +123,25 @@ def _so_far(results: Results) -> str:
     if results.epochs.empty:
         return "There is no finished epoch either."
     best = results.epochs.iloc[int(results.epochs["val_accuracy"].argmax())]
-    parts = [_arm_so_far(results, arm) for arm in results.shown_arms if arm in set(results.epochs["arm"])]
+    begun = [arm for arm in results.shown_arms if (results.epochs["arm"] == arm).any()]
     return (
         f"Epochs so far: {len(results.epochs)}, of {results.epochs['trial'].nunique()} of the trials; the best "
         f"validation accuracy is {100 * best['val_accuracy']:.2f} % ({best['trial']}, epoch {best['epoch']}). "
-        f"{'; '.join(parts)}."
+        f"{'; '.join(_arm_so_far(results, arm) for arm in begun)}."
     )
 
 
 def _arm_so_far(results: Results, arm: str) -> str:
-    """What the trials of an arm have in common so far: their newest common epoch, and the accuracy there."""
-    of_arm = results.epochs[results.epochs["arm"] == arm]
+    """The accuracy at the newest epoch that all of the arm's trials have that have begun and not failed."""
+    trials = results.trials[(results.trials["arm"] == arm) & (results.trials["epochs_run"] > 0)]
+    going = trials[trials["status"] != "failed"] if (trials["status"] != "failed").any() else trials
+    of_arm = results.epochs[results.epochs["trial"].isin(going["trial"])]
     epoch = int(of_arm.groupby("trial")["epoch"].max().min())
-    there = sample(of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"])
+    there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
     planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)
-    return f"{arm} is at {100 * there.mean:.2f} % (n = {there.n}) after {epoch} of {planned} epochs"
+    all_of_them = int((results.trials["arm"] == arm).sum())
+    n = f"n = {len(there)}" + (f" of {all_of_them}" if len(there) < all_of_them else "")
+    return f"{arm} is at {100 * there.mean():.2f} % ({n}) after {epoch} of {planned} epochs"
 
 
 def _reached(arm: str, of: Sample, images: int, planned: int) -> str:

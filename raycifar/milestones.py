@@ -3,7 +3,6 @@
 Of finished trials alone: one that still runs would have its place only because it was started later.
 """
 
-import math
 from collections.abc import Callable
 
 import pandas as pd
@@ -17,16 +16,19 @@ GOALS = (THRESHOLD, 0.90, 0.93, 0.94)
 
 def at_equal_cost(results: Results) -> Table:
     """Every arm's validation accuracy after the epochs, and the seconds, that all arms have had; and at its end."""
-    columns = ["after", *(f"{arm}, %" for arm, _ in by_arm(results))]
-    epochs = results.epochs[results.epochs["trial"].isin(results.finished["trial"])]
+    arms = {arm: trials for arm, trials in by_arm(results) if arm in results.shown_arms}
+    columns = ["after", *(f"{arm}, %" for arm in arms)]
+    finished = results.finished[results.finished["arm"].isin(arms)]
+    epochs = results.epochs[results.epochs["trial"].isin(finished["trial"])]
     rows = []
     if len(epochs):
-        common, spent = (epochs.groupby("trial")[along].max().min() for along in ("epoch", "own_seconds"))
+        common, spent = common_limit(epochs, "epoch"), common_limit(epochs, "own_seconds")
+        after = accuracies_within(epochs, "epoch", common), accuracies_within(epochs, "own_seconds", spent)
         rows = [
-            [f"{common:.0f} epoch{'' if common == 1 else 's'}: validation", *_by(results, epochs, "epoch", common)],
-            [f"{seconds(spent)} s: validation", *_by(results, epochs, "own_seconds", spent)],
-            ["its last epoch: validation", *_each(results, "val_accuracy")],
-            ["all of it: test", *_each(results, "test_accuracy")],
+            [f"{epochs_of(common)}: validation", *(_cell(after[0].reindex(of["trial"])) for of in arms.values())],
+            [f"{seconds(spent)} s: validation", *(_cell(after[1].reindex(of["trial"])) for of in arms.values())],
+            ["last epoch: validation", *(_cell(of["val_accuracy"]) for of in arms.values())],
+            ["best epoch's weights: test", *(_cell(of["test_accuracy"]) for of in arms.values())],
         ]
     notes = [
         "The epochs, and the seconds of own time, are as many as every finished trial has had; an epoch counts once it "
@@ -51,26 +53,30 @@ def milestones(results: Results) -> Table:
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in goals]:
         notes.append(f"No trial has reached {', '.join(missed)} %.")
     notes = notes if len(results.finished) else [NOTHING_FINISHED]
-    return Table(
-        "milestones", "Epochs and seconds to 85, 90, 93, 94 %", columns, rows, 1, (), notes, leaks(results.trials)
-    )
+    title = f"Epochs and seconds to {', '.join(f'{100 * goal:.0f}' for goal in GOALS)} %"
+    return Table("milestones", title, columns, rows, 1, (), notes, leaks(results.trials))
 
 
 def _milestone(results: Results, arm: str, trials: pd.DataFrame, goal: float) -> list[str]:
     epochs = results.epochs[results.epochs["trial"].isin(trials["trial"])]
     first = epochs[epochs["val_accuracy"] >= goal].groupby("trial").first()
-    figures = [*_mean(first["epoch"], "{:.1f}".format), *_mean(first["own_seconds"], seconds)]
+    figures = [*_mean(first["epoch"], "{:.1f}".format, 1.0), *_mean(first["own_seconds"], seconds, 0.0)]
     return [arm, f"{100 * goal:.0f}", f"{len(first)} of {len(trials)}", *figures]
 
 
-def _by(results: Results, epochs: pd.DataFrame, along: str, limit: float) -> list[str]:
-    """Each arm's validation accuracy in its trials' last epochs within the limit."""
-    last = epochs[epochs[along] <= limit].groupby("trial")["val_accuracy"].last()
-    return [_cell(last.reindex(of_arm["trial"], fill_value=math.nan)) for _, of_arm in by_arm(results)]
+def common_limit(epochs: pd.DataFrame, along: str) -> float:
+    """As many epochs, or own seconds, as each trial of the `epochs` has had; `along` is their column."""
+    return float(epochs.groupby("trial")[along].max().min())
 
 
-def _each(results: Results, key: str) -> list[str]:
-    return [_cell(finished[key]) for _, finished in by_arm(results)]
+def accuracies_within(epochs: pd.DataFrame, along: str, limit: float) -> "pd.Series[float]":
+    """By trial, the validation accuracy of its last epoch within the limit; trials without one are left out."""
+    return epochs[epochs[along] <= limit].groupby("trial")["val_accuracy"].last()
+
+
+def epochs_of(number: float) -> str:
+    """ "1 epoch", "15 epochs"."""
+    return f"{number:.0f} epoch{'' if number == 1 else 's'}"
 
 
 def _cell(accuracies: "pd.Series[float]") -> str:
@@ -82,8 +88,9 @@ def _cell(accuracies: "pd.Series[float]") -> str:
     return f"{percent(of.mean)} ({percent(max(0.0, of.low))} to {percent(min(1.0, of.high))}, {n})"
 
 
-def _mean(values: "pd.Series[float]", show: Callable[[float], str]) -> list[str]:
+def _mean(values: "pd.Series[float]", show: Callable[[float], str], least: float) -> list[str]:
+    """The mean and its interval, from `least` up: Student's t knows no bound."""
     of = sample(values)
     if not of.n:
         return [NONE, NONE]
-    return [show(of.mean), of.note or f"{show(of.low)} to {show(of.high)}"]
+    return [show(of.mean), of.note or f"{show(max(least, of.low))} to {show(of.high)}"]

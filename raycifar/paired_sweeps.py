@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from raycifar.class_tables import ALPHA, NO_PREDICTIONS, image_by_image, median_trial
+from raycifar.class_tables import ALPHA, image_by_image, left_out, median_trial
 from raycifar.differences import shared_arms
 from raycifar.predictions import Predictions, Tested
 from raycifar.results import Results, leaks
 from raycifar.tables import Table
 
-COLUMNS = ["arm", "sweep", "its trial", "A's trial", "images", "only its right", "only A's right", "less A, points"]
-OTHER_IMAGES = "not tested on A's images"
+COLUMNS = ["arm", "sweep", "its trial", "A's trial", "images", "only it right", "only A's right", "less A, points"]
+NOTHING = (
+    "There is nothing to pair: this needs predictions of one arm, in A and another sweep, on the same test images."
+)
 
 
 class Pair(NamedTuple):
@@ -35,7 +37,7 @@ def image_tests(sweeps: Sequence[Results], predictions: Sequence[Predictions], l
         [pair.other.arm, pair.letter, pair.other.trial, pair.base.trial, *row]
         for pair, row in zip(pairs, figures, strict=True)
     ]
-    notes = [*_notes(adjusted), *_apart(predictions, letters)] if rows else [_why_none(predictions)]
+    notes = [*(_notes(adjusted) if rows else [NOTHING]), *_apart(predictions, letters)]
     leak = any(leaks(results.trials) for results in sweeps)
     columns = [*COLUMNS, "p", "p after Holm"]
     return Table("images", "Paired tests on the same images", columns, rows, 4, (0, 1, 2, 5, 6, 9), notes, leak)
@@ -67,19 +69,12 @@ def _notes(adjusted: Sequence[float]) -> list[str]:
 
 
 def _apart(predictions: Sequence[Predictions], letters: Sequence[str]) -> list[str]:
-    """Sweeps that are not in the table, and why."""
-    of = list(zip(letters, predictions, strict=False))[1:]
+    """Which trials and sweeps are not in the table, and why."""
+    of = list(zip(letters, predictions, strict=False))
+    notes = [f"{letter}: {note}" for letter, found in of for note in left_out(found)]
     silent = [letter for letter, found in of if not found.trials]
-    elsewhere = [letter for letter, found in of if found.trials and not found.tests.same(predictions[0].tests)]
-    notes = [f"Not in it, for want of readable predictions: {', '.join(silent)}."] if silent else []
-    return notes + ([f"Not in it, for {OTHER_IMAGES}: {', '.join(elsewhere)}."] if elsewhere else [])
-
-
-def _why_none(predictions: Sequence[Predictions]) -> str:
-    first, *others = predictions
-    others = [found for found in others if found.trials]
-    if not first.trials or not others:
-        return NO_PREDICTIONS
-    if not any(found.tests.same(first.tests) for found in others):
-        return f"Nothing to pair: the other sweeps were {OTHER_IMAGES}."
-    return "Nothing to pair: no arm has predictions in A and in another sweep."
+    if silent:
+        notes.append(f"No finished trial has left readable predictions in {', '.join(silent)}.")
+    first = predictions[0]
+    elsewhere = [letter for letter, found in of if first.trials and found.trials and not found.tests.same(first.tests)]
+    return notes + ([f"Not tested on A's images: {', '.join(elsewhere)}."] if elsewhere else [])

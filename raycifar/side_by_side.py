@@ -75,12 +75,13 @@ def joined_tables(sweeps: Sequence[Results]) -> dict[str, pd.DataFrame]:
 
 def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     """Everything in words and tables: differences with intervals, and what may explain them."""
+    predictions = [read_predictions(results) for results in sweeps]
     recipes, surroundings = differing_settings(sweeps), differing_surroundings(sweeps)
     names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
     tables = [
         _sweeps_table(sweeps),
         _quantity_table(sweeps, *QUANTITIES[0]),
-        image_tests(sweeps, [read_predictions(results) for results in sweeps], LETTERS),
+        image_tests(sweeps, predictions, LETTERS),
         *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES[1:]),
         _settings_table("recipes", "Where the recipes differ", sweeps, recipes),
         _settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
@@ -88,7 +89,14 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
         answer=_answer(sweeps),
-        cautions=[plain(caution) for caution in _cautions(sweeps, recipes, surroundings)],
+        cautions=[
+            *(plain(caution) for caution in _cautions(sweeps, recipes, surroundings)),
+            *(
+                plain(f"{x}: unreadable: {line}")
+                for x, p in zip(LETTERS, predictions, strict=False)
+                for line in p.problems
+            ),
+        ],
         tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=[],
@@ -130,7 +138,7 @@ def _sentence(arm: str, letter: str, of: Contrast) -> str:
     where = f"{above_or_below(of.value)} A in test accuracy"
     if not of.has_interval:
         return (
-            f"{arm}: {letter} is {where}, but with {of.method} there is no spread: nothing says if another seed would."
+            f"{arm}: {letter} is {where}, but with {of.method} there is no spread: another seed could fall elsewhere."
         )
     verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"
     how = of.method.replace("paired", "paired by seed")

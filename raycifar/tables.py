@@ -40,16 +40,17 @@ class Table:
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, and a note that says where the others are.
 
-        Up to half of them are `kept`, the rest evenly taken so that every arm shows.
+        The `kept` come first, but leave half of the room to the others, which are evenly taken so that every arm shows.
         """
         if len(self.rows) <= most:
             return self
-        first = sorted(self.kept)[: most // 2]
         others = [i for i in range(len(self.rows)) if i not in self.kept]
-        evenly = [others[i * len(others) // (most - len(first))] for i in range(min(len(others), most - len(first)))]
-        rows = [self.rows[i] for i in sorted({*first, *evenly})]
-        failed = f", {len(first)} of them failed trials'" if first else ""
-        more = f"{len(rows)} of {len(self.rows):,} rows{failed}, evenly taken; all are in tables/{self.key}.csv."
+        first = sorted(self.kept)[: max(most // 2, most - len(others))]
+        room = most - len(first)
+        evenly = others if len(others) <= room else [others[i * len(others) // room] for i in range(room)]
+        rows = [self.rows[i] for i in sorted([*first, *evenly])]
+        failed = f"the first {len(first)} of {len(self.kept):,} failed trials, the others " if first else ""
+        more = f"{most} of {len(self.rows):,} rows, {failed}evenly taken; all are in tables/{self.key}.csv."
         return replace(self, rows=rows, kept=frozenset(), notes=[more, *self.notes])
 
 
@@ -141,7 +142,6 @@ def learning_speed(results: Results) -> Table:
         if t["epochs_run"]
     ]
     notes = [f"The first epoch with a validation accuracy of at least {goal}; seconds are own time up to its end."]
-    notes += _threshold_by_arm(results, goal)
     return Table("learning", "How fast they learn", columns, rows, 1, (0, 2, 3, 4, 5), notes, leaks(results.trials))
 
 
@@ -200,12 +200,3 @@ def _reached(trial: dict[str, Any]) -> list[str]:
     if _is_number(trial["epochs_to_threshold"]):
         return [whole(trial["epochs_to_threshold"]), seconds(trial["seconds_to_threshold"])]
     return ["not reached" if trial["status"] == "finished" else "not yet", NONE]
-
-
-def _threshold_by_arm(results: Results, goal: str) -> list[str]:
-    parts = []
-    for arm, trials in results.trials.groupby("arm", sort=False):
-        reached = trials["epochs_to_threshold"].dropna()
-        if len(reached):
-            parts.append(f"{arm} after {reached.mean():.1f} epochs on average ({len(reached)} of {len(trials)} trials)")
-    return [f"To {goal}: {'; '.join(parts)}."] if parts else [f"No trial has reached {goal}."]

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from raycifar.cost_tables import covered
+from raycifar.cost_tables import covered, spans_by_device
 from raycifar.plotting import (
     BLUE,
     GREEN,
@@ -139,7 +139,7 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     legend(figure, axes, [*key, *([] if len(bars) > MOST_BARS else [Patch(label="start-up", **STARTUP)])])
     spans = "; ".join(f"{bar.trial} on {bar.device} from {bar.start:,.0f} to {bar.end:,.0f} s" for bar in bars[:20])
     caption = (
-        f"{_held(bars, total)} Empty stretches are idle devices. A trial in several pieces was interrupted and "
+        f"{_held(sessions, active)}Empty stretches are idle devices. A trial in several pieces was interrupted and "
         f"resumed{mark(leak)}."
     )
     if len(every_lane) > MOST_LANES:
@@ -147,12 +147,14 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     return Drawing("timeline", "Timeline", caption, f"Trials over devices: {spans}.", figure)
 
 
-def _held(bars: Sequence[_Bar], total: float) -> str:
+def _held(sessions: pd.DataFrame, active: Sequence[Interval]) -> str:
     """The share of the time in which the devices held a trial."""
-    devices = dict.fromkeys(bar.device for bar in bars)
-    busy = sum(covered(((b.start, b.end) for b in bars if b.device == d), [(0.0, total)]) for d in devices)
-    which = f"the {len(devices)} devices" if len(devices) > 1 else next(iter(devices))
-    return f"A trial was on {which} for {100 * busy / (len(devices) * total):.0f} % of the time." if total else ""
+    devices, total = spans_by_device(sessions), sum(end - start for start, end in active)
+    if not devices or not total:
+        return ""
+    share = sum(covered(spans, active) for spans in devices.values()) / (len(devices) * total)
+    which = f"On average the {len(devices)} devices" if len(devices) > 1 else "The one device"
+    return f"{which} held a trial for {100 * share:.0f} % of the time. "
 
 
 def _merged(axes: Axes, lane: Sequence[_Bar], y: int, unit: float) -> None:

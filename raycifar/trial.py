@@ -139,13 +139,15 @@ def _run(
     if not history.epochs:  # one that began where it was native goes on where it is not
         require_native(spec, state.device)
     as_before = spec.model_copy(update={"precision": _precision(spec, history, state.device)})
-    history.sessions.append(_session(place, started, entered, state.epoch + 1, as_before.precision))
+    session = _session(place, started, entered, state.epoch + 1, as_before.precision)
+    meter = EnergyMeter(state.device)
+    history.sessions.append(replace(session, energy_joules=meter.joules()))
     if first:
         trial.write_history(history)
     for record in history.epochs[heard:] if heard is not None else ():
         saved = trial.path / checkpoint_name(record.epoch)
         on_epoch(record, saved if first and saved.exists() else None)
-    last_pause, meter = 0.0, EnergyMeter(state.device)
+    last_pause = 0.0
     with CheckpointWriter(trial.path) as writer:
         for record in fit(state, data.train, data.val, as_before):
             history.epochs.append(record)

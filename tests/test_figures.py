@@ -9,10 +9,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from raycifar.figures import all_figures
-from raycifar.plotting import Drawing, ink, save, shorten, style, time_unit
+from raycifar.figures import all_figures, gap
+from raycifar.plotting import Drawing, in_words, ink, save, shorten, style, time_unit
 from raycifar.records import History
 from raycifar.results import LEAK, read_results
+from raycifar.time_figures import timeline
 from tests.sweep_folders import write_sweep
 
 LONG = "transfer-with-a-name-that-is-about-as-long-as-a-name-may-be"
@@ -156,26 +157,63 @@ def test_durations_long_names_and_ink_read_well() -> None:
     assert (ink("#0072B2"), ink("#E69F00")) == ("#FFFFFF", "#000000")
 
 
-def test_captions_say_what_the_figures_show_in_numbers(report_figures: dict[str, Drawing], tmp_path: Path) -> None:
+def test_captions_say_what_the_figures_show_in_numbers(tmp_path: Path) -> None:
     results = read_results(write_sweep(tmp_path / "s", lanes=2).path)
     at_four = 100 * results.epochs[results.epochs["epoch"] == 4].groupby("arm")["val_accuracy"].mean()
-    figures = {drawing.name: drawing.caption for drawing in all_figures(results)}
-    expected = f"After 4 epochs transfer is at {at_four['transfer']:.1f} %, scratch is at {at_four['scratch']:.1f} %."
-    assert figures["validation-accuracy-against-epochs"].startswith(expected)
+    captions = {drawing.name: drawing.caption for drawing in all_figures(results)}
+    n = {"transfer": 3, "scratch": 1}
+    both = ", ".join(f"{arm} is at {at_four[arm]:.1f} % (n = {n[arm]})" for arm in n)
+    assert captions["validation-accuracy-against-epochs"].startswith(f"After 4 epochs {both}.")
     gaps = 100 * results.finished.groupby("arm", sort=False)["train_test_gap"].mean()
     shown = ", ".join(f"{gap:+.1f} points for {arm}".replace("-", "\u2212") for arm, gap in gaps.items())
-    assert figures["train-test-gap"].startswith(f"The gap is {shown} on average.")
-    assert "of wall clock" in figures["time-by-arm"]
-    last = 100 * results.epochs[results.epochs["epoch"] == 4].groupby("trial")["val_accuracy"].last()
-    ends = f"{last.filter(like='transfer').min():.1f} % to {last.filter(like='transfer').max():.1f} %"
-    assert f"the 3 trials are at {ends}" in figures["arm-transfer-validation-accuracy"]
+    assert captions["train-test-gap"].startswith(f"The gap is {shown} on average.")
+    own, wall = results.trials["own_seconds"].sum(), results.wall_seconds
+    assert captions["time-by-arm"].startswith(
+        f"{in_words(own)} of own time and 48 s of start-up in {in_words(wall)} of"
+    )
+    fourth = 100 * results.epochs[results.epochs["epoch"] == 4].set_index("arm").loc["transfer", "val_accuracy"]
+    assert (
+        f"After 4 epochs the 3 trials are at {fourth.min():.1f} % to {fourth.max():.1f} %"
+        in (captions["arm-transfer-validation-accuracy"])
+    )
     tested = results.finished.set_index("trial").loc["scratch"]
-    assert f"Tested with the weights of epoch {tested['best_epoch']} of 6" in figures["trial-scratch-accuracy"]
+    assert f"Tested with the weights of epoch {tested['best_epoch']} of 6" in captions["trial-scratch-accuracy"]
 
 
+def test_captions_of_a_running_sweep_compare_trials_at_the_epochs_and_seconds_that_all_have_had(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (3, 15)}, running=True)
+    for name, (epochs, pace) in {"transfer-1": (15, 10.0), "transfer-2": (2, 100.0), "transfer-3": (3, 10.0)}.items():
+        trial = folder.trial(name)
+        (trial.path / "summary.json").unlink()
+        done = [
+            replace(
+                epoch, train_seconds=pace, val_accuracy=0.5 + epoch.epoch / 100, checkpoint_seconds=0.0, val_seconds=0.0
+            )
+            for epoch in trial.history().epochs[:epochs]
+        ]
+        trial.write_history(History(done, trial.history().sessions))
+    captions = {drawing.name: drawing.caption for drawing in all_figures(read_results(folder.path))}
+    at_two = "After 2 epochs transfer is at 52.0 % (n = 3)."
+    assert captions["validation-accuracy-against-epochs"].startswith(at_two)
+    at_thirty = "After 30 s transfer is at 53.0 % (n = 2 of 3)."  # of the third no epoch has ended by then
+    assert captions["validation-accuracy-against-seconds"].startswith(at_thirty)
+    assert captions["arm-transfer-validation-accuracy"].startswith("After 2 epochs the 3 trials are at 52.0 %:")
+
+
+@pytest.mark.filterwarnings("ignore:Attempting to set identical")  # no device, no lane
 def test_the_share_of_the_time_that_devices_held_a_trial_is_in_the_timelines_caption(tmp_path: Path) -> None:
-    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4)}, lanes=1)
-    results = read_results(folder.path)
-    session = results.sessions.iloc[0]
-    held = 100 * (session["ended_at"] - session["started_at"]) / results.wall_seconds
-    assert drawings(folder.path)["timeline"].caption.startswith(f"A trial was on GPU 0 for {held:.0f} % of the time.")
+    results = read_results(write_sweep(tmp_path / "s", {"transfer": (3, 4)}, lanes=2).path)
+    sessions = results.sessions.assign(devices=[[f"gpu-node-{x}.cluster.example.com:0"] for x in "aba"])
+    held = (sessions["ended_at"] - sessions["started_at"]).sum() / (2 * results.wall_seconds)
+    caption = timeline(sessions, results.arms, results.active).caption
+    assert caption.startswith(f"On average the 2 devices held a trial for {100 * held:.0f} % of the time.")
+    one = timeline(sessions[:1], results.arms, results.active).caption
+    assert one.startswith("The one device held a trial for ")
+    assert timeline(sessions.assign(devices=[[]] * 3), results.arms, results.active).caption.startswith(
+        "Empty stretches"
+    )
+
+
+def test_gaps_of_many_trials_are_averages_and_say_so(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", {"transfer": (41, 1)}).path)
+    assert " points for transfer on average." in gap(results.finished, results.arms).caption

@@ -7,9 +7,9 @@ import pytest
 
 from raycifar.milestones import GOALS, at_equal_cost, milestones
 from raycifar.records import History
-from raycifar.results import Results, read_results
+from raycifar.results import MOST_ARMS, Results, read_results
 from raycifar.stats import sample
-from raycifar.tables import NOTHING_FINISHED, percent
+from raycifar.tables import NOTHING_FINISHED, percent, seconds
 from tests.sweep_folders import write_sweep
 
 ARMS = {"transfer": (3, 4), "scratch": (1, 30)}
@@ -68,6 +68,32 @@ def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) 
         first = of_arm[of_arm["val_accuracy"] >= int(row[1]) / 100].groupby("trial").first()
         assert row[2] == f"{len(first)} of {ARMS[row[0]][0]}"
         assert row[3] == (f"{first['epoch'].mean():.1f}" if len(first) else "–")
+        assert row[5] == seconds(first["own_seconds"].mean())
+
+
+def test_an_interval_does_not_reach_below_one_epoch_or_no_time(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 9)})
+    for name, quick in (("transfer-1", 2), ("transfer-2", 9)):
+        trial = folder.trial(name)
+        epochs = [
+            replace(epoch, val_accuracy=0.86 if epoch.epoch >= quick else 0.5) for epoch in trial.history().epochs
+        ]
+        trial.write_history(History(epochs, trial.history().sessions))
+        summary = trial.summary()
+        assert summary is not None
+        trial.write_summary(replace(summary, best_val_accuracy=0.86))
+    (row,) = milestones(read_results(folder.path)).rows
+    assert row[:4] == ["transfer", "85", "2 of 2", "5.5"]
+    assert row[4].startswith("1.0 to ")
+    assert row[6].startswith("0.0 to ")
+
+
+def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1 + i) for i in range(MOST_ARMS + 2)}).path)
+    table = at_equal_cost(results)
+    assert table.columns[1:] == [f"{arm}, %" for arm in results.shown_arms]
+    assert {len(row) for row in table.rows} == {1 + MOST_ARMS}
+    assert table.rows[0][0] == "3 epochs: validation"  # of the shown ones
 
 
 def test_a_running_trial_is_in_neither_table(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from scipy.stats import binomtest
 
-from raycifar.class_tables import NO_PREDICTIONS, probability
-from raycifar.paired_sweeps import image_tests
+from raycifar.class_tables import probability
+from raycifar.paired_sweeps import NOTHING, image_tests
 from raycifar.predictions import read_predictions
 from raycifar.records import SweepFolder
 from raycifar.results import Results, read_results
@@ -42,11 +41,16 @@ def test_networks_of_one_seed_are_tested_against_each_other(tmp_path: Path) -> N
 
 
 def test_without_a_common_seed_the_median_trials_are_tested(tmp_path: Path) -> None:
-    a, b = (predicted(tmp_path / name) for name in "ab")
-    text = (b.path / "sweep.json").read_text().replace('"seed": 1', '"seed": 7').replace('"seed": 2', '"seed": 8')
+    arms = {"transfer": (3, 1)}
+    a, b = predicted(tmp_path / "a", arms), predicted(tmp_path / "b", arms)
+    text = (b.path / "sweep.json").read_text()
+    for seed in (1, 2, 3):
+        text = text.replace(f'"seed": {seed}', f'"seed": {seed + 6}')
     (b.path / "sweep.json").write_text(text)
-    rows = table([read_results(a.path), read_results(b.path)]).rows
-    assert [row[0] for row in rows] == ["transfer", "scratch"]
+    other, base = (read_results(sweep.path) for sweep in (b, a))
+    middle = [r.finished.sort_values("test_accuracy", kind="stable")["trial"].iloc[1] for r in (other, base)]
+    (row,) = table([base, other]).rows
+    assert row[:4] == ["transfer", "B", *middle]
 
 
 def test_sweeps_on_other_images_or_without_predictions_are_left_out_and_named(tmp_path: Path) -> None:
@@ -54,25 +58,31 @@ def test_sweeps_on_other_images_or_without_predictions_are_left_out_and_named(tm
     sweeps.append(write_sweep(tmp_path / "d", ARMS, data={"test_images": 160}))
     found = table([read_results(sweep.path) for sweep in sweeps])
     assert {row[1] for row in found.rows} == {"B"}
-    assert "Not in it, for want of readable predictions: D." in found.notes
-    assert "Not in it, for not tested on A's images: C." in found.notes
+    assert "No finished trial has left readable predictions in D." in found.notes
+    assert "Not tested on A's images: C." in found.notes
 
 
-@pytest.mark.parametrize(
-    ("others", "why"),
-    [
-        ({"images": 80}, "Nothing to pair: the other sweeps were not tested on A's images."),
-        ({"arms": {"third": (1, 1)}}, "Nothing to pair: no arm has predictions in A and in another sweep."),
-    ],
-)
-def test_a_table_without_rows_says_why(tmp_path: Path, others: dict[str, object], why: str) -> None:
-    a, b = predicted(tmp_path / "a"), predicted(tmp_path / "b", **others)  # type: ignore[arg-type]
-    assert table([read_results(a.path), read_results(b.path)]).notes == [why]
+def test_a_file_of_predictions_that_cannot_be_read_is_said_in_the_table_and_named_on_top(tmp_path: Path) -> None:
+    a, b = predicted(tmp_path / "a"), predicted(tmp_path / "b")
+    b.trial("transfer-2").predictions.write_bytes(b"junk")
+    sweeps = [read_results(a.path), read_results(b.path)]
+    found = table(sweeps)
+    assert [row[2] for row in found.rows] == ["transfer-1", "scratch"]
+    assert any(note.startswith("B: Not in it, for predictions.npz that cannot be used: 1") for note in found.notes)
+    (caution,) = [line for line in compare_sweeps(sweeps).cautions if "predictions.npz" in line]
+    assert caution.startswith("B: unreadable: ")
+    assert "transfer-2" in caution
 
 
-def test_sweeps_without_any_predictions_say_so(tmp_path: Path) -> None:
-    sweeps = [read_results(write_sweep(tmp_path / name).path) for name in "ab"]
-    assert table(sweeps).notes == [NO_PREDICTIONS]
+def test_a_table_without_rows_says_why(tmp_path: Path) -> None:
+    a = read_results(predicted(tmp_path / "a").path)
+    images = read_results(predicted(tmp_path / "b", images=80).path)
+    arms = read_results(predicted(tmp_path / "c", {"third": (1, 1)}).path)
+    silent = read_results(write_sweep(tmp_path / "d").path)
+    assert table([a, images]).notes == [NOTHING, "Not tested on A's images: B."]
+    assert table([a, arms]).notes == [NOTHING]
+    assert "No finished trial has left readable predictions in B." in table([a, silent]).notes
+    assert "No finished trial has left readable predictions in A." in table([silent, a]).notes
 
 
 def predicted(path: Path, arms: dict[str, tuple[int, int]] | None = None, images: int = 160) -> SweepFolder:

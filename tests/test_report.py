@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from raycifar.class_tables import NO_PREDICTIONS
-from raycifar.findings import cautions
+from raycifar.findings import answer, cautions
 from raycifar.plotting import Drawing, canvas
-from raycifar.records import SweepFolder
+from raycifar.records import History, SweepFolder
 from raycifar.reference import load_reference
 from raycifar.report import Picture, Report, make_report, markdown, pages, plain, ranges, write_report
 from raycifar.results import LEAK, MOST_ARMS, read_results
@@ -159,6 +159,29 @@ def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> Non
     assert "mixed" not in " ".join(cautions(results))
 
 
+def test_arms_so_far_are_compared_at_the_newest_epoch_of_the_trials_that_have_not_failed(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (4, 9)}, running=True)
+    write_failure(sweep, "transfer-1", "no more")
+    for name, epochs in {"transfer-1": 1, "transfer-2": 5, "transfer-3": 6, "transfer-4": 0}.items():
+        trial = sweep.trial(name)
+        (trial.path / "summary.json").unlink(missing_ok=True)
+        trial.write_history(History(trial.history().epochs[:epochs], trial.history().sessions))
+    results = read_results(sweep.path)
+    fifth = results.epochs[results.epochs["epoch"] == 5]["val_accuracy"].mean()
+    assert answer(results).endswith(f"transfer is at {100 * fifth:.2f} % (n = 2 of 4) after 5 of 9 epochs.")
+
+
+def test_of_many_arms_of_which_none_has_finished_those_that_have_begun_are_shown(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {f"arm-{i}": (1, 2) for i in range(MOST_ARMS + 3)})
+    for i in range(MOST_ARMS + 3):
+        (sweep.trial(f"arm-{i}").path / "summary.json").unlink()
+    for i in range(MOST_ARMS + 1):
+        shutil.rmtree(sweep.trial(f"arm-{i}").path)
+    results = read_results(sweep.path)
+    assert {f"arm-{MOST_ARMS + 1}", f"arm-{MOST_ARMS + 2}"} < set(results.shown_arms)
+    assert f"; arm-{MOST_ARMS + 2} is at" in answer(results)
+
+
 def test_failed_trials_are_shown_where_not_all_can_be() -> None:
     rows = [[f"trial-{i}"] for i in range(100)]
     table = Table("trials", "", ["trial"], rows, kept=frozenset({3, 98})).head(10)
@@ -166,13 +189,23 @@ def test_failed_trials_are_shown_where_not_all_can_be() -> None:
     assert len(shown) == 10
     assert {"trial-3", "trial-98"} < set(shown)
     assert shown == sorted(shown, key=lambda name: int(name[6:]))
-    assert table.notes == ["10 of 100 rows, 2 of them failed trials', evenly taken; all are in tables/trials.csv."]
+    assert table.notes == [
+        "10 of 100 rows, the first 2 of 2 failed trials, the others evenly taken; all are in tables/trials.csv."
+    ]
 
 
 def test_of_many_failed_trials_half_the_rows_are() -> None:
     rows = [[f"trial-{i}"] for i in range(100)]
     table = Table("trials", "", ["trial"], rows, kept=frozenset(range(50, 100))).head(10)
     assert [row[0] for row in table.rows] == [f"trial-{i}" for i in (0, 10, 20, 30, 40, 50, 51, 52, 53, 54)]
+
+
+def test_where_most_trials_failed_all_others_are_shown() -> None:
+    rows = [[f"trial-{i}"] for i in range(100)]
+    for failed in (range(90), range(100)):
+        table = Table("trials", "", ["trial"], rows, kept=frozenset(failed)).head(60)
+        assert len(table.rows) == 60
+        assert {row[0] for row in table.rows} >= {f"trial-{i}" for i in range(len(failed), 100)}
 
 
 def test_a_leak_is_marked_in_every_table_and_among_the_cautions(tmp_path: Path) -> None:
@@ -190,6 +223,7 @@ def test_files_without_any_finished_trial_still_say_what_there_is(tmp_path: Path
     assert "Epochs so far: 4, of 1 of the trials" in report.answer
     so_far = 100 * read_results(sweep.path).epochs["val_accuracy"].iloc[-1]
     assert report.answer.endswith(f"transfer is at {so_far:.2f} % (n = 1) after 4 of 4 epochs.")
+
     assert table(report, "averages").notes == table(report, "gap").notes == [NOTHING_FINISHED]
     assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "not started"]
     assert (tmp_path / "out/figures/timeline.png").stat().st_size > 1000

@@ -117,6 +117,34 @@ def test_an_interrupted_trial_resumes_to_the_same_numbers_and_weights(finished, 
     assert all(expected[name].equal(resumed[name]) for name in expected)
 
 
+class FakeMeter:
+    """Of a GPU that is not there: 100 J between any two questions."""
+
+    def __init__(self, device):
+        self.asked = -1
+
+    def joules(self):
+        self.asked += 1
+        return 100.0 * self.asked
+
+
+def test_a_session_has_the_energy_of_its_epochs_and_none_before_the_first(
+    make_trial, tmp_path, small_network, monkeypatch
+):
+    monkeypatch.setattr("raycifar.trial.EnergyMeter", FakeMeter)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("raycifar.trial.fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(make_trial(epochs=2), tmp_path)
+    assert [session.energy_joules for session in TrialFolder(tmp_path).history().sessions] == [0.0]
+    run(make_trial(epochs=2), tmp_path)
+    assert [session.energy_joules for session in TrialFolder(tmp_path).history().sessions] == [0.0, 200.0]
+
+
 def test_a_loss_that_is_not_finite_is_written_down(make_trial, tmp_path):
     spec = make_trial(epochs=2, optimizer={"lr": 1e6})
     with pytest.raises(NonFiniteLossError):
