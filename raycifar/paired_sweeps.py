@@ -9,7 +9,7 @@ from raycifar.predictions import Predictions, Tested
 from raycifar.results import Results, leaks
 from raycifar.tables import Table
 
-COLUMNS = ["arm", "sweep", "its trial", "A's trial", "images", "only it right", "only A's right", "less A, points"]
+COLUMNS = ["arm", "sweep", "its trial", "A's trial", "images", "this alone right", "A's alone right", "less A, points"]
 NOTHING = (
     "There is nothing to pair: this needs predictions of one arm, in A and another sweep, on the same test images."
 )
