@@ -47,9 +47,7 @@ def milestones(results: Results) -> Table:
     rows = [_milestone(results, arm, trials, goal) for arm, trials in by_arm(results) for goal in goals]
     notes = []
     if rows:
-        notes = [
-            "At the end of the first epoch that reached it; of the trials that did: without the others, the mean flatters."
-        ]
+        notes = ["At the end of the first epoch that reached it; a mean without the trials that did not flatters."]
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in goals]:
         notes.append(f"No trial has reached {', '.join(missed)} %.")
     notes = notes if len(results.finished) else [NOTHING_FINISHED]
