@@ -180,7 +180,7 @@ def _worker(rank, workers, spec, folder, rendezvous):
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=workers)
     run_trial(spec, folder, ASSETS, Place("cpu", 1, f"here:{rank}"), lambda record, path: None)
     dist.barrier()
-    gc.collect()  # the wrapped network lies in a cycle and holds gloo's threads: freed as the process ends, they abort it
+    gc.collect()  # the wrapped network lies in a cycle and holds gloo's threads: freed at exit, they abort the process
     dist.destroy_process_group()
 
 
