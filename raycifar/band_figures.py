@@ -21,6 +21,7 @@ from raycifar.plotting import (
     time_unit,
 )
 from raycifar.results import THRESHOLD, leaks
+from raycifar.stats import n_of
 
 BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
 
@@ -102,9 +103,9 @@ def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
     for arm in arms:
         trials = epochs.loc[epochs["arm"] == arm, "trial"].unique()
         there = reached[reached.index.isin(trials)]
-        of = f"n = {len(there)}" + (f" of {len(trials)}" if len(there) < len(trials) else "")
+        n = n_of(len(there), len(trials))
         if len(trials):
-            parts.append(f"{arm} is at {100 * there.mean():.1f} % ({of})" if len(there) else f"{arm} has no epoch yet")
+            parts.append(f"{arm} is at {100 * there.mean():.1f} % ({n})" if len(there) else f"{arm} has no epoch yet")
     amount = epochs_of(limit) if along == "epoch" else in_words(limit)
     return f"After {amount} {', '.join(parts)}."
 

@@ -4,9 +4,8 @@ import math
 
 import pynvml
 import torch
-import torch.distributed as dist
 
-from raycifar.step import world
+from raycifar.step import gathered
 
 
 class EnergyMeter:
@@ -20,11 +19,8 @@ class EnergyMeter:
         """So far, of all workers' devices together: every worker asks. None where one of them has no counter."""
         if self._device.type != "cuda":
             return None
-        used = [_counter(self._device) - self._start]
-        if world()[1] > 1:
-            mine, used = used[0], [math.nan] * world()[1]
-            dist.all_gather_object(used, mine)
-        return sum(used) if math.isfinite(sum(used)) else None
+        used = sum(gathered(_counter(self._device) - self._start))
+        return used if math.isfinite(used) else None
 
 
 def _counter(device: torch.device) -> float:

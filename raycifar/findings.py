@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from raycifar.milestones import common_limit, epochs_of
 from raycifar.reference import listed, load_reference
 from raycifar.results import LEAK, MOST_ARMS, Results
-from raycifar.stats import Sample, compare, proportion_interval, sample, signed
+from raycifar.stats import Sample, compare, n_of, proportion_interval, sample, signed
 from raycifar.traces import STATUSES
 
 MOST_LINES = 10  # of one kind that a reader reads
@@ -55,8 +56,7 @@ def _question(results: Results, arms: Sequence[str]) -> str:
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
     parts = []
     for arm in arms:
-        epochs = trials[arm].epochs
-        parts.append(f"{arm} from {starts[trials[arm].model.weights]} in {epochs} epoch{'s' * (epochs != 1)}")
+        parts.append(f"{arm} from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}")
     return f"VGG16 learns CIFAR-10: {', '.join(parts)}."
 
 
@@ -136,12 +136,11 @@ def _arm_so_far(results: Results, arm: str) -> str:
     trials = results.trials[(results.trials["arm"] == arm) & (results.trials["epochs_run"] > 0)]
     going = trials[trials["status"] != "failed"] if (trials["status"] != "failed").any() else trials
     of_arm = results.epochs[results.epochs["trial"].isin(going["trial"])]
-    epoch = int(of_arm.groupby("trial")["epoch"].max().min())
+    epoch = common_limit(of_arm, "epoch")
     there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
     planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)
-    all_of_them = int((results.trials["arm"] == arm).sum())
-    n = f"n = {len(there)}" + (f" of {all_of_them}" if len(there) < all_of_them else "")
-    return f"{arm} is at {100 * there.mean():.2f} % ({n}) after {epoch} of {planned} epochs"
+    n = n_of(len(there), int((results.trials["arm"] == arm).sum()))
+    return f"{arm} is at {100 * there.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
 
 
 def _reached(arm: str, of: Sample, images: int, planned: int) -> str:

@@ -8,15 +8,16 @@ from collections.abc import Callable
 import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
-from raycifar.stats import sample
-from raycifar.tables import NONE, NOTHING_FINISHED, Table, by_arm, percent, seconds
+from raycifar.stats import n_of, sample
+from raycifar.tables import NONE, NOTHING_FINISHED, Table, by_arm, interval, percent, seconds
 
 GOALS = (THRESHOLD, 0.90, 0.93, 0.94)
 
 
 def at_equal_cost(results: Results) -> Table:
     """Every arm's validation accuracy after the epochs, and the seconds, that all arms have had; and at its end."""
-    arms = {arm: trials for arm, trials in by_arm(results) if arm in results.shown_arms}
+    shown = results.shown_arms
+    arms = {arm: trials for arm, trials in by_arm(results) if arm in shown}
     columns = ["after", *(f"{arm}, %" for arm in arms)]
     finished = results.finished[results.finished["arm"].isin(arms)]
     epochs = results.epochs[results.epochs["trial"].isin(finished["trial"])]
@@ -44,7 +45,8 @@ def milestones(results: Results) -> Table:
     columns = ["arm", "validation %", "reached by", "epochs", "95 % interval", "own time, s", "95 % interval"]
     best = results.finished["best_val_accuracy"].max()
     goals = [goal for goal in GOALS if best >= goal]
-    rows = [_milestone(results, arm, trials, goal) for arm, trials in by_arm(results) for goal in goals]
+    first = {goal: results.epochs[results.epochs["val_accuracy"] >= goal].groupby("trial").first() for goal in goals}
+    rows = [_milestone(arm, trials, goal, first[goal]) for arm, trials in by_arm(results) for goal in goals]
     notes = []
     if rows:
         notes = ["At the end of the first epoch that reached it; a mean without the trials that did not flatters."]
@@ -55,9 +57,9 @@ def milestones(results: Results) -> Table:
     return Table("milestones", title, columns, rows, 1, (), notes, leaks(results.trials))
 
 
-def _milestone(results: Results, arm: str, trials: pd.DataFrame, goal: float) -> list[str]:
-    epochs = results.epochs[results.epochs["trial"].isin(trials["trial"])]
-    first = epochs[epochs["val_accuracy"] >= goal].groupby("trial").first()
+def _milestone(arm: str, trials: pd.DataFrame, goal: float, first: pd.DataFrame) -> list[str]:
+    """`first` is every trial's first epoch that reached the goal."""
+    first = first.loc[first.index.intersection(trials["trial"].tolist())]
     figures = [*_mean(first["epoch"], "{:.1f}".format, 1.0), *_mean(first["own_seconds"], seconds, 0.0)]
     return [arm, f"{100 * goal:.0f}", f"{len(first)} of {len(trials)}", *figures]
 
@@ -78,17 +80,14 @@ def epochs_of(number: float) -> str:
 
 
 def _cell(accuracies: "pd.Series[float]") -> str:
-    """NaN stands for a trial without an epoch by then, which is said: a mean over the quickest trials flatters."""
+    """NaN stands for a trial without an epoch by then."""
     of = sample(accuracies)
-    n = f"n = {of.n}" if of.n == len(accuracies) else f"n = {of.n} of {len(accuracies)}"
+    n = n_of(of.n, len(accuracies))
     if of.n < 2:
         return f"{percent(of.mean)} ({n})" if of.n else NONE
     return f"{percent(of.mean)} ({percent(max(0.0, of.low))} to {percent(min(1.0, of.high))}, {n})"
 
 
 def _mean(values: "pd.Series[float]", show: Callable[[float], str], least: float) -> list[str]:
-    """The mean and its interval, from `least` up: Student's t knows no bound."""
     of = sample(values)
-    if not of.n:
-        return [NONE, NONE]
-    return [show(of.mean), of.note or f"{show(max(least, of.low))} to {show(of.high)}"]
+    return [show(of.mean), interval(of, show, least)] if of.n else [NONE, NONE]

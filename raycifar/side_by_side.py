@@ -20,7 +20,7 @@ from raycifar.differences import (
 from raycifar.findings import status_line
 from raycifar.paired_sweeps import image_tests
 from raycifar.plotting import BLUE, GREY, Drawing, canvas, style
-from raycifar.predictions import read_predictions
+from raycifar.predictions import Predictions, read_predictions
 from raycifar.records import write_bytes
 from raycifar.report import Picture, Report, pages, plain, write_tables
 from raycifar.results import LEAK, Results, leaks
@@ -89,14 +89,7 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
         answer=_answer(sweeps),
-        cautions=[
-            *(plain(caution) for caution in _cautions(sweeps, recipes, surroundings)),
-            *(
-                plain(f"{x}: unreadable: {line}")
-                for x, p in zip(LETTERS, predictions, strict=False)
-                for line in p.problems
-            ),
-        ],
+        cautions=[plain(caution) for caution in _cautions(sweeps, predictions, recipes, surroundings)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=[],
@@ -153,7 +146,12 @@ def _signed(value: float, show: Callable[..., str]) -> str:
     return show(value) if value < 0 or show(value) == NONE else f"+{show(value)}"
 
 
-def _cautions(sweeps: Sequence[Results], recipes: Sequence[Setting], surroundings: Sequence[Setting]) -> list[str]:
+def _cautions(
+    sweeps: Sequence[Results],
+    predictions: Sequence[Predictions],
+    recipes: Sequence[Setting],
+    surroundings: Sequence[Setting],
+) -> list[str]:
     notes = [
         f"{letter} is not complete: {status_line(results)}."
         for letter, results in lettered(sweeps)
@@ -172,7 +170,9 @@ def _cautions(sweeps: Sequence[Results], recipes: Sequence[Setting], surrounding
     if numeric := [s.key for s in surroundings if s.key in ("precision", "torch", "cuda", "ImageNet weights")]:
         notes.append(f"Not the same {_listed(numeric)}: part of a difference may be theirs.")
     return notes + [
-        f"{letter}: unreadable: {line}" for letter, results in lettered(sweeps) for line in results.problems
+        f"{letter}: unreadable: {line}"
+        for (letter, results), said in zip(lettered(sweeps), predictions, strict=True)
+        for line in (*results.problems, *said.problems)
     ]
 
 

@@ -31,6 +31,11 @@ class Sample:
         return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, "")
 
 
+def n_of(there: int, planned: int) -> str:
+    """ "n = 3", or "n = 2 of 3" where some are missing: a mean that leaves out the slow ones flatters."""
+    return f"n = {there}" if there == planned else f"n = {there} of {planned}"
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The mean of one sample less that of another, Welch's interval and his degrees of freedom; NaN where an n is 1."""

@@ -7,7 +7,7 @@ reads nothing else: recorded once, it is replayed with one launch. On other devi
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from raycifar.data import Split
 from raycifar.optim import Average
 from raycifar.spec import TrialSpec
 
+_Value = TypeVar("_Value")
 # Steps before the recording: cuDNN chooses its algorithms in them, and the optimizer makes its buffers.
 WARM_UP_STEPS = 3
 
@@ -120,6 +121,14 @@ def world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def gathered(value: _Value) -> list[_Value]:
+    """Every worker's value, in all workers, which all call this; in the order of their ranks."""
+    values = [value] * world()[1]
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

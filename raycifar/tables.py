@@ -9,7 +9,7 @@ import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
 from raycifar.spec import TrialSpec
-from raycifar.stats import sample
+from raycifar.stats import Sample, sample
 
 NONE = "–"
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # for, default or not
@@ -29,7 +29,7 @@ class Table:
     brief: tuple[int, ...] = ()
     notes: list[str] = field(default_factory=list)
     leak: bool = False
-    kept: frozenset[int] = frozenset()  # rows that are shown before any other, where not all can be
+    failed: frozenset[int] = frozenset()  # rows of failed trials, shown before any other where not all can be
 
     @property
     def is_crowded(self) -> bool:
@@ -40,18 +40,18 @@ class Table:
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, and a note that says where the others are.
 
-        The `kept` come first, but leave half of the room to the others, which are evenly taken so that every arm shows.
+        Failed trials come first, but leave half of the room to the others: evenly taken, so that every arm shows.
         """
         if len(self.rows) <= most:
             return self
-        others = [i for i in range(len(self.rows)) if i not in self.kept]
-        first = sorted(self.kept)[: max(most // 2, most - len(others))]
+        others = [i for i in range(len(self.rows)) if i not in self.failed]
+        first = sorted(self.failed)[: max(most // 2, most - len(others))]
         room = most - len(first)
         evenly = others if len(others) <= room else [others[i * len(others) // room] for i in range(room)]
         rows = [self.rows[i] for i in sorted([*first, *evenly])]
-        failed = f"the first {len(first)} of {len(self.kept):,} failed trials, the others " if first else ""
+        failed = f"the first {len(first)} of {len(self.failed):,} failed trials, the others " if first else ""
         more = f"{most} of {len(self.rows):,} rows, {failed}evenly taken; all are in tables/{self.key}.csv."
-        return replace(self, rows=rows, kept=frozenset(), notes=[more, *self.notes])
+        return replace(self, rows=rows, failed=frozenset(), notes=[more, *self.notes])
 
 
 def percent(share: float, sign: str = "") -> str:
@@ -70,6 +70,11 @@ def number(value: float) -> str:
 
 def whole(value: float) -> str:
     return f"{value:,.0f}" if _is_number(value) else NONE
+
+
+def interval(of: Sample, show: Callable[[float], str], least: float = -math.inf) -> str:
+    """The mean's interval, from `least` up, for Student's t knows no bound; or why there is none."""
+    return of.note or f"{show(max(least, of.low))} to {show(of.high)}"
 
 
 def _is_number(value: Any) -> bool:
@@ -117,8 +122,7 @@ def averages_by_arm(results: Results) -> Table:
     for arm, finished in by_arm(results):
         for name, key, show in QUANTITIES:
             of = sample(finished[key])
-            interval = of.note or f"{show(of.low)} to {show(of.high)}"
-            rows.append([arm, name, str(of.n), show(of.mean), show(of.sd), interval])
+            rows.append([arm, name, str(of.n), show(of.mean), show(of.sd), interval(of, show)])
     notes = [
         "Over finished trials, which differ only in their seed; sd: standard deviation; interval: Student's t; one "
         "trial has no spread (n = 1). Last: of the last epoch. Mean training: over the epochs. Own: without start-up."
@@ -153,8 +157,7 @@ def overfitting(results: Results) -> Table:
         gap = sample(finished["train_test_gap"])
         gaps[arm] = gap.mean
         means = [percent(finished["train_accuracy"].mean()), percent(finished["test_accuracy"].mean())]
-        interval = gap.note or f"{percent(gap.low, '+')} to {percent(gap.high, '+')}"
-        rows.append([arm, str(gap.n), *means, percent(gap.mean, "+"), interval])
+        rows.append([arm, str(gap.n), *means, percent(gap.mean, "+"), interval(gap, lambda of: percent(of, "+"))])
     notes = ["Training: last epoch, on augmented images, with dropout if any, so that it can lie below test."]
     if len(gaps) > 1:
         most = max(gaps, key=lambda arm: gaps[arm])

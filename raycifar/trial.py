@@ -29,7 +29,7 @@ from raycifar.energy import EnergyMeter
 from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
-from raycifar.step import PrecisionError, require_native, resolve_precision, world
+from raycifar.step import PrecisionError, gathered, require_native, resolve_precision, world
 from raycifar.training import NonFiniteLossError, TrainState, evaluate_logits, fit, predict
 from raycifar.vgg import CALIBRATION_IMAGES, build_vgg16, calibrate_batch_norm
 from raycifar.writer import CheckpointWriter
@@ -151,8 +151,8 @@ def _run(
     with CheckpointWriter(trial.path) as writer:
         for record in fit(state, data.train, data.val, as_before):
             history.epochs.append(record)
-            extended = _extended(history.sessions[-1], record, time.perf_counter() - entered)
-            history.sessions[-1] = replace(extended, energy_joules=meter.joules())
+            since_start = time.perf_counter() - entered
+            history.sessions[-1] = _extended(history.sessions[-1], record, since_start, meter.joules())
             pause = time.perf_counter()
             completed = writer.save(state, history, last=state.finished(spec)) if first else None
             if first:
@@ -175,11 +175,12 @@ def _threads(trial: TrialFolder, place: Place) -> int:
     return sessions[-1].threads if same else place.threads
 
 
-def _extended(session: Session, record: EpochRecord, since_start: float) -> Session:
+def _extended(session: Session, record: EpochRecord, since_start: float, joules: float | None) -> Session:
     """The session after one more epoch; its first one tells how long it took until training began."""
     if record.epoch == session.first_epoch:
         session = replace(session, startup_seconds=since_start - record.train_seconds - record.val_seconds)
-    return replace(session, ended_at=max(session.ended_at, record.finished_at))  # a clock may be set back
+    ended_at = max(session.ended_at, record.finished_at)  # a clock may be set back
+    return replace(session, ended_at=ended_at, energy_joules=joules)
 
 
 def set_up_torch(spec: TrialSpec, place: Place) -> None:
@@ -222,10 +223,6 @@ def from_first(value: _Value) -> _Value:
 
 
 def _session(place: Place, started: float, entered: float, first_epoch: int, precision: str) -> Session:
-    labels: list[str] = [place.label]
-    if world()[1] > 1:
-        labels = [""] * world()[1]
-        dist.all_gather_object(labels, place.label)
     device = torch.device(place.device)
     return Session(
         started_at=started,
@@ -235,7 +232,7 @@ def _session(place: Place, started: float, entered: float, first_epoch: int, pre
         host=socket.gethostname(),
         device=device_name(device),
         device_kind=device.type,
-        devices=labels,
+        devices=gathered(place.label),
         threads=place.threads,
         precision=precision,
     )

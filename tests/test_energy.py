@@ -1,6 +1,5 @@
 """raycifar.energy, with a fake NVML, for there is no GPU here: one counter in millijoules, that a test moves on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from raycifar import energy
+from raycifar import step
 from raycifar.energy import EnergyMeter
 
 GPU = torch.device("cuda", 0)
@@ -31,7 +30,7 @@ class FakeNvml:
 
 
 @pytest.fixture
-def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
+def nvml(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     fake = FakeNvml()
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", {f"GPU-{UUID}": "handle"}.__getitem__)
@@ -65,7 +64,7 @@ def test_several_workers_add_up_their_devices_or_report_nothing(
     def gather(values: list[Any], mine: float) -> None:
         values[:] = [mine, other]
 
-    monkeypatch.setattr(energy, "world", lambda: (0, 2))
+    monkeypatch.setattr(step, "world", lambda: (0, 2))
     monkeypatch.setattr(dist, "all_gather_object", gather)
     meter = EnergyMeter(GPU)
     nvml.millijoules += 1000

@@ -184,7 +184,7 @@ def test_of_many_arms_of_which_none_has_finished_those_that_have_begun_are_shown
 
 def test_failed_trials_are_shown_where_not_all_can_be() -> None:
     rows = [[f"trial-{i}"] for i in range(100)]
-    table = Table("trials", "", ["trial"], rows, kept=frozenset({3, 98})).head(10)
+    table = Table("trials", "", ["trial"], rows, failed=frozenset({3, 98})).head(10)
     shown = [row[0] for row in table.rows]
     assert len(shown) == 10
     assert {"trial-3", "trial-98"} < set(shown)
@@ -196,14 +196,14 @@ def test_failed_trials_are_shown_where_not_all_can_be() -> None:
 
 def test_of_many_failed_trials_half_the_rows_are() -> None:
     rows = [[f"trial-{i}"] for i in range(100)]
-    table = Table("trials", "", ["trial"], rows, kept=frozenset(range(50, 100))).head(10)
+    table = Table("trials", "", ["trial"], rows, failed=frozenset(range(50, 100))).head(10)
     assert [row[0] for row in table.rows] == [f"trial-{i}" for i in (0, 10, 20, 30, 40, 50, 51, 52, 53, 54)]
 
 
 def test_where_most_trials_failed_all_others_are_shown() -> None:
     rows = [[f"trial-{i}"] for i in range(100)]
     for failed in (range(90), range(100)):
-        table = Table("trials", "", ["trial"], rows, kept=frozenset(failed)).head(60)
+        table = Table("trials", "", ["trial"], rows, failed=frozenset(failed)).head(60)
         assert len(table.rows) == 60
         assert {row[0] for row in table.rows} >= {f"trial-{i}" for i in range(len(failed), 100)}
 
@@ -223,7 +223,6 @@ def test_files_without_any_finished_trial_still_say_what_there_is(tmp_path: Path
     assert "Epochs so far: 4, of 1 of the trials" in report.answer
     so_far = 100 * read_results(sweep.path).epochs["val_accuracy"].iloc[-1]
     assert report.answer.endswith(f"transfer is at {so_far:.2f} % (n = 1) after 4 of 4 epochs.")
-
     assert table(report, "averages").notes == table(report, "gap").notes == [NOTHING_FINISHED]
     assert [row[1] for row in table(report, "trials").rows] == ["interrupted", "not started"]
     assert (tmp_path / "out/figures/timeline.png").stat().st_size > 1000
