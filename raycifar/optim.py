@@ -91,6 +91,10 @@ class Average:
         for mine, theirs in self._counts:
             mine.copy_(theirs)
 
+    def restart(self) -> None:
+        """Be the network as it is, and nothing of what it was before."""
+        torch._foreach_copy_(self._mine, self._theirs)
+
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]

@@ -200,15 +200,20 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
 def _average_epoch(engine: _Engine, epoch: int) -> None:
     """What an average does once an epoch: the plain mean takes the weights in, batch norm gets its statistics.
 
-    Before its last epochs begin, the plain mean is the network as it is.
+    Before its last epochs begin, the plain mean is the network as it is. So is the exponential one while it has seen
+    no more than 1 / (1 - decay) steps, for a third of it or more would be the weights before the first.
     """
-    state, averaging = engine.state, engine.spec.averaging
+    average, averaging = engine.state.average, engine.spec.averaging
+    if average is None:
+        return
     averaged = epoch - 1 - (engine.spec.epochs - averaging.swa_epochs)
-    if state.average is not None and averaging.swa_epochs:
-        state.average.update(max(0, averaged))
-    if averaged > 0 or (averaging.ema_decay and averaging.ema_recompute_batch_norm):
-        with autocast(state.device, engine.step.precision):
-            update_bn(engine.train.images.split(EVAL_BATCH), state.evaluated)
+    if averaging.swa_epochs:
+        average.update(max(0, averaged))
+    elif epoch * engine.steps * (1 - averaging.ema_decay) <= 1:
+        average.restart()
+    if averaged > 0 or averaging.ema_recompute_batch_norm:
+        with autocast(engine.state.device, engine.step.precision):
+            update_bn(engine.train.images.split(EVAL_BATCH), average.module)
 
 
 def _refuse_non_finite(losses: Tensor, epoch: int) -> None:

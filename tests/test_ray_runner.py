@@ -145,14 +145,15 @@ def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tm
     """Its numbers are those of an undisturbed trial; Train starts both workers again."""
     import psutil
 
-    sweep = sweep_of(pair={"epochs": 4, "precision": "fp32"}, calm={"epochs": 4, "precision": "fp32"})
+    # So many epochs that some are left when the second one's line comes late, on a busy machine.
+    sweep = sweep_of(pair={"epochs": 12, "precision": "fp32"}, calm={"epochs": 12, "precision": "fp32"})
     folder = SweepFolder(tmp_path / "two")
 
     class KillOnce(io.StringIO):
         killed = 0
 
         def write(self, text):
-            if "pair  epoch 2/4" in text and not self.killed:
+            if "pair  epoch 2/12" in text and not self.killed:
                 workers = [p for p in psutil.process_iter(["name"]) if "RayTrainWorker" in (p.info["name"] or "")]
                 mine = [p for p in workers if _works_on(p, "pair")]
                 self.killed = mine[0].pid
@@ -163,7 +164,7 @@ def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tm
     assert run_sweep(sweep, folder.path, Options(gpus=4, workers_per_trial=2), Console(file=output, width=200))
     assert output.killed
     assert len(folder.trial("pair").history().sessions) == 2
-    assert [record["epoch"] for record in numbers(folder, "pair")] == [1, 2, 3, 4]
+    assert [record["epoch"] for record in numbers(folder, "pair")] == list(range(1, 13))
     assert numbers(folder, "pair") == numbers(folder, "calm")
 
 
