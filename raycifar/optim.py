@@ -2,13 +2,12 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from raycifar import spec
 from raycifar.records import EpochRecord
@@ -71,40 +70,47 @@ def learning_rate_factor(schedule: spec.Schedule, progress: float, epochs: int) 
 
 
 class Average:
-    """`module` is an average of a network's parameters and batch-norm statistics; `blend` says which.
+    """`module` is an average of a network's parameters and batch-norm statistics.
 
     PyTorch's AveragedModel computes the same, but reads its counter of updates on the host twice a step, which makes a
     GPU wait, and keeps a step from being recorded as a CUDA graph.
     """
 
-    def __init__(self, model: nn.Module, blend: Callable[[list[Tensor], list[Tensor], Any], None]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.module = copy.deepcopy(model).requires_grad_(False)
         pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
         self._counts = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
         floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
         self._mine, self._theirs = [mine for mine, _ in floats], [theirs for _, theirs in floats]
-        self._blend = blend
+        self._share = torch.zeros((), device=self._mine[0].device)
 
-    def update(self, averaged: int = 0) -> None:
-        """After the network that this one was made from has learnt; a plain mean is so far of `averaged` networks."""
-        self._blend(self._mine, self._theirs, averaged)
+    def set_share(self, share: float) -> None:
+        """How much of the network each update takes in, from 0 to 1, until it is set again."""
+        self._share.fill_(share)
+
+    def update(self) -> None:
+        """After the network that this one was made from has learnt."""
+        torch._foreach_lerp_(self._mine, self._theirs, [self._share] * len(self._mine))
         for mine, theirs in self._counts:
             mine.copy_(theirs)
-
-    def restart(self) -> None:
-        """Be the network as it is, and nothing of what it was before."""
-        torch._foreach_copy_(self._mine, self._theirs)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
 
+def exponential_share(decay: float, updates: int) -> float:
+    """The network's share in an exponential average that has had so many updates.
+
+    A young average forgets faster, or it would long be the random weights that it began with: the decay is that of
+    TensorFlow's ExponentialMovingAverage with its num_updates.
+    """
+    return 1 - min(decay, (1 + updates) / (10 + updates))
+
+
 def build_average(model: nn.Module, settings: spec.Averaging) -> Average | None:
     """Where the spec asks for one: exponential, to be updated every step, or a plain mean, every epoch."""
-    if settings.swa_epochs:
-        return Average(model, get_swa_multi_avg_fn())
-    return Average(model, get_ema_multi_avg_fn(settings.ema_decay)) if settings.ema_decay else None
+    return Average(model) if settings.swa_epochs or settings.ema_decay else None
 
 
 @dataclass(slots=True)

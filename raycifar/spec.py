@@ -185,6 +185,8 @@ class Averaging(Table):
     def _one_average(self) -> "Averaging":
         if self.ema_decay and self.swa_epochs:
             raise ValueError("ema_decay and swa_epochs exclude each other: ema_decay = 0, or swa_epochs = 0")
+        if self.ema_recompute_batch_norm and not self.ema_decay:
+            raise ValueError("ema_recompute_batch_norm needs an average: set ema_decay, such as 0.999, or leave it out")
         return self
 
 

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from raycifar.data import Split, batch_count, batches
-from raycifar.optim import Patience, Plateau, build_average, build_optimizer, learning_rate_factor
+from raycifar.optim import (
+    Patience,
+    Plateau,
+    build_average,
+    build_optimizer,
+    exponential_share,
+    learning_rate_factor,
+)
 from raycifar.records import EpochRecord
 from raycifar.spec import TrialSpec
 from raycifar.step import Step, autocast, loss_and_correct, world
@@ -153,6 +160,11 @@ class _Engine:
         factor = learning_rate_factor(self.spec.schedule, progress, self.spec.epochs)
         return self.spec.optimizer.lr * factor * self.state.plateau.factor
 
+    def set_share(self, epoch: int, step: int) -> None:
+        if self.state.average is not None:
+            share = exponential_share(self.spec.averaging.ema_decay, (epoch - 1) * self.steps + step)
+            self.state.average.set_share(share)
+
 
 def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
     start = time.perf_counter()
@@ -189,6 +201,7 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
     seen, lr = 0, 0.0
     for i, index in enumerate(batches(engine.images, spec.batch_size, step.generator, spec.drop_last)):
         lr = engine.learning_rate(epoch, i)
+        engine.set_share(epoch, i)
         sums[i] = step(index, epoch, lr)
         seen += len(index)
     per_step = _all_reduce(sums).cpu()
@@ -200,17 +213,15 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
 def _average_epoch(engine: _Engine, epoch: int) -> None:
     """What an average does once an epoch: the plain mean takes the weights in, batch norm gets its statistics.
 
-    Before its last epochs begin, the plain mean is the network as it is. So is the exponential one while it has seen
-    no more than 1 / (1 - decay) steps, for a third of it or more would be the weights before the first.
+    Before its last epochs begin, the plain mean is the network as it is.
     """
     average, averaging = engine.state.average, engine.spec.averaging
     if average is None:
         return
     averaged = epoch - 1 - (engine.spec.epochs - averaging.swa_epochs)
     if averaging.swa_epochs:
-        average.update(max(0, averaged))
-    elif epoch * engine.steps * (1 - averaging.ema_decay) <= 1:
-        average.restart()
+        average.set_share(1 / (max(0, averaged) + 1))
+        average.update()
     if averaged > 0 or averaging.ema_recompute_batch_norm:
         with autocast(engine.state.device, engine.step.precision):
             update_bn(engine.train.images.split(EVAL_BATCH), average.module)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from raycifar import spec
-from raycifar.optim import Patience, Plateau, build_average, build_optimizer, learning_rate_factor
+from raycifar.optim import Patience, Plateau, build_average, build_optimizer, exponential_share, learning_rate_factor
 from raycifar.records import EpochRecord
 
 
@@ -74,9 +74,15 @@ def test_the_average_follows_weights_and_batch_norm_statistics():
     with torch.no_grad():
         model.weight.fill_(11.0)
         model.running_mean.fill_(10.0)
+    average.set_share(0.1)
     average.update()
     assert average.module.weight.tolist() == pytest.approx([2.0, 2.0])
     assert average.module.running_mean.tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize(("updates", "share"), [(0, 0.9), (8, 0.5), (80, 0.1), (890, 0.01), (900, 0.01), (10**6, 0.01)])
+def test_an_exponential_average_takes_more_of_the_network_in_while_it_is_young(updates, share):
+    assert exponential_share(0.99, updates) == pytest.approx(share)
 
 
 def test_the_average_counts_batches_as_its_network_does():
@@ -143,5 +149,6 @@ def test_a_plain_mean_is_the_mean_of_what_it_has_seen():
     average = build_average(model, spec.Averaging(swa_epochs=3))
     for averaged, weight in ((0, 9.0), (0, 1.0), (1, 2.0), (2, 6.0)):  # the first is from before the last epochs
         model.weight.data.fill_(weight)
-        average.update(averaged)
+        average.set_share(1 / (averaged + 1))
+        average.update()
     assert average.module.weight.item() == pytest.approx(3.0)
