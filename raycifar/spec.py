@@ -151,7 +151,7 @@ class Optimizer(Table):
 class Schedule(Table):
     """Of the learning rate: linear warm-up, then `name`. `cosine` and `linear` end at lr * final_ratio.
 
-    Either of the two after a warm-up of a third of the epochs is the one-cycle policy (Smith & Topin 2018).
+    Either of the two after a warm-up of a third of the epochs is the learning rate of Smith & Topin's one-cycle (2018).
     """
 
     name: Literal["constant", "plateau", "linear", "cosine"] = "constant"
@@ -254,7 +254,7 @@ class TrialSpec(TrialSettings):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change exactly when the trial's numbers could."""
+        """Sixteen hex digits that change exactly when the trial's settings could give other numbers."""
         settings = self.model_dump(mode="json", exclude={"name", "arm"})
         for table, keys in LATER.items():
             fields = type(getattr(self, table)).model_fields

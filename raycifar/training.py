@@ -27,7 +27,7 @@ from raycifar.records import EpochRecord
 from raycifar.spec import TrialSpec
 from raycifar.step import Step, autocast, loss_and_correct, world
 
-EVAL_BATCH = 1000
+EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
 REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
 
 
@@ -141,9 +141,14 @@ def predict(model: nn.Module, split: Split, precision: str = "fp32", mirrored: b
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(split.labels.device, precision):
-        parts = [model(part.flip(-1) if mirrored else part).float() for part in split.images.split(EVAL_BATCH)]
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images)]
     model.train(was_training)
     return torch.cat(parts)
+
+
+def _parts(model: nn.Module, images: Tensor) -> list[Tensor]:
+    at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
+    return list(images.split(at_once))
 
 
 class _Engine:
@@ -224,7 +229,7 @@ def _average_epoch(engine: _Engine, epoch: int) -> None:
         average.update()
     if averaged > 0 or averaging.ema_recompute_batch_norm:
         with autocast(engine.state.device, engine.step.precision):
-            update_bn(engine.train.images.split(EVAL_BATCH), average.module)
+            update_bn(_parts(average.module, engine.train.images), average.module)
 
 
 def _refuse_non_finite(losses: Tensor, epoch: int) -> None:

@@ -31,7 +31,7 @@ from raycifar.records import EpochRecord, History, Session, TrialError, TrialFol
 from raycifar.spec import TrialSpec
 from raycifar.step import PrecisionError, gathered, require_native, resolve_precision, world
 from raycifar.training import NonFiniteLossError, TrainState, evaluate_logits, fit, predict
-from raycifar.vgg import CALIBRATION_IMAGES, build_vgg16, calibrate_batch_norm
+from raycifar.vgg import build_vgg16, calibrate_batch_norm
 from raycifar.writer import CheckpointWriter
 
 
@@ -196,7 +196,7 @@ def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
     """The trial's network as it is before its first step, on the CPU or the data's device."""
     model = build_vgg16(spec.model, spec.seed, assets.imagenet)
     if spec.model.weights == "imagenet" and spec.model.batch_norm:
-        images = train.images[:CALIBRATION_IMAGES]
+        images = train.images[: model.images_at_once]
         calibrate_batch_norm(model.to(images.device), images)
     return model
 

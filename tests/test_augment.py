@@ -104,6 +104,14 @@ def test_cutmix_pastes_a_box_of_the_image_before_and_counts_its_pixels(train_ima
             assert area / 1024 == pytest.approx(1 - share.item(), abs=1e-6), i
 
 
+def test_a_cutmix_box_has_the_area_that_the_share_leaves(train_images):
+    mixer = Mixer.of(Augmentation(cutmix=1.0), 1, CPU)
+    mixer.shares.fill_(0.75)
+    _, shares = mixer(train_images.images[:200], train_images.labels[:200], generator())
+    own = own_shares(train_images, shares)
+    assert own[~own.isnan()].min() == 0.75  # a box at the border loses what lies outside
+
+
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixed_labels_are_shares_of_one(train_images, kind):
     _, shares = mixed(train_images, **{kind: 1.0})

@@ -1,5 +1,6 @@
 """The step: on the CPU as it runs every time; recorded as a CUDA graph where there is a GPU."""
 
+import copy
 import logging
 from contextlib import contextmanager
 
@@ -96,6 +97,17 @@ def test_a_long_gradient_is_shortened_and_a_short_one_left(make_trial, splits):
     assert loose.equal(free)
     assert torch.nn.functional.cosine_similarity(free, clipped, 0) > 0.9999
     assert clipped.norm() < 0.05 < free.norm()  # batch norm's share of the gradient is not counted here
+
+
+def test_the_weights_learn_smoothed_labels(make_trial, splits):
+    settings = {"label_smoothing": 0.2, "optimizer": {"momentum": 0.0, "nesterov": False}, "precision": "fp32"}
+    one, state = step_of(make_trial(batch_size=8, **settings), splits[0])
+    state.model.dropout.p = 0.0
+    before, bias = copy.deepcopy(state.model), state.model.head.bias
+    one(torch.arange(8), 1, 1.0)
+    shares = 0.8 * torch.nn.functional.one_hot(splits[0].labels[:8], 10) + 0.02
+    gradient = (before(splits[0].images[:8]).softmax(1) - shares).mean(0)
+    assert torch.allclose(bias, before.head.bias - gradient, atol=1e-5)
 
 
 def test_a_mixed_images_right_answer_is_the_label_of_the_larger_share():

@@ -157,6 +157,21 @@ def test_a_young_moving_average_has_forgotten_the_network_before_its_first_step(
     assert (weights[2] - weight_of(state.evaluated)).norm() < 0.3 * (weights[2] - weights[0]).norm()
 
 
+def test_a_network_takes_as_many_images_at_once_as_it_says(make_trial, splits):
+    class Counting(Small):
+        images_at_once = 7
+        sizes = ()
+
+        def forward(self, images):
+            self.sizes += (len(images),)
+            return super().forward(images)
+
+    model, small = Counting(), Small()
+    small.load_state_dict(model.state_dict())
+    assert torch.allclose(predict(model, splits[1]), predict(small, splits[1]), atol=1e-6)
+    assert model.sizes == (7,) * 11 + (3,)
+
+
 def weight_of(model):
     return model.convolution.weight.detach().clone()
 

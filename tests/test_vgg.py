@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from raycifar.assets import fetch_vgg16
 from raycifar.spec import Model
-from raycifar.vgg import build_vgg16, calibrate_batch_norm
+from raycifar.vgg import VGG16, build_vgg16, calibrate_batch_norm
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,10 @@ def test_upsampling_is_what_enlarged_images_give_averaged_over_places(train_imag
         assert torch.allclose(larger(images), plain.head(features.mean((2, 3))), rtol=1e-4, atol=1e-6)
 
 
+def test_larger_images_are_fewer_at_once():
+    assert [VGG16(Model(weights="random", upsample=side)).images_at_once for side in (1, 2, 7)] == [1000, 250, 20]
+
+
 def test_it_has_the_known_number_of_parameters():
     plain = build_vgg16(Model(weights="random"), 1)
     assert sum(p.numel() for p in plain.parameters()) == 14_714_688 + 512 * 10 + 10
@@ -65,6 +69,7 @@ def test_the_stock_head_can_be_had():
     model = build_vgg16(Model(weights="random", hidden=(4096, 4096), dropout=0.5), 1)
     shapes = [tuple(layer.weight.shape) for layer in model.head if isinstance(layer, torch.nn.Linear)]
     assert shapes == [(4096, 512), (4096, 4096), (10, 4096)]
+    assert [layer.p for layer in model.head if isinstance(layer, torch.nn.Dropout)] == [0.5, 0.5, 0.5]
 
 
 def test_the_seed_alone_decides_the_initial_weights():
