@@ -17,7 +17,8 @@ def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
     title = Text(f"{sweep.name} -> {path}", "table.title")  # Text, for a path may hold what rich takes for markup
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("trial", "from", "seed", "epochs", "images", "validation", "PFLOP"):
-        table.add_column(column, justify="left" if column in ("trial", "from", "validation") else "right", no_wrap=True)
+        words = column in ("from", "validation")  # which a narrow terminal may break, but never a name or a number
+        table.add_column(column, justify="left" if words or column == "trial" else "right", no_wrap=not words)
     for trial in plan.order:
         table.add_row(*_planned(trial))
     table.caption = _load([work(trial) for trial in plan.order], plan.at_once)

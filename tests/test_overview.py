@@ -60,6 +60,13 @@ def test_a_plan_of_one_trial_at_a_time_only_says_how_much_work_it_is():
     assert lines(plan_table(sweep, plan, Path("vgg")))[-1] == f"{sum(map(work, sweep.trials)) / 1e15:.1f} PFLOP in all"
 
 
+def test_a_narrow_terminal_breaks_words_and_no_names_or_numbers():
+    sweep = load_sweep(SWEEPS / "ingredients.toml")
+    shown = lines(plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path("i")), width=80)
+    assert shown[1] == "trial from seed epochs images validation PFLOP"
+    assert {trial.name for trial in sweep.trials} <= {line.split()[0] for line in shown}
+
+
 def test_the_plan_names_the_side_of_enlarged_images():
     sweep = load_sweep(SWEEPS / "vgg.toml", ["scratch.model.upsample=7"])
     table = plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path("larger"))
