@@ -156,8 +156,8 @@ class _Engine:
 
     def __init__(self, state: TrainState, train: Split, spec: TrialSpec) -> None:
         self.state, self.spec, self.train, self.images = state, spec, train, len(train)
-        every_step = state.average if spec.averaging.ema_decay else None
-        self.step = Step(state.model, state.optimizer, every_step, train, spec)
+        self.every_step = state.average if spec.averaging.ema_decay else None
+        self.step = Step(state.model, state.optimizer, self.every_step, train, spec)
         self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
 
     def learning_rate(self, epoch: int, step: int) -> float:
@@ -166,9 +166,10 @@ class _Engine:
         return self.spec.optimizer.lr * factor * self.state.plateau.factor
 
     def set_share(self, epoch: int, step: int) -> None:
-        if self.state.average is not None:
-            share = exponential_share(self.spec.averaging.ema_decay, (epoch - 1) * self.steps + step)
-            self.state.average.set_share(share)
+        """Of the network, in the average that this step updates, where there is one."""
+        if self.every_step is not None:
+            updates = (epoch - 1) * self.steps + step
+            self.every_step.set_share(exponential_share(self.spec.averaging.ema_decay, updates))
 
 
 def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:

@@ -188,7 +188,7 @@ def test_the_plain_mean_begins_with_its_epochs_and_has_its_own_batch_norm_statis
     spec = make_trial(epochs=4, averaging={"swa_epochs": 2}, optimizer={"lr": 0.3}, precision="fp32")
     state, seen = TrainState(Small(), spec), []
     for record in fit(state, *splits, spec):
-        seen.append(state.model.convolution.weight.detach().clone())
+        seen.append(weight_of(state.model))
         if record.epoch < 4:  # one network is no mean yet
             assert state.evaluated.convolution.weight.equal(seen[-1])
             assert state.evaluated.norm.running_mean.equal(state.model.norm.running_mean)
