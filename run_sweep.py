@@ -199,13 +199,14 @@ def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry
     from rich.console import Console
 
     from raycifar.search import plan_search, run_search
-    from raycifar.search_records import SearchFolder
+    from raycifar.search_records import SearchFolder, sample_name
     from raycifar.search_table import budget, samples_table, space_table
-    from raycifar.sweep import describe_plan
+    from raycifar.sweep import describe_plan, tell_plan
 
     if dry_run:
         plan, gpus = plan_search(spec, options)
         console.print(space_table(spec, path), budget(spec), describe_plan(plan, gpus), sep="\n")
+        tell_plan(options, path, plan, gpus, [sample_name(number) for number in range(1, spec.samples + 1)])
         return 0
     finished = run_search(spec, path, options, Console(quiet=True) if quiet else console)
     folder = SearchFolder(path)

@@ -171,7 +171,9 @@ def work(trial: TrialSpec) -> float:
     """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
     train, val, test = trial.data.images
     forward, step = flops_an_image(trial)
-    recomputed = trial.epochs if trial.averaging.ema_recompute_batch_norm else trial.averaging.swa_epochs
+    averaging = trial.averaging
+    # The plain mean of one epoch's weights is the network itself, which has its statistics.
+    recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
     passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
     return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
 

@@ -28,6 +28,7 @@ from raycifar.search_records import (
     DIVERGED,
     FINISHED,
     STOPPED,
+    TOO_LARGE,
     SampleRecord,
     SearchFolder,
     described,
@@ -164,18 +165,18 @@ def _asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:
 
 
 def train_sample(config: dict[str, Any], job: dict[str, Any]) -> None:
-    """A Tune trial: trains one sample. A loss that is not finite ends it with the objective 0, and without a retry."""
+    """A Tune trial: trains one sample. What its settings are to blame for ends it with objective 0, without a retry."""
     todo = Job(**job)
-    spec = SearchSpec.model_validate(todo.search).sample(config["settings"], config["sample"])
-    trial = SearchFolder(Path(todo.folder)).trial(spec.name)
+    trial = SearchFolder(Path(todo.folder)).trial(config["sample"])
     trial.clear_error()
     assets = Assets(Path(todo.cifar10), Path(todo.imagenet) if todo.imagenet else None)
     epoch, best = 0, 0.0
     try:
+        spec = SearchSpec.model_validate(todo.search).sample(config["settings"], config["sample"])
         for record in sample_epochs(spec, trial.path, assets, _place(todo)):
             epoch, best = record.epoch, max(best, record.val_accuracy)
             ray.tune.report(record.to_json() | {OBJECTIVE: best})
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, torch.OutOfMemoryError) as error:
         trial.write_error(trial_error(error))
         ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
     except Exception as error:
@@ -216,8 +217,12 @@ class _Observe(ray.tune.Callback):  # type: ignore[misc]
         sample = outcome(self._search, self._folder, _name(trial), trial.config["settings"])
         self._folder.write_sample(sample)
         accuracy = f"val {100 * sample.best_val_accuracy:.1f} %"
-        stopped = f"{accuracy}, stopped after epoch {sample.epochs_run}"
-        notes = {FINISHED: accuracy, STOPPED: stopped, DIVERGED: f"diverged in epoch {sample.epochs_run + 1}"}
+        notes = {
+            FINISHED: accuracy,
+            STOPPED: f"{accuracy}, stopped after epoch {sample.epochs_run}",
+            DIVERGED: f"diverged in epoch {sample.epochs_run + 1}",
+            TOO_LARGE: "too large for its share of the GPU's memory",
+        }
         self._progress.state(_name(trial), "done", notes[sample.outcome or DIVERGED])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -230,8 +235,8 @@ def outcome(search: SearchSpec, folder: SearchFolder, name: str, settings: dict[
     trial = folder.trial(name)
     epochs = trial.history().epochs
     sample = SampleRecord(name=name, settings=settings, epochs_run=len(epochs))
-    if trial.error():
-        return replace(sample, outcome=DIVERGED)
+    if error := trial.error():
+        return replace(sample, outcome=DIVERGED if error.kind == NonFiniteLossError.__name__ else TOO_LARGE)
     best = max(epochs, key=lambda record: record.val_accuracy)  # ties keep the earlier epoch
     return replace(
         sample,

@@ -12,7 +12,7 @@ from raycifar.search_records import SearchFolder, SearchRecord, ended, sample_na
 from raycifar.search_spec import SearchSpec
 from raycifar.search_table import best_sample, write_best
 from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
-from raycifar.workspace import Call, SweepError, check_place, commit, held, on_record
+from raycifar.workspace import Call, SweepError, check_place, check_weights, commit, held, on_record
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -28,9 +28,10 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
         console.print(f"Nothing to do: all {search.samples} samples in {path} have ended.", soft_wrap=True)
-        return True
-    _on_ray(search, folder, missing, options, console)
-    if best := best_sample(folder):
+    else:
+        _on_ray(search, folder, missing, options, console)
+    # A process killed after its last sample has not written it; one that is there may have been edited since.
+    if (missing > 0 or not folder.best.exists()) and (best := best_sample(folder)):
         write_best(search, folder, best, options.source)
     return _finished(search, folder)
 
@@ -47,6 +48,8 @@ def _check(options: Options) -> None:
             "a search draws its samples side by side on Ray, one worker each: "
             "leave out --local, --only and --workers-per-trial"
         )
+    if options.log or options.hang_seconds != Options().hang_seconds:
+        raise SweepError("a search's samples are neither tracked nor watched: leave out --log and --hang-timeout")
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         raise SweepError(f"a search needs {missing[0]}: pip install -c constraints.txt -e '.[search]'")
 
@@ -83,6 +86,7 @@ def _finished(search: SearchSpec, folder: SearchFolder) -> bool:
 
 def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
     before = folder.record()
+    check_weights(folder.path, before.weights if before else "", call.weights)
     folder.write_record(
         SearchRecord(
             name=folder.path.name,
@@ -93,7 +97,7 @@ def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
             versions=call.versions,
             commit=commit(),
             hardware=call.hardware,
-            weights=call.weights,
+            weights=call.weights or (before.weights if before else ""),
         )
     )
 

@@ -22,7 +22,7 @@ from typing import Any
 from raycifar.records import JsonRecord, SweepFolder, TrialFolder, read_record, write_json
 
 # How a sample ends. A failed one has no outcome: the same command runs it again.
-FINISHED, STOPPED, DIVERGED = "finished", "stopped", "diverged"
+FINISHED, STOPPED, DIVERGED, TOO_LARGE = "finished", "stopped", "diverged", "too large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +46,10 @@ class SampleRecord(JsonRecord):
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)  # by dotted key
-    outcome: str | None = None  # finished, stopped (by ASHA), diverged; None: still to be run to its end
+    outcome: str | None = None  # finished, stopped (by ASHA), diverged, too large; None: still to be run to its end
     epochs_run: int = 0
     best_epoch: int = 0
-    best_val_accuracy: float = 0.0  # the objective; 0 for a sample that diverged, for nobody could use its settings
+    best_val_accuracy: float = 0.0  # the objective; 0 for settings that nobody could use
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def ended(samples: list[SampleRecord]) -> list[SampleRecord]:
 
 def ranked(samples: list[SampleRecord]) -> list[SampleRecord]:
     """Best first; a sample that ASHA stopped comes after all that ran as long as the trial does."""
-    order = {FINISHED: 0, STOPPED: 1, DIVERGED: 2}
+    order = {FINISHED: 0, STOPPED: 1, DIVERGED: 2, TOO_LARGE: 2}
     return sorted(samples, key=lambda s: (order.get(s.outcome or "", 3), -s.best_val_accuracy, s.name))
 
 

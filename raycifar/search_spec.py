@@ -15,9 +15,9 @@ The objective is not to be chosen: it is the best validation accuracy so far, of
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -32,6 +32,8 @@ from raycifar.spec import (
     parse_setting,
     parse_sweep,
     read_toml,
+    short,
+    shown,
     validate,
 )
 
@@ -39,7 +41,7 @@ Plain = bool | int | float | str
 KINDS = ("choice", "uniform", "loguniform", "int")
 EXAMPLE = "{ loguniform = [1e-3, 1e-1] }"
 MOST_SETTINGS = 16
-BEYOND = 1e15  # any setting; neither infinity nor nan is below it
+BEYOND = 1e15  # any number that a setting may be; neither infinity nor nan is below it
 TIED = 3  # no rule of spec.py ties more settings to each other
 OBJECTIVE_WORDS = ("objective", "metric", "monitor", "mode", "test")
 ALWAYS = "the objective is always the validation accuracy, and a search never reads the test images: leave it out"
@@ -48,10 +50,35 @@ NOT_SEARCHED = {
     "epochs": "samples are compared after as many epochs of the same schedule: set the trial's",
     "data": "samples are compared on the same images, and the test images are never read in a search: set the trial's",
     "early_stopping": "ASHA stops the samples that fall behind: leave it out",
+    "precision": "it decides how fast a device is, not how accurate the network: set the trial's",
+    "deterministic": "it decides no accuracy: set the trial's",
     "model.weights": "transfer and scratch are the arms that a sweep compares: search one of them",
     "seed": LUCK,
     "repeats": LUCK,
     "name": "samples are named sample-0001, sample-0002, ...: leave it out",
+}
+
+
+# What a setting needs for it to decide anything.
+_Need = tuple[Callable[[TrialSettings], bool], str]
+_SGD: _Need = (lambda t: t.optimizer.name == "sgd", 'optimizer.name = "sgd"')
+_DECAY: _Need = (lambda t: t.optimizer.weight_decay > 0, "optimizer.weight_decay above 0")
+_PLATEAU: _Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plateau"')
+_END: _Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
+_MIXING: _Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "augmentation.mixup or .cutmix above 0")
+NEEDS: dict[str, _Need] = {
+    "augmentation.mix_probability": _MIXING,
+    "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),
+    "optimizer.momentum": _SGD,
+    "optimizer.nesterov": _SGD,
+    "optimizer.head_decay_ratio": _DECAY,
+    "optimizer.bias_decay_ratio": _DECAY,
+    "optimizer.layer_decay": (lambda t: t.model.train != "head", 'model.train = "all", or from a block on'),
+    "schedule.final_ratio": _END,
+    "schedule.monitor": _PLATEAU,
+    "schedule.factor": _PLATEAU,
+    "schedule.patience": _PLATEAU,
+    "schedule.min_lr": _PLATEAU,
 }
 
 
@@ -170,13 +197,22 @@ def _search(table: dict[str, Any], sweep: SweepSpec, place: str) -> SearchSpec:
         raise SpecError(f"{place}: a search starts from one trial, here are {len(sweep.trials)}: keep one, no repeats")
     there = f"{place}: [search.space]"
     ranges = dict(_ranges(space, TrialSettings, there))
+    if not ranges:
+        raise SpecError(f"{there} names no setting: add for example optimizer.lr = {EXAMPLE}")
     if len(ranges) > MOST_SETTINGS:
         raise SpecError(f"{there}: {len(ranges)} settings, at most {MOST_SETTINGS}: leave out those that matter least")
     data = settings.model_dump() | {"name": sweep.name, "trial": sweep.trials[0], "space": ranges}
     search = validate(SearchSpec, data, place)
-    for _ in search.corners(there):
-        pass
+    _check_effects(search, list(search.corners(there)), there)
     return search
+
+
+def _check_effects(search: SearchSpec, corners: Sequence[TrialSpec], place: str) -> None:
+    """Refuse what decides nothing wherever samples are drawn: the best sample's would look like a finding."""
+    for key in search.space.keys() & NEEDS.keys():
+        is_met, need = NEEDS[key]
+        if not any(is_met(trial) for trial in corners):
+            raise SpecError(f"{place} {key}: decides nothing without {need}: set that in the trial, or leave {key} out")
 
 
 def _ranges(
@@ -184,7 +220,7 @@ def _ranges(
 ) -> Iterator[tuple[str, Range]]:
     """Each setting of the space by its dotted key."""
     for key, value in table.items():
-        name = f"{above}{key}"
+        name = f"{above}{short(key)}"
         if name in NOT_SEARCHED:
             raise SpecError(f"{place} {name}: {NOT_SEARCHED[name]}")
         if "." in key:
@@ -194,7 +230,7 @@ def _ranges(
             raise SpecError(f"{place} {name}: unknown key{nearest(key, known)}; known here: {', '.join(known)}")
         inner = model.model_fields[key].annotation
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            yield name, _range(value, f"{place} {name}")
+            yield name, _range(value, f"{place} {name}", get_args(inner) if get_origin(inner) is Literal else ())
         elif isinstance(value, dict):
             yield from _ranges(value, inner, place, f"{name}.")
         else:
@@ -203,24 +239,27 @@ def _ranges(
             )
 
 
-def _range(value: Any, place: str) -> Range:
+def _range(value: Any, place: str, words: tuple[Plain, ...]) -> Range:
+    """`words` are all values that the setting can have, where they can be counted."""
     if not isinstance(value, dict) or len(value) != 1:
         raise SpecError(f"{place}: expected one of {', '.join(KINDS)}, for example {EXAMPLE}")
     ((kind, values),) = value.items()
     if kind not in KINDS:
-        raise SpecError(f"{place}: {kind}: unknown{nearest(kind, KINDS)}; known here: {', '.join(KINDS)}")
+        raise SpecError(f"{place}: {short(kind)}: unknown{nearest(kind, KINDS)}; known here: {', '.join(KINDS)}")
     written = _toml(values)
     place = f"{place} = {{ {kind} = {written if len(written) <= 80 else written[:77] + '...'} }}"
+    if words and "uniform" in kind:
+        raise SpecError(f"{place}: nothing lies between {', '.join(map(_toml, words))}: name some by choice = [...]")
     check = _check_choice if kind == "choice" else _check_numbers
     return Range(kind=kind, values=check(kind, values, place))
 
 
 def _check_choice(_: str, values: Any, place: str) -> tuple[Plain, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, Plain) for value in values):
+    if not isinstance(values, list) or not all(isinstance(value, str) or _is_finite(value) for value in values):
         raise SpecError(f"{place}: expected a list of numbers, words or switches, for example [0, 8, 12]")
     if len(values) < 2:
         raise SpecError(f"{place}: leaves no choice: name two values, or set it in the trial")
-    if len({_toml(value) for value in values}) < len(values):
+    if len(set(values)) < len(values):
         raise SpecError(f"{place}: names a value twice: name each once")
     return tuple(values)
 
@@ -228,7 +267,7 @@ def _check_choice(_: str, values: Any, place: str) -> tuple[Plain, ...]:
 def _check_numbers(kind: str, values: Any, place: str) -> tuple[Plain, ...]:
     admitted = int if kind == "int" else int | float
     numbers = isinstance(values, list) and all(
-        isinstance(value, admitted) and not isinstance(value, bool) and abs(value) < BEYOND for value in values
+        isinstance(value, admitted) and not isinstance(value, bool) and _is_finite(value) for value in values
     )
     if not numbers or len(values) != 2:
         raise SpecError(f"{place}: expected [lowest, highest], two {'whole ' * (kind == 'int')}numbers")
@@ -242,9 +281,11 @@ def _check_numbers(kind: str, values: Any, place: str) -> tuple[Plain, ...]:
     return (low, high) if kind == "int" else (float(low), float(high))
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, bool | int | float) and abs(value) < BEYOND
+
+
 def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_toml(inner) for inner in value)}]"
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return f'"{value}"' if isinstance(value, str) else shown(value)

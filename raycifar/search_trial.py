@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from raycifar.data import load_training
 from raycifar.records import EpochRecord, History, TrialFolder
 from raycifar.spec import TrialSpec
+from raycifar.step import require_native
 from raycifar.training import TrainState, fit
 from raycifar.trial import Assets, Place, network, set_up_torch
 
@@ -14,10 +17,11 @@ def sample_epochs(spec: TrialSpec, folder: Path, assets: Assets, place: Place) -
     """Train the sample from its start, yielding each epoch once it is in the folder's history.json.
 
     Nothing is kept to resume from: a sample is short, and one that was interrupted starts over.
-    Raises NonFiniteLossError.
+    Raises NonFiniteLossError and PrecisionError.
     """
     trial, history = TrialFolder(folder), History()
     set_up_torch(spec, place)
+    require_native(spec, torch.device(place.device))
     data = load_training(assets.cifar10, spec.data, place.device)
     state = TrainState(network(spec, assets, data.train), spec, place.device)
     for record in fit(state, data.train, data.val, spec):

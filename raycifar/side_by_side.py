@@ -89,7 +89,7 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
         answer=_answer(sweeps),
-        cautions=[plain(caution) for caution in _cautions(sweeps, predictions, recipes, surroundings)],
+        cautions=[plain(caution) for caution in _cautions(sweeps, predictions, surroundings)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=[],
@@ -149,7 +149,6 @@ def _signed(value: float, show: Callable[..., str]) -> str:
 def _cautions(
     sweeps: Sequence[Results],
     predictions: Sequence[Predictions],
-    recipes: Sequence[Setting],
     surroundings: Sequence[Setting],
 ) -> list[str]:
     notes = [
@@ -158,13 +157,13 @@ def _cautions(
         if len(results.finished) < len(results.trials)
     ]
     notes += [f"{letter}: {LEAK}." for letter, results in lettered(sweeps) if leaks(results.trials)]
-    recipes = [setting for setting in recipes if setting.key != "seeds"]
-    if protocol := [s.key for s in recipes if s.key.startswith("data.")]:
+    unlike = _unlike(sweeps)
+    if protocol := [key for keys in unlike.values() for key in keys if key.startswith("data.")]:
         notes.append(f"The protocols differ ({_listed(protocol)}): not the same images trained, validated or tested.")
-    if any(setting.key == "epochs" for setting in recipes):
-        notes.append("The arms do not train for the same number of epochs.")
-    if len(keys := list(dict.fromkeys(setting.key for setting in recipes))) > 1:
-        notes.append(f"{len(keys)} settings differ at once: no difference can be laid to one of them alone.")
+    if lengths := [where for where, keys in unlike.items() if "epochs" in keys]:
+        notes.append(f"Not as many epochs as in A: {_listed(lengths)}.")
+    if several := [f"{where} ({len(keys)})" for where, keys in unlike.items() if len(keys) > 1]:
+        notes.append(f"Several settings differ, so no difference can be laid to one of them alone: {_listed(several)}.")
     if places := [s.key for s in surroundings if s.key in ("hardware", "device", "trials at once", "workers a trial")]:
         notes.append(f"Times do not compare as they stand: not the same {_listed(places)}.")
     if numeric := [s.key for s in surroundings if s.key in ("precision", "torch", "cuda", "ImageNet weights")]:
@@ -174,6 +173,17 @@ def _cautions(
         for (letter, results), said in zip(lettered(sweeps), predictions, strict=True)
         for line in (*results.problems, *said.problems)
     ]
+
+
+def _unlike(sweeps: Sequence[Results]) -> dict[str, list[str]]:
+    """For each comparison of tested trials, such as "transfer in B": in which settings its recipe is not that of A."""
+    found = {}
+    for letter, other in lettered(sweeps)[1:]:
+        settings = differing_settings([sweeps[0], other])
+        for arm in shared_arms([sweeps[0], other]):
+            if min(len(finished_arm(sweeps[0], arm)), len(finished_arm(other, arm))):
+                found[f"{arm} in {letter}"] = [s.key for s in settings if arm in s.arms and s.key != "seeds"]
+    return found
 
 
 def _listed(keys: Sequence[str]) -> str:

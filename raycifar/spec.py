@@ -59,6 +59,7 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Monitor = Literal["val_accuracy", "val_loss"]
 # A name becomes a folder: short, and nothing that a shell or a file system treats specially.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+OWN_NAMES = "give each [[trials]] its own name"
 NAME_RULE = "a name is 1 to 64 letters, digits, '.', '_' or '-', and starts with a letter or digit"
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -215,6 +216,13 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
+    def _a_plateau_lowers_the_rate(self) -> "TrialSettings":
+        low, lr = self.schedule.min_lr, self.optimizer.lr
+        if self.schedule.name == "plateau" and low >= lr:
+            raise ValueError(f"schedule.min_lr = {low} must be below optimizer.lr = {lr}, or no plateau lowers it")
+        return self
+
+    @model_validator(mode="after")
     def _one_batch(self) -> "TrialSettings":
         if self.data.images[0] < self.batch_size:
             raise ValueError(
@@ -288,11 +296,26 @@ class SweepSpec(Table):
     def _names_differ(self) -> "SweepSpec":
         names = [trial.name.lower() for trial in self.trials]  # some file systems ignore case
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): give each [[trials]] its own name")
+            raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): {OWN_NAMES}")
         if taken := sorted(RESERVED_NAMES.intersection(names)):
             raise ValueError(
                 f"no trial may be named {taken[0]!r}: the sweep's folder has a file or folder of that name"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_arm_is_one_recipe(self) -> "SweepSpec":
+        first: dict[str, TrialSpec] = {}
+        seeds: set[tuple[str, int]] = set()
+        for trial in self.trials:
+            base = first.setdefault(trial.arm, trial)
+            if trial.model_copy(update={"name": base.name, "seed": base.seed}) != base:
+                theirs = base.settings()
+                key = next(key for key, value in trial.settings().items() if value != theirs[key])
+                raise ValueError(f"two [[trials]] are named {trial.arm!r} and differ in {key}: {OWN_NAMES}")
+            if (trial.arm, trial.seed) in seeds:
+                raise ValueError(f"two trials of {trial.arm!r} have the seed {trial.seed}: set another in one of them")
+            seeds.add((trial.arm, trial.seed))
         return self
 
     def fingerprint(self) -> str:
@@ -305,7 +328,7 @@ class SweepSpec(Table):
         for name in names:
             if name not in known:
                 there = _listed(list(dict.fromkeys(known)))
-                raise SpecError(f"--only {_short(name)}: no such trial{nearest(name, known)}; there are {there}")
+                raise SpecError(f"--only {short(name)}: no such trial{nearest(name, known)}; there are {there}")
         chosen = tuple(trial for trial in self.trials if not names or trial.name in names or trial.arm in names)
         return self.model_copy(update={"trials": chosen})
 
@@ -358,7 +381,7 @@ def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] 
     tables = [_merge(file.defaults, trial) for trial in file.trials]
     for keys, value, text in overrides:
         _override(tables, keys, value, text)
-    place = " ".join([str(path), *(f"--set {_short(setting)}" for setting in settings)])
+    place = " ".join([str(path), *(f"--set {short(setting)}" for setting in settings)])
     places = [f"{place}: {_label(table, i)}" for i, table in enumerate(tables)]
     checked = [validate(_TrialTable, table, where) for table, where in zip(tables, places, strict=True)]
     if (count := sum(trial.repeats for trial in checked)) > MOST_TRIALS:
@@ -379,7 +402,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text ({error}); a sweep file is UTF-8 TOML") from None
     except (ValueError, RecursionError) as error:  # ValueError also for a number of 5,000 digits
-        raise SpecError(f"{path}: not valid TOML: {_short(str(error))}") from None
+        raise SpecError(f"{path}: not valid TOML: {short(str(error))}") from None
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
@@ -392,7 +415,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 def _label(table: Mapping[str, Any], index: int) -> str:
     name = table.get("name")
-    return f"trial {_shown(name)}" if isinstance(name, str) else f"[[trials]] number {index + 1}"
+    return f"trial {shown(name)}" if isinstance(name, str) else f"[[trials]] number {index + 1}"
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -409,13 +432,13 @@ def parse_setting(text: str) -> tuple[list[str], Any, str]:
     key = key.strip()
     if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
         examples = "--set epochs=3 or --set scratch.optimizer.lr=0.05"
-        raise SpecError(f"--set {_short(text)}: expected key=value, for example {examples}")
+        raise SpecError(f"--set {short(text)}: expected key=value, for example {examples}")
     try:
         table = _parse_toml(f"value = {value}")
     except (ValueError, RecursionError):
         table = {}
     parsed = table["value"] if len(table) == 1 else value.strip()  # a bare word is a string
-    return key.split("."), parsed, _short(text)
+    return key.split("."), parsed, short(text)
 
 
 def _override(tables: list[dict[str, Any]], keys: list[str], value: Any, text: str) -> None:
@@ -425,7 +448,7 @@ def _override(tables: list[dict[str, Any]], keys: list[str], value: Any, text: s
         known = [str(table.get("name")) for table in tables] + list(_TrialTable.model_fields)
         there = _listed(known[: len(tables)])
         raise SpecError(
-            f"--set {text}: no trial {_short(keys[0])!r}{nearest(keys[0], known)}; the file's trials: {there}"
+            f"--set {text}: no trial {short(keys[0])!r}{nearest(keys[0], known)}; the file's trials: {there}"
         )
     if keys[0] == "name":
         raise SpecError(f"--set {text}: a trial's name is set in the sweep file only")
@@ -443,7 +466,7 @@ def _check_keys(table: Mapping[str, Any], model: type[BaseModel], place: str, ab
     """Refuse keys that the model does not know: pydantic alone would not look at defaults that no trial keeps."""
     for key, value in table.items():
         if key not in model.model_fields:
-            raise SpecError(f"{place}: {above}{_short(key)}: {_unknown(key, model)}")
+            raise SpecError(f"{place}: {above}{short(key)}: {_unknown(key, model)}")
         inner = model.model_fields[key].annotation
         if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
             _check_keys(value, inner, place, f"{above}{key}.")
@@ -459,7 +482,7 @@ def validate(model: type[_Model], data: Any, place: str) -> _Model:
 
 def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     """One line for pydantic's first error: key = value: what is wrong and what would be right."""
-    key = ".".join(_short(str(part)) for part in error["loc"])
+    key = ".".join(short(str(part)) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key}: {_unknown(str(error['loc'][-1]), _table_at(model, error['loc'][:-1]))}"
     if error["type"] == "missing":
@@ -469,7 +492,7 @@ def _explain(error: Mapping[str, Any], model: type[BaseModel]) -> str:
         return f"{key} is missing: {remedy}"
     if error["type"] == "value_error":
         return f"{key + ': ' if key else ''}{error['ctx']['error']}"
-    return f"{key} = {_shown(error['input'])}: {_expected(key, error)}"
+    return f"{key} = {shown(error['input'])}: {_expected(key, error)}"
 
 
 def _expected(key: str, error: Mapping[str, Any]) -> str:
@@ -498,7 +521,7 @@ _EXAMPLES = {
 }
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """As TOML writes it, cut to a line's share."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -508,7 +531,7 @@ def _shown(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     return text or "''" if len(text) <= 80 else f"{text[:40]}...{text[-20:]}"
 
 
@@ -534,7 +557,7 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    return ", ".join(_short(name) for name in names[:10]) + more
+    return ", ".join(short(name) for name in names[:10]) + more
 
 
 def check_name(name: str, place: str) -> None:

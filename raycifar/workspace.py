@@ -167,13 +167,18 @@ def _move_aside(folder: SweepFolder) -> None:
         lock.release()
 
 
-def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
-    before = folder.record()
-    if before and before.weights and call.weights and before.weights != call.weights:
+def check_weights(path: Path, before: str, now: str) -> None:
+    """Raises SweepError where what is in the folder started from other ImageNet weights; "" is from none."""
+    if before and now and before != now:
         raise SweepError(
-            f"{folder.path}: its trials started from the ImageNet weights {before.weights}, not {call.weights}: "
+            f"{path}: its trials started from the ImageNet weights {before}, not {now}: "
             "name the same --weights, or choose another --name"
         )
+
+
+def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
+    before = folder.record()
+    check_weights(folder.path, before.weights if before else "", call.weights)
     folder.write_record(
         SweepRecord(
             name=folder.path.name,

@@ -32,12 +32,14 @@ from raycifar.checkpoints import newest_checkpoint, save_checkpoint, saved_histo
 from raycifar.records import RecordError, SweepFolder
 from raycifar.report import make_report, pages
 from raycifar.results import read_results
+from raycifar.search_spec import load_search
 from raycifar.spec import SpecError, load_sweep
 from raycifar.traces import ResultsError
 from tests.sweep_folders import begin_trial, trial_spec, write_sweep
 
 PATIENCE = 10  # seconds
 SWEEPS = [path.read_bytes() for path in sorted(Path("sweeps").glob("*.toml"))]
+SEARCH = Path("sweeps/search.toml").read_bytes()
 SETTINGS = [b"epochs=3", b"optimizer.lr=0.05", b"a.model.hidden=[64, 32]", b"schedule={name='cosine'}"]
 ODD = [
     None,
@@ -127,6 +129,11 @@ class Targets:
         path = self.folder / "some.toml"
         path.write_bytes(bytes_mutated(rng.choice(SWEEPS), rng))
         load_sweep(path)
+
+    def search_file(self, rng: random.Random) -> None:
+        path = self.folder / "search.toml"
+        path.write_bytes(bytes_mutated(SEARCH, rng))
+        load_search(path)
 
     def setting(self, rng: random.Random) -> None:
         path = self.folder / "sound.toml"

@@ -74,7 +74,7 @@ def test_recomputing_batch_norm_is_work_where_there_is_any(make_trial):
         plain, other = make_trial(model=model, epochs=5), make_trial(model=model, epochs=5, averaging=averaging)
         return (work(other) - work(plain)) / (40 * flops_an_image(plain)[0])
 
-    assert more({"swa_epochs": 3}) == pytest.approx(3)
+    assert more({"swa_epochs": 3}) == pytest.approx(2)  # the mean of one epoch needs none
     assert more({"swa_epochs": 3}, batch_norm=False) == 0
     assert more({"ema_decay": 0.9, "ema_recompute_batch_norm": True}) == pytest.approx(5)
 

@@ -4,16 +4,18 @@ import io
 import json
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import raycifar.sweep
 from raycifar.events import JsonLines
 from raycifar.search import run_search
-from raycifar.search_records import FINISHED, STOPPED, SampleRecord, SearchFolder, SearchRecord
+from raycifar.search_records import DIVERGED, FINISHED, STOPPED, TOO_LARGE, SampleRecord, SearchFolder, SearchRecord
 from raycifar.search_spec import load_search
-from raycifar.spec import load_sweep
+from raycifar.spec import SpecError, load_sweep
 from raycifar.sweep import Options
+from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets
 from tests.conftest import SAMPLE
 from tests.search_folders import FILE, SETTINGS, write_samples
@@ -77,6 +79,47 @@ def test_how_a_sample_ended_is_read_from_its_files(search, folder, accuracies, o
     sample = read(search, folder, "sample-0001", SETTINGS)
     assert (sample.outcome, (sample.best_epoch, sample.best_val_accuracy)) == (outcome, best)
     assert sample.epochs_run == len(accuracies)
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [(NonFiniteLossError("the training loss is nan"), DIVERGED), (torch.OutOfMemoryError("CUDA out of"), TOO_LARGE)],
+)
+def test_a_sample_whose_settings_are_to_blame_ends_last_and_is_not_tried_again(
+    search, folder, monkeypatch, error, ended
+):
+    from raycifar import ray_search
+
+    def fails(*_):
+        raise error
+
+    told = []
+    monkeypatch.setattr(ray_search, "sample_epochs", fails)
+    monkeypatch.setattr(ray_search.ray.tune, "report", told.append)
+    folder.write_sample(SampleRecord(name="sample-0001", settings=SETTINGS))
+    ray_search.train_sample({"sample": "sample-0001", "settings": SETTINGS}, job_of(search, folder))
+    assert told == [{"epoch": 1, ray_search.OBJECTIVE: 0.0}]
+    assert ray_search.outcome(search, folder, "sample-0001", SETTINGS).outcome == ended
+
+
+def test_a_sample_that_cannot_be_drawn_leaves_its_error(search, folder):
+    from raycifar import ray_search
+
+    folder.write_sample(SampleRecord(name="sample-0001", settings={"batch_size": 0}))
+    with pytest.raises(SpecError):
+        ray_search.train_sample({"sample": "sample-0001", "settings": {"batch_size": 0}}, job_of(search, folder))
+    assert "batch_size = 0" in folder.trial("sample-0001").error().message
+
+
+def job_of(search, folder):
+    return {
+        "search": search.model_dump(mode="json"),
+        "folder": str(folder.path),
+        "cifar10": str(SAMPLE),
+        "imagenet": None,
+        "gpu": False,
+        "threads": 1,
+    }
 
 
 def test_a_search_goes_on_after_an_interruption_and_ends_in_a_sweep_file(search, folder, tmp_path, monkeypatch):

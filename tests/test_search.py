@@ -1,7 +1,9 @@
 """A search from the command line up to where Ray would start: what it refuses, plans, prints and writes."""
 
+import json
 import re
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import raycifar.sweep
 import run_sweep
 from raycifar.search_records import SearchFolder, SearchRecord
 from raycifar.search_spec import load_search
+from raycifar.workspace import Call, SweepError
 from tests.search_folders import FILE, write_samples
 
 
@@ -63,6 +66,15 @@ def test_what_a_search_does_not_do_is_refused_in_one_line(command, tmp_path, opt
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("option", ["--log=mlflow", "--hang-timeout=9"])
+def test_what_would_do_nothing_in_a_search_is_refused_in_one_line(command, tmp_path, monkeypatch, option):
+    monkeypatch.setattr("raycifar.trackers.check_trackers", lambda *_: None)  # whether it is installed or not
+    status, printed, errors = command(option)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert "leave out --log and --hang-timeout" in errors
+    assert not (tmp_path / "results").exists()
+
+
 def test_without_optuna_one_line_says_how_to_install_it(command, tmp_path, monkeypatch):
     monkeypatch.setattr(raycifar.search, "find_spec", lambda name: None)
     status, _, errors = command()
@@ -89,6 +101,12 @@ def test_a_dry_run_shows_the_space_and_the_budget_and_makes_nothing(command, tmp
     assert not (tmp_path / "results").exists()
 
 
+def test_a_dry_run_tells_a_script_its_plan(command):
+    _, printed, _ = command("--dry-run", "--json")
+    plan = json.loads(printed.splitlines()[0])
+    assert (plan["event"], plan["trials"]) == ("plan", [f"sample-000{number}" for number in (1, 2, 3, 4)])
+
+
 def test_a_search_whose_samples_have_ended_has_nothing_to_do_and_shows_them_best_first(command, folder, file):
     accuracies = {"sample-0001": [0.2, 0.3], "sample-0002": [0.9], "sample-0003": [0.2, 0.4]}
     write_samples(folder, load_search(file), accuracies)
@@ -100,6 +118,25 @@ def test_a_search_whose_samples_have_ended_has_nothing_to_do_and_shows_them_best
         ("30.00 %", "2/2"),
         ("90.00 %", "1/2 stopped"),
     ]
+
+
+def test_a_search_killed_after_its_last_sample_gets_its_sweep_file_from_the_next_call(command, folder, file):
+    write_samples(folder, load_search(file), {"sample-0001": [0.2, 0.3], "sample-0002": [0.1, 0.4]})
+    _, printed, _ = command("--set=search.samples=2")
+    assert "sample-0002: 40.00 % validation accuracy" in folder.best.read_text()
+    assert f"Next: python run_sweep.py {folder.best}" in printed
+    folder.best.write_text("# edited")
+    command("--set=search.samples=2")
+    assert folder.best.read_text() == "# edited"
+
+
+def test_a_search_does_not_go_on_from_other_imagenet_weights(folder, file):
+    search, call = load_search(file), Call("ray", 0, 1, "tiny.toml", "one.safetensors", "here", {})
+    raycifar.search._describe(search, folder, call)
+    raycifar.search._describe(search, folder, replace(call, weights=""))
+    assert folder.record().weights == "one.safetensors"
+    with pytest.raises(SweepError, match=r"started from the ImageNet weights one\.safetensors, not other"):
+        raycifar.search._describe(search, folder, replace(call, weights="other.safetensors"))
 
 
 @pytest.mark.parametrize("setting", ["epochs=3", "search.seed=2", "search.space.batch_size={ int = [10, 30] }"])

@@ -1,10 +1,11 @@
 """`[search]` in a sweep file: what it means, and what is refused with place, value and remedy."""
 
 import json
+import re
 
 import pytest
 
-from raycifar.search_spec import Range, SearchSpec, load_search
+from raycifar.search_spec import NEEDS, Range, SearchSpec, load_search
 from raycifar.spec import SpecError, load_sweep
 from tests.test_spec import SWEEPS
 
@@ -102,9 +103,20 @@ BAD = {
     "halves for whole numbers": (SPACE + "batch_size = { int = [1.5, 8] }", "two whole numbers"),
     "an infinite range": (SPACE + "optimizer.lr = { uniform = [0.1, inf] }", "two numbers"),
     "a logarithm of zero": (SPACE + "optimizer.lr = { loguniform = [0, 0.1] }", r"above 0: for example \[1e-5, 0.1\]"),
+    "a choice of no number": (SPACE + "optimizer.lr = { choice = [0.1, nan] }", "expected a list of numbers"),
+    "a choice without end": (SPACE + "optimizer.lr = { choice = [0.1, inf] }", "expected a list of numbers"),
+    "a number of 5,000 digits": (
+        SPACE + f"batch_size = {{ int = [1, 0x{4000 * 'f'}] }}",
+        r"int = \[1, a number of thousands of digits\] }: expected \[lowest, highest\], two whole",
+    ),
+    "a number between words": (
+        SPACE + "model.upsample = { uniform = [1, 2] }",
+        r"model.upsample = \{ uniform = \[1, 2\] \}: nothing lies between 1, 2, 3, 4, 5, 6, 7: .*choice",
+    ),
     "no choice": (SPACE + "augmentation.cutout = { choice = [8] }", "leaves no choice"),
     "a choice of nothing": (SPACE + "augmentation.cutout = { choice = [] }", "leaves no choice"),
     "a choice named twice": (SPACE + "augmentation.cutout = { choice = [8, 8] }", "names a value twice"),
+    "a choice spelt twice": (SPACE + "label_smoothing = { choice = [0, 0.0] }", "names a value twice"),
     "a choice of lists": (SPACE + "model.hidden = { choice = [[], [64]] }", "expected a list of numbers, words or"),
     "an unknown kind": (SPACE + "optimizer.lr = { loguniforms = [1, 2] }", "did you mean 'loguniform'"),
     "two kinds": (SPACE + "optimizer.lr = { uniform = [1, 2], int = [1, 2] }", "expected one of choice, uniform"),
@@ -150,6 +162,7 @@ BAD = {
     "no samples": (TRIAL + "[search]\nsamples = 0\n", r"samples = 0: should be greater than or equal to 1"),
     "no space": (SEARCH, r"\[search.space\] is missing or empty: add"),
     "an empty space": (SPACE, r"\[search.space\] is missing or empty: add"),
+    "a space without a setting": (SPACE + "optimizer = {}", r"\[search.space\] names no setting: add for example"),
     "a search that is no table": ("search = 3\n" + TRIAL, r"search = 3: expected a table, for example \[search\]"),
     "two trials": (GOOD.replace(TRIAL, TRIAL + TRIAL.replace('"a"', '"b"')), "from one trial, here are 2"),
     "grace beyond the end": (
@@ -172,6 +185,45 @@ def test_a_wrong_search_is_refused_in_one_line_that_names_the_file(load, text, l
     with pytest.raises(SpecError, match=f"(?s)some.toml.*{line}") as refused:
         load(text)
     assert "\n" not in str(refused.value)
+
+
+IDLE = [
+    ("", "augmentation.mix_probability = { uniform = [0, 1] }", "augmentation.mixup or .cutmix above 0"),
+    (
+        "averaging = { ema_decay = 0.9 }\n",
+        "averaging.ema_recompute_batch_norm = { choice = [true, false] }",
+        "model.batch_norm = true",
+    ),
+    ('optimizer = { name = "adam" }\n', "optimizer.momentum = { uniform = [0.5, 0.9] }", 'optimizer.name = "sgd"'),
+    ("", "optimizer.bias_decay_ratio = { uniform = [0, 1] }", "optimizer.weight_decay above 0"),
+    ('model.train = "head"\n', "optimizer.layer_decay = { uniform = [0.5, 1] }", 'model.train = "all", or'),
+    ("", "schedule.final_ratio = { uniform = [0, 1] }", 'schedule.name = "linear" or "cosine"'),
+    ("", "schedule.patience = { int = [2, 5] }", 'schedule.name = "plateau"'),
+]
+
+
+@pytest.mark.parametrize(("setting", "space", "need"), IDLE)
+def test_a_setting_that_decides_nothing_is_refused_with_what_it_needs(load, setting, space, need):
+    model = 'model = { weights = "random" }'
+    text = SPACE.replace(model, 'model.weights = "random"').replace("[search]", f"{setting}[search]", 1)
+    with pytest.raises(SpecError, match=f"decides nothing without {re.escape(need)}.*: set that in the trial, or"):
+        load(text + space)
+
+
+def test_a_setting_that_decides_something_in_some_samples_is_searched(load):
+    both = 'schedule.patience = { int = [2, 5] }\nschedule.name = { choice = ["plateau", "cosine"] }'
+    assert list(load(SPACE + both).space) == ["schedule.patience", "schedule.name"]
+
+
+def test_every_setting_that_needs_another_is_one(load):
+    trial = load(GOOD).trial.settings()
+    assert NEEDS.keys() <= trial.keys()
+
+
+def test_a_line_about_a_long_key_is_short(load):
+    with pytest.raises(SpecError) as refused:
+        load(SPACE + f"{5000 * 'k'} = {{ int = [1, 2] }}")
+    assert len(str(refused.value)) < 600
 
 
 def test_too_many_settings_are_refused(load, monkeypatch):

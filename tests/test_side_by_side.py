@@ -1,5 +1,7 @@
 """Sweeps side by side in words, tables and files. The sweeps are synthetic (see sweep_folders)."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -57,9 +59,22 @@ def test_what_may_explain_a_difference_is_said_before_it(tmp_path):
     cautions = "\n".join(compare_sweeps([a, b]).cautions)
     assert f"B: {LEAK}." in cautions
     assert "The protocols differ (data.validation, data.test_images)" in cautions
-    assert "not train for the same number of epochs" in cautions
-    assert "3 settings differ at once" in cautions
+    assert "Not as many epochs as in A: transfer in B." in cautions
+    assert "so no difference can be laid to one of them alone: transfer in B (3), scratch in B (2)." in cautions
     assert "Times do not compare as they stand: not the same device." in cautions
+
+
+def test_settings_of_different_comparisons_do_not_add_up(tmp_path):
+    datas = {"a": {}, "b": {"train_images": 1000}, "c": {"test_images": 100}}
+    sweeps = [sweep(tmp_path / name, {"transfer": (2, 3)}, data=data) for name, data in datas.items()]
+    assert "Several" not in "".join(compare_sweeps(sweeps).cautions)
+
+
+def test_an_arm_that_one_sweep_has_not_tested_explains_nothing(tmp_path):
+    a, b = (write_sweep(tmp_path / name, {"transfer": (2, 3), "scratch": (1, n)}) for name, n in (("a", 6), ("b", 9)))
+    assert "scratch in B" in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
+    shutil.rmtree(a.path / "scratch")
+    assert "scratch in B" not in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
 
 
 def test_trials_that_are_not_finished_are_said_and_left_out(tmp_path):

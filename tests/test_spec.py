@@ -255,6 +255,18 @@ BAD_FILES = {
     "two trials of one name": (TRIAL + "[[trials]]\nname = 'a'", ["two trials are named 'a'", "its own name"]),
     "names that differ by case": (TRIAL + "[[trials]]\nname = 'A'", ["two trials are named 'a'", "its own name"]),
     "a repeat written by hand": (TRIAL + "repeats = 2\n[[trials]]\nname = 'a-1'", ["two trials are named 'a-1'"]),
+    "two recipes of one arm": (
+        TRIAL + "repeats = 2\n[[trials]]\nname = 'a'\noptimizer = { lr = 0.3 }",
+        ["two [[trials]] are named 'a' and differ in optimizer.lr", "its own name"],
+    ),
+    "a seed twice in an arm": (
+        TRIAL + "repeats = 2\n[[trials]]\nname = 'a'\nseed = 2",
+        ["two trials of 'a' have the seed 2", "set another"],
+    ),
+    "a plateau that lowers nothing": (
+        TRIAL + "schedule = { name = 'plateau', min_lr = 0.1 }",
+        ["trial 'a'", "schedule.min_lr = 0.1 must be below optimizer.lr = 0.01"],
+    ),
     "zero repeats": (TRIAL + "repeats = 0", ["trial 'a'", "repeats = 0"]),
     "seed beyond 31 bits": (TRIAL + "seed = 2147483648", ["trial 'a'", "seed = 2147483648"]),
     "seed of a repeat beyond 31 bits": (TRIAL + "repeats = 2\nseed = 2147483647", ["repeat 2", "seed = 2147483648"]),

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from raycifar.data import Split
+from raycifar.optim import Average
+from raycifar.step import Step
 from raycifar.training import NonFiniteLossError, TrainState, evaluate, fit, predict
 
 TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}
@@ -97,6 +99,33 @@ def test_a_reduced_learning_rate_stays_reduced_after_a_resume(make_trial, splits
     after.load_state_dict(through_a_file(before.state_dict()))
     assert after.plateau == before.plateau
     assert next(fit(after, *splits, spec)).lr == pytest.approx(0.025)
+
+
+def test_every_step_has_the_schedules_learning_rate_and_the_averages_share(make_trial, splits, monkeypatch):
+    """Three steps an epoch: warm-up in the first of four, then down to 0; at the middle of each step."""
+    steps, shares = [], []
+    step, set_share = Step.__call__, Average.set_share
+
+    def call(self, index, epoch, lr):
+        steps.append(lr)
+        return step(self, index, epoch, lr)
+
+    def share(self, value):
+        shares.append(value)
+        set_share(self, value)
+
+    monkeypatch.setattr(Step, "__call__", call)
+    monkeypatch.setattr(Average, "set_share", share)
+    schedule = {"name": "linear", "warmup_epochs": 1.0}
+    average = {"ema_decay": 0.5}  # which it has from the ninth step on
+    spec = make_trial(epochs=4, batch_size=40, schedule=schedule, optimizer={"lr": 0.9}, averaging=average)
+    records = list(fit(TrainState(Small(), spec), *splits, spec))
+    expected = [0.15, 0.45, 0.75, 0.85, 0.75, 0.65, 0.55, 0.45, 0.35, 0.25, 0.15, 0.05]
+    assert steps == pytest.approx(expected)
+    assert [record.lr for record in records] == pytest.approx(expected[2::3])
+    assert shares == pytest.approx(
+        [9 / 10, 9 / 11, 9 / 12, 9 / 13, 9 / 14, 9 / 15, 9 / 16, 9 / 17, 1 / 2] + 3 * [1 / 2]
+    )
 
 
 def test_training_learns(make_trial, splits):
@@ -274,6 +303,7 @@ def test_a_states_copy_does_not_change_with_it(make_trial, splits):
     training = fit(state, *splits, spec)
     next(training)
     best = copy.deepcopy(state.best_weights)
+    state.best_val_accuracy = 2.0  # no epoch can be better
     next(training)
-    if state.best_epoch == 1:
-        assert all(best[name].equal(state.best_weights[name]) for name in best)
+    assert all(best[name].equal(state.best_weights[name]) for name in best)
+    assert not any(best[name].equal(weight) for name, weight in state.model.named_parameters())
