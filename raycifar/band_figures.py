@@ -24,6 +24,8 @@ from raycifar.results import THRESHOLD, leaks
 from raycifar.stats import n_of
 
 BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
+AHEAD = "; thin: trials beyond the last epoch that all of their arm have"
+MOST_AHEAD = 40  # single lines; with more they say nothing
 
 
 def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
@@ -32,11 +34,12 @@ def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawin
     figure, axes = canvas("Validation accuracy against epoch", leak)
     curves = _curves(epochs)
     _bands(axes, curves, arms, 1.0, "epoch")
+    ahead = _ahead(axes, epochs, arms, 1.0, "epoch")
     epoch_axis(axes, int(epochs["epoch"].max()))
     legend(figure, axes)
     caption = (
         f"{_together(epochs, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
-        f"{BAND}{mark(leak)}."
+        f"{BAND}{ahead}{mark(leak)}."
     )
     return Drawing(
         "validation-accuracy-against-epochs",
@@ -52,14 +55,15 @@ def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawi
     leak = leaks(epochs)
     figure, axes = canvas("Validation accuracy against own time", leak)
     curves = _curves(epochs)
-    unit, name = time_unit(float(curves["seconds"].max()))
-    _bands(axes, curves, arms, unit, "seconds")
+    unit, name = time_unit(float(epochs["own_seconds"].max()))
+    _bands(axes, curves, arms, unit, "own_seconds")
+    ahead = _ahead(axes, epochs, arms, unit, "own_seconds")
     axes.set_xlim(left=0)
     axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
     legend(figure, axes)
     caption = (
         f"{_together(epochs, arms, 'own_seconds')} Who is ahead after the same time of computing. Each epoch stands at "
-        f"the mean time that its trials took to it; {BAND}{mark(leak)}."
+        f"the mean time that its trials took to it; {BAND}{ahead}{mark(leak)}."
     )
     return Drawing(
         "validation-accuracy-against-seconds",
@@ -71,11 +75,32 @@ def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawi
 
 
 def _curves(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each arm and epoch: accuracy in percent, and mean own seconds at its end, of those that ran it."""
-    of = epochs.groupby(["arm", "epoch"])
+    """A row for each arm and epoch that all of its trials have: accuracy in percent, mean own seconds at its end.
+
+    Further on the mean would be of other trials, and jump, even back in time.
+    """
+    of = epochs[epochs["epoch"] <= _limits(epochs)].groupby(["arm", "epoch"])
     accuracy = of["val_accuracy"].agg(["count", "mean", "min", "max"])
     accuracy[["mean", "min", "max"]] *= 100
-    return accuracy.assign(seconds=of["own_seconds"].mean()).reset_index()
+    return accuracy.assign(own_seconds=of["own_seconds"].mean()).reset_index()
+
+
+def _limits(epochs: pd.DataFrame) -> "pd.Series[float]":
+    """For each row, the last epoch that all trials of its arm have."""
+    last = epochs.groupby(["arm", "trial"])["epoch"].max().groupby("arm").min()
+    return epochs["arm"].map(last)
+
+
+def _ahead(axes: Axes, epochs: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> str:
+    """Draw, each by itself, the trials that have come further than their arm's slowest; returns the caption's words."""
+    rest = epochs[epochs["epoch"] >= _limits(epochs)]
+    lines = [(arm, line) for (arm, _), line in rest.groupby(["arm", "trial"], sort=False) if len(line) > 1]
+    if len(lines) > MOST_AHEAD:
+        return ""
+    for arm, line in lines:
+        colour = PALETTE[arms.index(arm) % len(PALETTE)]
+        axes.plot(line[along] / unit, 100 * line["val_accuracy"], color=colour, linewidth=0.8)
+    return AHEAD if lines else ""
 
 
 def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> None:
@@ -116,5 +141,5 @@ def _ends(curves: pd.DataFrame, arms: Sequence[str]) -> str:
         curve = curves[curves["arm"] == arm]
         if len(curve):
             last = curve.iloc[-1]
-            parts.append(f"{arm} at {last['mean']:.1f} % after {len(curve)} epochs and {last['seconds']:,.0f} s")
+            parts.append(f"{arm} at {last['mean']:.1f} % after {len(curve)} epochs and {last['own_seconds']:,.0f} s")
     return "; ".join(parts)

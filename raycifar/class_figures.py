@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from raycifar.class_tables import mean_confusion, most_confused
 from raycifar.plotting import GREY, MARKERS, PALETTE, VERMILLION, WIDTH, Drawing, canvas, ink, legend, mark, shorten
-from raycifar.predictions import CLASS_NAMES, Predictions, Tested
+from raycifar.predictions import Predictions, Tested
 from raycifar.results import LEAK
-from raycifar.spec import CLASSES
+from raycifar.spec import CLASS_NAMES, CLASSES
 from raycifar.stats import BINS, calibration
 
 IMAGES_A_ROW = 8

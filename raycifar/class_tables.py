@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from raycifar.predictions import CLASS_NAMES, Predictions, Tested
+from raycifar.predictions import Predictions, Tested
 from raycifar.results import Results, leaks
-from raycifar.spec import CLASSES
+from raycifar.spec import CLASS_NAMES, CLASSES
 from raycifar.stats import BINS, Sample, calibration, confusion, holm, mcnemar, sample
 from raycifar.tables import Table, number, percent, whole
 

@@ -52,6 +52,8 @@ def _total(name: str, trials: pd.DataFrame) -> list[str]:
     own = trials["own_seconds"]
     kinds = " then ".join(trials["device_kind"].dropna().unique())
     gpu = _gpu(trials["gpu_seconds"].sum(min_count=1), kinds)
+    if 0 < (there := int(trials["gpu_seconds"].notna().sum())) < len(trials):
+        gpu += f" ({there} of {len(trials)} trials)"
     mean = seconds(own.mean()) if trials["arm"].nunique() == 1 else NONE
     startup = seconds(trials["startup_seconds"].sum())
     return [name, str(len(trials)), mean, seconds(own.sum()), startup, gpu, NONE]

@@ -14,7 +14,7 @@ TIMES = frozenset({"own_seconds", "images_per_second"})  # a seed decides nothin
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """An arm's quantity in another sweep less that in the first; the interval is NaN where an n is 1."""
+    """An arm's quantity in another sweep less that in the first; the interval is NaN where there is no spread."""
 
     base: Sample
     other: Sample
@@ -31,8 +31,9 @@ class Contrast:
     def method(self) -> str:
         """By what the interval was made, or why there is none."""
         if self.pairs:
-            return f"paired, n = {self.pairs}"
-        return "Welch" if self.has_interval else f"n = {min(self.base.n, self.other.n)}"
+            return f"paired, n = {self.pairs}" + ("" if self.has_interval else " alike")
+        few = min(self.base.n, self.other.n)
+        return "Welch" if self.has_interval else f"n = {few}" + " alike" * (few > 1)
 
 
 @dataclass(frozen=True, slots=True)

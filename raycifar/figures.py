@@ -60,7 +60,9 @@ def all_figures(
     """
     with style():
         arms = results.shown_arms
-        epochs, finished = (f[f["arm"].isin(arms)] for f in (results.epochs, results.finished))
+        every, epochs, finished = (
+            frame[frame["arm"].isin(arms)] for frame in (results.epochs, results.compared_epochs, results.finished)
+        )
         if not epochs.empty:
             yield accuracy_against_epochs(epochs, arms)
             yield accuracy_against_seconds(epochs, arms)
@@ -71,12 +73,13 @@ def all_figures(
             yield time_by_arm(results.trials[results.trials["epochs_run"] > 0], arms, results.wall_seconds)
         if not results.sessions.empty:
             yield timeline(results.sessions, arms, results.active)
-        for arm, of_arm in epochs.groupby("arm", sort=False):
-            yield arm_curves(of_arm, str(arm), "train_accuracy", "training accuracy")
-            yield arm_curves(of_arm, str(arm), "val_accuracy", "validation accuracy")
+        for arm, of_arm in every.groupby("arm", sort=False):
+            compared = epochs[epochs["arm"] == arm]
+            yield arm_curves(of_arm, compared, str(arm), "train_accuracy", "training accuracy")
+            yield arm_curves(of_arm, compared, str(arm), "val_accuracy", "validation accuracy")
         if len(results.trials) > MOST_TRIALS:
             return
-        for trial, of_trial in epochs.groupby("trial", sort=False):
+        for trial, of_trial in every.groupby("trial", sort=False):
             tested = results.finished[results.finished["trial"] == trial]
             best = int(tested["best_epoch"].iloc[0]) if len(tested) else None
             yield trial_curves(of_trial, str(trial), ACCURACY, best)
@@ -117,13 +120,13 @@ def trial_curves(epochs: pd.DataFrame, trial: str, quantity: Quantity, best_epoc
     return Drawing(f"trial-{trial}-{quantity.key}", f"{trial}: {quantity.name}", caption, alt, figure)
 
 
-def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawing:
-    """One quantity of all repeats of an arm in one plot."""
+def arm_curves(epochs: pd.DataFrame, compared: pd.DataFrame, arm: str, column: str, name: str) -> Drawing:
+    """One quantity of all repeats of an arm in one plot; `compared` are the epochs that speak for the arm."""
     leak = leaks(epochs) and column.startswith("val")
     trials = list(epochs["trial"].unique())
     plural = f"{len(trials)} trials" if len(trials) > 1 else "1 trial"
     figure, axes = canvas(f"{shorten(arm, 18)}: {name} against epoch, {plural}", leaks(epochs))
-    longest = int(epochs["epoch"].max())
+    longest, common = int(epochs["epoch"].max()), common_limit(compared, "epoch")
     few = len(trials) <= NAMED_REPEATS
     for i, (trial, rows) in enumerate(epochs.groupby("trial", sort=False)):
         if len(trials) > DRAWN_REPEATS:
@@ -134,18 +137,20 @@ def arm_curves(epochs: pd.DataFrame, arm: str, column: str, name: str) -> Drawin
         marker = MARKERS[i % len(MARKERS)] if few and longest <= MARKED_EPOCHS else ""
         axes.plot(rows["epoch"], rows[column] * 100, marker=marker, **look)
     if not few:
-        mean = epochs.groupby("epoch")[column].mean() * 100
-        _spread(axes, epochs, column, len(trials))
+        alike = compared[compared["epoch"] <= common]  # of the same trials at each epoch, or the mean would jump
+        mean = alike.groupby("epoch")[column].mean() * 100
+        _spread(axes, alike, column, len(trials))
         axes.plot(mean.index, mean, color="black", linewidth=2.2, label="mean")
     axes.set_ylabel(f"{name} (%)")
     epoch_axis(axes, longest)
     legend(figure, axes)
     last = epochs.groupby("trial")[column].last() * 100
     alt = f"{name.capitalize()} of the {plural} of {arm} over {longest} epochs, ending at {_range(last)}{mark(leak)}."
-    common = common_limit(epochs, "epoch")
-    there = _range(100 * epochs.loc[epochs["epoch"] == common, column])
-    caption = f"After {epochs_of(common)} the {plural} are at {there}: so far apart lie repeats with other seeds"
-    if len(trials) == 1:
+    there = _range(100 * compared.loc[compared["epoch"] == common, column])
+    n = compared["trial"].nunique()
+    these = f"the {n} trials" if n == len(trials) else f"the {n} of {plural} that did not fail"
+    caption = f"After {epochs_of(common)} {these} are at {there}: so far apart lie repeats with other seeds"
+    if n == 1:
         caption = f"After {epochs_of(common)} it is at {there}. n = 1: one trial shows no spread"
     caption = f"{caption}{mark(leaks(epochs))}."
     kind = "training" if column.startswith("train") else "validation"

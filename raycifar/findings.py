@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from raycifar.milestones import common_limit, epochs_of
 from raycifar.reference import listed, load_reference
 from raycifar.results import LEAK, MOST_ARMS, Results
-from raycifar.stats import Sample, compare, n_of, proportion_interval, sample, signed
+from raycifar.stats import SHARE, Sample, compare, n_of, proportion_interval, sample, signed
 from raycifar.traces import STATUSES
 
 MOST_LINES = 10  # of one kind that a reader reads
@@ -18,12 +18,13 @@ def answer(results: Results) -> str:
     if finished.empty:
         return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
     samples = _samples(results)
-    images = int(finished["test_images"].max())
+    images = finished.groupby("arm")["test_images"].max().astype(int)
     planned = results.trials["arm"].value_counts()
-    others = f"; the other {len(samples) - MOST_NAMED:,} arms less" if len(samples) > MOST_NAMED else ""
+    others = f"; the other {len(samples) - MOST_NAMED:,} arms no more" if len(samples) > MOST_NAMED else ""
     samples = _named(samples)
-    reached = "; ".join(_reached(arm, of, images, planned[arm]) for arm, of in samples.items())
-    sentences = [_question(results, list(samples)), f"Of the {images:,} test images, {reached}{others}."]
+    reached = "; ".join(_reached(arm, of, images[arm], planned[arm]) for arm, of in samples.items())
+    tested = " or ".join(f"{number:,}" for number in dict.fromkeys(images[arm] for arm in samples))
+    sentences = [_question(results, list(samples)), f"Of the {tested} test images, {reached}{others}."]
     sentences += _comparisons(samples)
     if others:
         sentences.append("The best of many arms looks better than it is, since these numbers picked it.")
@@ -41,7 +42,7 @@ def costs(results: Results) -> str:
 def _samples(results: Results) -> dict[str, Sample]:
     """The test accuracies of every arm of which a trial has finished."""
     finished = results.finished
-    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"]) for arm in results.arms}
+    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"], SHARE) for arm in results.arms}
     return {arm: of for arm, of in samples.items() if of.n}
 
 
@@ -95,9 +96,17 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
 
 
 def _apart(results: Results) -> list[str]:
-    """Arms with a setting that makes some of their figures another kind of figure."""
+    """Arms with a setting that makes some of their figures another kind of figure, and trials on unlike devices."""
     notes = []
     arms = {trial.arm: trial for trial in results.spec.trials}.items()
+    for verb, which in (("validated", 1), ("tested", 2)):
+        numbers = {arm: trial.data.images[which] for arm, trial in arms}
+        if len(set(numbers.values())) > 1:
+            each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
+            notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
+    devices = dict.fromkeys(results.sessions["device"].dropna())
+    if len(devices) > 1:
+        notes.append(f"Times do not compare between trials on different devices: {listed(list(devices))}.")
     for arm, trial in arms:
         if trial.model.upsample > 1:
             notes.append(
@@ -133,9 +142,7 @@ def _so_far(results: Results) -> str:
 
 def _arm_so_far(results: Results, arm: str) -> str:
     """The accuracy at the newest epoch that all of the arm's trials have that have begun and not failed."""
-    trials = results.trials[(results.trials["arm"] == arm) & (results.trials["epochs_run"] > 0)]
-    going = trials[trials["status"] != "failed"] if (trials["status"] != "failed").any() else trials
-    of_arm = results.epochs[results.epochs["trial"].isin(going["trial"])]
+    of_arm = results.compared_epochs[results.compared_epochs["arm"] == arm]
     epoch = common_limit(of_arm, "epoch")
     there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
     planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)
@@ -145,10 +152,12 @@ def _arm_so_far(results: Results, arm: str) -> str:
 
 def _reached(arm: str, of: Sample, images: int, planned: int) -> str:
     if of.n > 1:
-        return (
-            f"{arm} gets {100 * of.mean:.2f} % right on average over {of.n} trials (95 % interval "
-            f"{100 * of.low:.2f}–{100 * of.high:.2f} %, standard deviation {100 * of.sd:.2f} points)"
+        spread = (
+            f"95 % interval {100 * of.low:.2f}–{100 * of.high:.2f} %, standard deviation {100 * of.sd:.2f} points"
+            if of.has_interval
+            else of.note
         )
+        return f"{arm} gets {100 * of.mean:.2f} % right on average over {of.n} trials ({spread})"
     low, high = proportion_interval(of.mean, images)
     which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
     return (

@@ -3,12 +3,13 @@
 Of finished trials alone: one that still runs would have its place only because it was started later.
 """
 
+import math
 from collections.abc import Callable
 
 import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
-from raycifar.stats import n_of, sample
+from raycifar.stats import FROM_ZERO, SHARE, n_of, sample
 from raycifar.tables import NONE, NOTHING_FINISHED, Table, by_arm, interval, percent, seconds
 
 GOALS = (THRESHOLD, 0.90, 0.93, 0.94)
@@ -51,7 +52,7 @@ def milestones(results: Results) -> Table:
     if rows:
         notes = ["At the end of the first epoch that reached it; a mean without the trials that did not flatters."]
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in goals]:
-        notes.append(f"No trial has reached {', '.join(missed)} %.")
+        notes.append(f"No finished trial has reached {', '.join(missed)} %.")
     notes = notes if len(results.finished) else [NOTHING_FINISHED]
     title = f"Epochs and seconds to {', '.join(f'{100 * goal:.0f}' for goal in GOALS)} %"
     return Table("milestones", title, columns, rows, 1, (), notes, leaks(results.trials))
@@ -60,7 +61,10 @@ def milestones(results: Results) -> Table:
 def _milestone(arm: str, trials: pd.DataFrame, goal: float, first: pd.DataFrame) -> list[str]:
     """`first` is every trial's first epoch that reached the goal."""
     first = first.loc[first.index.intersection(trials["trial"].tolist())]
-    figures = [*_mean(first["epoch"], "{:.1f}".format, 1.0), *_mean(first["own_seconds"], seconds, 0.0)]
+    figures = [
+        *_mean(first["epoch"], "{:.1f}".format, (1.0, math.inf)),
+        *_mean(first["own_seconds"], seconds, FROM_ZERO),
+    ]
     return [arm, f"{100 * goal:.0f}", f"{len(first)} of {len(trials)}", *figures]
 
 
@@ -81,13 +85,13 @@ def epochs_of(number: float) -> str:
 
 def _cell(accuracies: "pd.Series[float]") -> str:
     """NaN stands for a trial without an epoch by then."""
-    of = sample(accuracies)
+    of = sample(accuracies, SHARE)
     n = n_of(of.n, len(accuracies))
-    if of.n < 2:
+    if not of.has_interval:
         return f"{percent(of.mean)} ({n})" if of.n else NONE
-    return f"{percent(of.mean)} ({percent(max(0.0, of.low))} to {percent(min(1.0, of.high))}, {n})"
+    return f"{percent(of.mean)} ({percent(of.low)} to {percent(of.high)}, {n})"
 
 
-def _mean(values: "pd.Series[float]", show: Callable[[float], str], least: float) -> list[str]:
-    of = sample(values)
-    return [show(of.mean), interval(of, show, least)] if of.n else [NONE, NONE]
+def _mean(values: "pd.Series[float]", show: Callable[[float], str], bounds: tuple[float, float]) -> list[str]:
+    of = sample(values, bounds)
+    return [show(of.mean), interval(of, show)] if of.n else [NONE, NONE]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from raycifar.data import Split
+from raycifar.inputs import open_file
 from raycifar.records import SweepFolder, TrialSummary
 from raycifar.spec import CLASS_NAMES, TrialSpec
 from raycifar.traces import ResultsError, TrialTrace, read_sweep, read_trial
@@ -62,6 +63,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     trace = best_trial(path)
     file = trace.folder.best_weights
     try:
+        open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
         network = VGG16(trace.spec.model)
         network.load_state_dict(weights)

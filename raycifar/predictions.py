@@ -3,6 +3,7 @@
 Reads NumPy's archives without pickle, and safetensors; no torch.
 """
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,13 +15,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from raycifar.cache import cache_folder
+from raycifar.inputs import open_file
 from raycifar.records import TrialFolder
 from raycifar.results import Results
 from raycifar.spec import CIFAR10_TEST_IMAGES, CLASSES
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MOST_BYTES = 100 * CIFAR10_TEST_IMAGES  # of one array; the logits of all test images in float64 take 80 an image
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+ARRAYS = ("logits", "labels", "index")
+# What NumPy and zipfile raise for what is none of theirs.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
+    *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,11 +124,17 @@ def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    with zipfile.ZipFile(path) as archive:
-        if big := [member.filename for member in archive.infolist() if member.file_size > MOST_BYTES]:
-            raise ValueError(f"{big[0]} is larger than the logits of all test images")
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises one of UNREADABLE."""
+    with open_file(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            if big := [member.filename for member in archive.infolist() if member.file_size > MOST_BYTES]:
+                raise ValueError(f"{big[0]} is larger than the logits of all test images")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+    if bad := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"its {bad[0]} are no array")
+    return found
 
 
 def _agrees(tested: Tested, accuracy: float) -> None:

@@ -75,7 +75,7 @@ class Progress(AbstractContextManager["Progress"]):
     def place(self, trial: str, labels: Sequence[str]) -> None:
         """A trial's workers are up, each on "node:gpu index" or "node:cpu": it trains from here on."""
         here = f"{socket.gethostname()}:"
-        gpus = ",".join(label.removeprefix(here) for label in labels) if "cpu" not in labels[0] else "cpu"
+        gpus = ",".join(label.removeprefix(here) for label in labels) if not labels[0].endswith(":cpu") else "cpu"
         self._rows[trial].gpu = gpus
         self.state(trial, "training")
 

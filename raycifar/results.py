@@ -101,6 +101,14 @@ class Results:
         return self.trials[self.trials["status"] == "finished"]
 
     @property
+    def compared_epochs(self) -> pd.DataFrame:
+        """The rows of `epochs` that speak for their arm: of failed trials only where all that began have failed."""
+        begun = self.trials[self.trials["epochs_run"] > 0]
+        failed = begun["status"] == "failed"
+        left_out = begun[failed & ~failed.groupby(begun["arm"]).transform("all")]
+        return self.epochs[~self.epochs["trial"].isin(left_out["trial"])]
+
+    @property
     def arms(self) -> list[str]:
         """In the order of the sweep file."""
         return list(dict.fromkeys(trial.arm for trial in self.spec.trials))

@@ -19,7 +19,7 @@ from raycifar.differences import (
 )
 from raycifar.findings import status_line
 from raycifar.paired_sweeps import image_tests
-from raycifar.plotting import BLUE, GREY, Drawing, canvas, style
+from raycifar.plotting import BLUE, GREY, Drawing, canvas, mark, shorten, style
 from raycifar.predictions import Predictions, read_predictions
 from raycifar.records import write_bytes
 from raycifar.report import Picture, Report, pages, plain, write_tables
@@ -28,7 +28,7 @@ from raycifar.stats import above_or_below
 from raycifar.tables import NONE, Table, number, percent, seconds
 
 LETTERS = string.ascii_uppercase
-SENTENCES = 6  # of the answer; the table has all
+SENTENCES, MOST_DRAWN = 6, 40  # of the answer, and of the figure's rows; the table has all
 QUANTITIES: list[tuple[str, str, Callable[..., str]]] = [
     ("Test accuracy, %", "test_accuracy", percent),
     ("Best validation accuracy, %", "best_val_accuracy", percent),
@@ -128,14 +128,20 @@ def _answer(sweeps: Sequence[Results]) -> str:
 def _sentence(arm: str, letter: str, of: Contrast) -> str:
     if not min(of.base.n, of.other.n):
         return f"{arm}: not yet tested in both A and {letter}."
-    where = f"{above_or_below(of.value)} A in test accuracy"
+    some = 0 < of.pairs < max(of.base.n, of.other.n)
+    where = f"{above_or_below(of.value)} A in test accuracy" + f" over the {of.pairs} seeds in both" * some
     if not of.has_interval:
-        return (
-            f"{arm}: {letter} is {where}, but with {of.method} there is no spread: another seed could fall elsewhere."
-        )
+        return f"{arm}: {letter} is {where}, but {_without_spread(of)}: another seed could fall elsewhere."
     verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"
     how = of.method.replace("paired", "paired by seed")
     return f"{arm}: {letter} is {where} (95 % interval {_interval(of, percent)}, {how}; {verdict})."
+
+
+def _without_spread(of: Contrast) -> str:
+    few = min(of.base.n, of.other.n)
+    if few < 2:
+        return f"with n = {few} there is no spread"
+    return f"the {of.pairs} pairs are all alike" if of.pairs else "each sweep's trials are all alike"
 
 
 def _interval(of: Contrast, show: Callable[..., str]) -> str:
@@ -199,7 +205,7 @@ def _sweeps_table(sweeps: Sequence[Results]) -> Table:
         ]
         for letter, results in lettered(sweeps)
     ]
-    return Table("sweeps", "The sweeps", columns, rows, 3, (0, 1, 2, 3, 4))
+    return Table("sweeps", "The sweeps", columns, rows, 3, (0, 1, 2, 3, 4), [], _any_leaks(sweeps))
 
 
 def _quantity_table(sweeps: Sequence[Results], title: str, key: str, show: Callable[..., str]) -> Table:
@@ -214,33 +220,40 @@ def _quantity_table(sweeps: Sequence[Results], title: str, key: str, show: Calla
                 cells = [_signed(of.value, show), _interval(of, show), of.method] if i and of.base.n else [NONE] * 3
                 rows.append([arm, letter, str(of.other.n), show(of.other.mean), show(of.other.sd), *cells])
     brief = tuple(range(8)) if key in SHOWN_IN_TERMINAL else ()
-    leak = any(leaks(results.trials) for results in sweeps)
-    return Table(key.replace("_", "-"), title, columns, rows, 2, brief, NOTES.get(key, []), leak)
+    return Table(key.replace("_", "-"), title, columns, rows, 2, brief, NOTES.get(key, []), _any_leaks(sweeps))
 
 
 def _settings_table(key: str, title: str, sweeps: Sequence[Results], settings: Sequence[Setting]) -> Table:
-    with_arms = any(setting.arms for setting in settings)
+    with_arms, leak = any(setting.arms for setting in settings), _any_leaks(sweeps)
     columns = [*(["arm"] if with_arms else []), "setting", *(letter for letter, _ in lettered(sweeps))]
     rows = [[*([_listed(s.arms)] if with_arms else []), s.key, *(plain(value) for value in s.values)] for s in settings]
     notes = [f"Only what differs; {ABSENT}: none." if rows else "Nothing differs."]
-    return Table(key, title, columns, rows, len(columns), tuple(range(len(columns))), notes)
+    return Table(key, title, columns, rows, len(columns), tuple(range(len(columns))), notes, leak)
+
+
+def _any_leaks(sweeps: Sequence[Results]) -> bool:
+    return any(leaks(results.trials) for results in sweeps)
 
 
 def _drawings(sweeps: Sequence[Results]) -> list[Drawing]:
     """The differences in test accuracy with their intervals, where there is one to draw."""
     found = [
-        (f"{arm}, {letter} less A", contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"))
+        (
+            f"{shorten(arm)}, {letter} less A",
+            contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"),
+        )
         for arm in shared_arms(sweeps)
         for letter, other in lettered(sweeps)[1:]
     ]
     found = [(name, of) for name, of in found if min(of.base.n, of.other.n)]
-    return [_forest(found)] if found else []
+    return [_forest(found, _any_leaks(sweeps))] if found else []
 
 
-def _forest(found: Sequence[tuple[str, Contrast]]) -> Drawing:
-    title = "Difference in test accuracy"
+def _forest(found: Sequence[tuple[str, Contrast]], leak: bool) -> Drawing:
+    title, rest = "Difference in test accuracy", len(found) - MOST_DRAWN
+    found = found[:MOST_DRAWN]
     with style():
-        figure, axes = canvas(title, height=1.4 + 0.4 * len(found))
+        figure, axes = canvas(title, leak, 1.4 + 0.4 * len(found) + 0.3 * leak)
         for y, (_, of) in enumerate(found):
             if of.has_interval:
                 axes.plot([100 * of.low, 100 * of.high], [y, y], color=BLUE)
@@ -249,6 +262,9 @@ def _forest(found: Sequence[tuple[str, Contrast]]) -> Drawing:
         axes.set_yticks(range(len(found)), [name for name, _ in found])
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.set_xlabel("percentage points")
-    caption = "Point: mean difference; line: its 95 % interval; an open point has none (n = 1)."
+    caption = "Point: mean difference; line: its 95 % interval; an open point has none"
+    caption += f"; {rest:,} more are in the table{mark(leak)}." if rest > 0 else f"{mark(leak)}."
     said = "; ".join(f"{name}: {_signed(of.value, percent)} ({_interval(of, percent)})" for name, of in found)
-    return Drawing("differences", title, caption, f"Differences in percentage points with intervals. {said}.", figure)
+    return Drawing(
+        "differences", title, caption, f"Differences in percentage points with intervals. {said}{mark(leak)}.", figure
+    )

@@ -13,11 +13,17 @@ from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
 BINS = 15  # of equal width, for the calibration error
+ALIKE = 1e-9  # a standard deviation below it is rounding
+# What a quantity can be: Student's t knows no bound.
+SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`n` values, their mean, standard deviation (n - 1) and the interval of the mean; NaN where n is too small."""
+    """`n` values, their mean, standard deviation (n - 1) and the interval of the mean.
+
+    NaN where n is too small; the interval also where all values are alike, which is chance and no certainty.
+    """
 
     n: int
     mean: float
@@ -27,8 +33,13 @@ class Sample:
 
     @property
     def note(self) -> str:
-        """What the number of values allows to say; empty where it allows an interval."""
-        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, "")
+        """Why there is no interval; empty where there is one."""
+        alike = "" if self.has_interval else f"{self.n} alike: no interval"
+        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, alike)
+
+    @property
+    def has_interval(self) -> bool:
+        return self.low <= self.high
 
 
 def n_of(there: int, planned: int) -> str:
@@ -38,7 +49,10 @@ def n_of(there: int, planned: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of one sample less that of another, Welch's interval and his degrees of freedom; NaN where an n is 1."""
+    """The mean of one sample less that of another, Welch's interval and his degrees of freedom.
+
+    These are NaN where an n is 1 or neither sample has a spread.
+    """
 
     value: float
     low: float
@@ -46,15 +60,17 @@ class Difference:
     freedom: float
 
 
-def sample(values: Iterable[float]) -> Sample:
-    """Describe `values`; NaN among them count as missing."""
+def sample(values: Iterable[float], bounds: tuple[float, float] = ANY) -> Sample:
+    """Describe `values`, which lie within the bounds, as their mean does; NaN among them count as missing."""
     x = np.asarray([float(value) for value in values if math.isfinite(value)])
     mean = float(x.mean()) if x.size else math.nan
     if x.size < 2:
         return Sample(int(x.size), mean, math.nan, math.nan, math.nan)
     sd = float(x.std(ddof=1))
+    if sd < ALIKE:
+        return Sample(int(x.size), mean, 0.0, math.nan, math.nan)
     half = t_quantile(x.size - 1) * sd / math.sqrt(x.size)
-    return Sample(int(x.size), mean, sd, mean - half, mean + half)
+    return Sample(int(x.size), mean, sd, max(bounds[0], mean - half), min(bounds[1], mean + half))
 
 
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
@@ -69,15 +85,15 @@ def difference(a: Sample, b: Sample) -> Difference:
         return Difference(value, math.nan, math.nan, math.nan)
     va, vb = a.sd**2 / a.n, b.sd**2 / b.n
     if va + vb == 0:
-        return Difference(value, value, value, math.inf)
+        return Difference(value, math.nan, math.nan, math.nan)
     freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
     half = t_quantile(freedom) * math.sqrt(va + vb)
     return Difference(value, value - half, value + half, freedom)
 
 
 def prediction_interval(of: Sample) -> tuple[float, float]:
-    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2."""
-    if of.n < 2:
+    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2 or all are alike."""
+    if not of.has_interval:
         return math.nan, math.nan
     half = t_quantile(of.n - 1) * of.sd * math.sqrt(1 + 1 / of.n)
     return of.mean - half, of.mean + half
@@ -104,7 +120,11 @@ def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
         names, a, b = (names[1], names[0]), b, a
     apart = difference(a, b)
     ahead = f"That puts {names[0]} {points(apart.value)} ahead of {names[1]}"
+    if is_level(apart.value):
+        ahead = f"That puts {names[0]} level with {names[1]}"
     if min(a.n, b.n) >= 2:
+        if not apart.low <= apart.high:
+            return f"{ahead}; each arm's trials are all alike, so that there is no interval."
         excludes = apart.low > 0
         verdict = "which excludes 0" if excludes else "which includes 0: the difference may be chance"
         return f"{ahead} (95 % interval {100 * apart.low:+.2f} to {100 * apart.high:+.2f}, Welch; {verdict})."
@@ -116,6 +136,8 @@ def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
 def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
     one, many = (0, 1) if samples[0].n == 1 else (1, 0)
     low, high = prediction_interval(samples[many])
+    if not low <= high:
+        return f"With one {names[one]} trial, and {names[many]} trials that are all alike, there is no interval."
     value = samples[one].mean
     where = "inside" if low <= value <= high else "outside"
     low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
@@ -131,9 +153,14 @@ def points(value: float) -> str:
     return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
 
 
+def is_level(value: float) -> bool:
+    """Whether a difference is shown as 0.00 percentage points."""
+    return round(abs(100 * value), 2) == 0
+
+
 def above_or_below(value: float) -> str:
     """A difference in percentage points and its direction, to be followed by what it is from."""
-    return f"{points(value)} {'above' if value >= 0 else 'below'}"
+    return "level with" if is_level(value) else f"{points(value)} {'above' if value >= 0 else 'below'}"
 
 
 def signed(value: float, decimals: int) -> str:

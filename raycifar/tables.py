@@ -9,7 +9,7 @@ import pandas as pd
 
 from raycifar.results import THRESHOLD, Results, leaks
 from raycifar.spec import TrialSpec
-from raycifar.stats import Sample, sample
+from raycifar.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 
 NONE = "–"
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # for, default or not
@@ -72,24 +72,24 @@ def whole(value: float) -> str:
     return f"{value:,.0f}" if _is_number(value) else NONE
 
 
-def interval(of: Sample, show: Callable[[float], str], least: float = -math.inf) -> str:
-    """The mean's interval, from `least` up, for Student's t knows no bound; or why there is none."""
-    return of.note or f"{show(max(least, of.low))} to {show(of.high)}"
+def interval(of: Sample, show: Callable[[float], str]) -> str:
+    """The mean's interval, or why there is none."""
+    return of.note or f"{show(of.low)} to {show(of.high)}"
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-QUANTITIES: list[tuple[str, str, Callable[[float], str]]] = [
-    ("test accuracy, %", "test_accuracy", percent),
-    ("flip-averaged test accuracy, %", "test_accuracy_flip", percent),
-    ("best validation accuracy, %", "best_val_accuracy", percent),
-    ("last training accuracy, %", "train_accuracy", percent),
-    ("mean training accuracy, %", "mean_train_accuracy", percent),
-    ("training less test, points", "train_test_gap", percent),
-    ("test loss", "test_loss", number),
-    ("own time, s", "own_seconds", seconds),
+QUANTITIES: list[tuple[str, str, Callable[[float], str], tuple[float, float]]] = [
+    ("test accuracy, %", "test_accuracy", percent, SHARE),
+    ("flip-averaged test accuracy, %", "test_accuracy_flip", percent, SHARE),
+    ("best validation accuracy, %", "best_val_accuracy", percent, SHARE),
+    ("last training accuracy, %", "train_accuracy", percent, SHARE),
+    ("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
+    ("training less test, points", "train_test_gap", percent, ANY),
+    ("test loss", "test_loss", number, FROM_ZERO),
+    ("own time, s", "own_seconds", seconds, FROM_ZERO),
 ]
 
 
@@ -120,8 +120,8 @@ def averages_by_arm(results: Results) -> Table:
     columns = ["arm", "quantity", "n", "mean", "sd", "95 % interval"]
     rows = []
     for arm, finished in by_arm(results):
-        for name, key, show in QUANTITIES:
-            of = sample(finished[key])
+        for name, key, show, bounds in QUANTITIES:
+            of = sample(finished[key], bounds)
             rows.append([arm, name, str(of.n), show(of.mean), show(of.sd), interval(of, show)])
     notes = [
         "Over finished trials, which differ only in their seed; sd: standard deviation; interval: Student's t; one "

@@ -101,7 +101,8 @@ def _no_sweep(path: Path) -> str:
     if not names:
         return f"{path}: an empty folder; give the one that run_sweep.py wrote{_nearby(path.parent)}"
     if "search.json" in names:
-        remedy = f"run_sweep.py {path / 'best.toml'} makes the sweep of its best"
+        has_ended = "best.toml" in names
+        remedy = f"run_sweep.py {path / 'best.toml'} makes the sweep of its best" if has_ended else "it has not ended"
         return f"{path}: a search, not a sweep: its samples are not tested; {remedy}"
     if any(name.startswith("experiment_state") or name == "tuner.pkl" for name in names):
         return f"{path}: a Ray Tune experiment that run_sweep.py did not write (no sweep.json); give a sweep's folder"

@@ -29,13 +29,14 @@ from safetensors.numpy import save
 from raycifar import assets
 from raycifar.assets import AssetError
 from raycifar.checkpoints import newest_checkpoint, save_checkpoint, saved_history
+from raycifar.predictions import read_predictions
 from raycifar.records import RecordError, SweepFolder
 from raycifar.report import make_report, pages
 from raycifar.results import read_results
 from raycifar.search_spec import load_search
 from raycifar.spec import SpecError, load_sweep
 from raycifar.traces import ResultsError
-from tests.sweep_folders import begin_trial, trial_spec, write_sweep
+from tests.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
 
 PATIENCE = 10  # seconds
 SWEEPS = [path.read_bytes() for path in sorted(Path("sweeps").glob("*.toml"))]
@@ -113,6 +114,7 @@ class Targets:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sweep = write_sweep(folder / "sweep", {"transfer": (1, 2), "scratch": (1, 3)})
+        add_predictions(self.sweep)
         begin_trial(self.sweep, trial_spec(self.sweep, "scratch"), 2)
         self.records = sorted(path for path in self.sweep.path.rglob("*.json"))
         history = self.sweep.trial("scratch").history()
@@ -154,6 +156,11 @@ class Targets:
         path = rng.choice(self.records)
         with self.damaged(path, record_mutated(path, rng)):
             pages(make_report(read_results(self.sweep.path)), [])
+
+    def predictions(self, rng: random.Random) -> None:
+        path = SweepFolder(self.sweep.path).trial("transfer").predictions
+        with self.damaged(path, bytes_mutated(path.read_bytes(), rng)):
+            read_predictions(read_results(self.sweep.path))
 
     def records_of_the_training_half(self, rng: random.Random) -> None:
         path = rng.choice(self.records)

@@ -38,6 +38,16 @@ def test_all_devices_together_and_those_that_held_nothing(tmp_path: Path) -> Non
     assert "2 of the 4 GPUs held no trial at all and are not in this table." in table.notes
 
 
+def test_gpu_seconds_say_of_how_many_trials_they_are(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (3, 4)})
+    history = folder.trial("transfer-2").history()
+    sessions = [replace(s, device_kind="cpu", devices=["node:cpu"]) for s in history.sessions]
+    folder.trial("transfer-2").write_history(History(history.epochs, sessions))
+    results = read_results(folder.path)
+    seconds = results.trials["gpu_seconds"].sum()
+    assert f"{seconds:,.0f} (2 of 3 trials)" in time_totals(results).rows[0]
+
+
 def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
     report_energy(folder, "transfer-1", 1500.0)

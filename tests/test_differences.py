@@ -26,9 +26,14 @@ def test_the_same_seeds_are_compared_in_pairs():
 
 
 def test_a_pair_is_made_only_of_seeds_that_are_in_both():
-    of = contrast(trials(seed1=0.1, seed2=0.2, seed3=0.9), trials(seed1=0.2, seed2=0.3, seed7=0.0), "test_accuracy")
-    assert (of.method, of.value) == ("paired, n = 2", pytest.approx(0.1))
+    of = contrast(trials(seed1=0.1, seed2=0.2, seed3=0.9), trials(seed1=0.2, seed2=0.4, seed7=0.0), "test_accuracy")
+    assert (of.method, of.value) == ("paired, n = 2", pytest.approx(0.15))
     assert (of.base.n, of.other.n) == (3, 3)
+
+
+def test_pairs_that_are_all_alike_give_no_interval():
+    of = contrast(trials(seed1=0.1, seed2=0.2), trials(seed1=0.2, seed2=0.3), "test_accuracy")
+    assert (of.method, of.has_interval) == ("paired, n = 2 alike", False)
 
 
 def test_other_seeds_are_compared_by_welch():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -14,7 +15,7 @@ from raycifar.plotting import Drawing, in_words, ink, save, shorten, style, time
 from raycifar.records import History
 from raycifar.results import LEAK, read_results
 from raycifar.time_figures import timeline
-from tests.sweep_folders import write_sweep
+from tests.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep
 
 LONG = "transfer-with-a-name-that-is-about-as-long-as-a-name-may-be"
 SWEEPS = {
@@ -31,6 +32,34 @@ def drawings(folder: Path) -> dict[str, Drawing]:
 @pytest.fixture(scope="module")
 def report_figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawing]:
     return drawings(write_sweep(tmp_path_factory.mktemp("figures") / "s", lanes=2).path)
+
+
+def test_a_mean_over_trials_of_unlike_length_ends_with_the_shortest_and_never_goes_back_in_time(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (3, 15)})
+    (folder.trial("transfer-1").path / "summary.json").unlink()
+    begin_trial(folder, trial_spec(folder, "transfer-1"), 5, train_seconds=100.0)
+    for name in ("epochs", "seconds"):
+        drawing = drawings(folder.path)[f"validation-accuracy-against-{name}"]
+        mean, *ahead = (line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) > 2)  # no threshold
+        assert len(mean.get_xdata()) == 5
+        assert all(np.diff(mean.get_xdata()) > 0)
+        assert [len(line.get_xdata()) for line in ahead] == [11, 11], "the others' epochs 5 to 15"
+        assert "thin: trials beyond the last epoch that all of their arm have" in drawing.caption
+
+
+def test_a_failed_trial_does_not_speak_for_its_arm_where_there_are_others(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (3, 15)})
+    begin_trial(folder, trial_spec(folder, "transfer-3"), 1)
+    write_failure(folder, "transfer-3", "lost")
+    captions = {name: drawing.caption for name, drawing in drawings(folder.path).items()}
+    assert captions["validation-accuracy-against-epochs"].startswith("After 15 epochs transfer is at")
+    assert "(n = 2)" in captions["validation-accuracy-against-epochs"]
+    assert captions["arm-transfer-validation-accuracy"].startswith(
+        "After 15 epochs the 2 of 3 trials that did not fail"
+    )
+    for name in ("transfer-1", "transfer-2"):
+        write_failure(folder, name, "lost")
+    assert "(n = 3)" in drawings(folder.path)["validation-accuracy-against-epochs"].caption
 
 
 def shown_texts(drawing: Drawing) -> list[Text]:

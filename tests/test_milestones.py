@@ -62,7 +62,9 @@ def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) 
     best = results.finished["best_val_accuracy"].max()
     goals = [goal for goal in GOALS if goal <= best]
     assert [row[:2] for row in table.rows] == [[arm, f"{100 * goal:.0f}"] for arm in ARMS for goal in goals]
-    assert table.notes[-1] == f"No trial has reached {', '.join(f'{100 * g:.0f}' for g in GOALS if g > best)} %."
+    assert (
+        table.notes[-1] == f"No finished trial has reached {', '.join(f'{100 * g:.0f}' for g in GOALS if g > best)} %."
+    )
     for row in table.rows:
         of_arm = results.epochs[results.epochs["arm"] == row[0]]
         first = of_arm[of_arm["val_accuracy"] >= int(row[1]) / 100].groupby("trial").first()

@@ -1,5 +1,6 @@
 """Which network `load_model` loads, and what it predicts."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -57,10 +58,12 @@ def test_a_trial_that_the_sweep_does_not_have_is_refused(tmp_path):
         load_model(folder.path / "transferr")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"no safetensors", "a pipe"])
 def test_weights_that_cannot_be_read_are_named(tmp_path, content):
     folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
-    if content is not None:
+    if content == "a pipe":
+        os.mkfifo(folder.trial("transfer").best_weights)
+    elif content is not None:
         folder.trial("transfer").best_weights.write_bytes(content)
     with pytest.raises(ResultsError, match=r"best\.safetensors: not the trial's weights .*run the trial again"):
         load_model(folder.path)

@@ -1,11 +1,15 @@
 """raycifar.predictions: predictions.npz and the test images, read with suspicion. The predictions are synthetic."""
 
+import io
+import os
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.npyio import NpzFile
 from safetensors.numpy import load_file
 
 from raycifar.predictions import MOST_BYTES, Predictions, load_images, read_predictions
@@ -60,6 +64,21 @@ def test_missing_predictions_are_counted(sweep: SweepFolder) -> None:
     assert (found.missing, len(found.trials), found.problems) == (1, 2, [])
 
 
+def members(path: Path, logits: bytes) -> None:
+    """An archive with these bytes where an array of logits should be."""
+    labels = io.BytesIO()
+    np.save(labels, np.zeros(N, int))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("logits.npy", logits)
+        archive.writestr("labels.npy", labels.getvalue())
+
+
+def header(text: str) -> bytes:
+    """Of an array in NumPy's format, and some bytes of it."""
+    written = text.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(written).to_bytes(2, "little") + written + bytes(64)
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "not a zip file"),
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:500]), "not a zip file"),
@@ -69,6 +88,17 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: np.savez(path, logits=np.full((N, 10), "a"), labels=np.zeros(N, int)), "finite"),
     "no class": (lambda path: np.savez(path, logits=np.zeros((N, 10)), labels=np.full(N, 10)), "from 0 to 9"),
     "a pickle": (lambda path: np.savez(path, logits=np.array([{}]), labels=np.zeros(1, int)), "allow_pickle=False"),
+    "no array": (lambda path: members(path, b"no array"), "its logits are no array"),
+    "a broken header": (lambda path: members(path, header("{'descr': '<f4', (")), "header|parse|EOF|never closed"),
+    "an absurd shape": (
+        lambda path: members(path, header("{'descr': '<f4', 'fortran_order': False, 'shape': (9" + 30 * "9" + ",)}")),
+        "",
+    ),
+    "labels of several fields": (
+        lambda path: np.savez(path, logits=np.zeros((N, 10)), labels=np.zeros(N, [("a", "i4"), ("b", "i4")])),
+        "",
+    ),
+    "a pipe": (lambda path: [path.unlink(), os.mkfifo(path)], "not a file but a pipe"),
     "huge": (lambda path: np.savez_compressed(path, logits=np.zeros(MOST_BYTES), labels=np.zeros(1)), "larger than"),
     "of another trial": (
         lambda path: np.savez(path, logits=np.eye(10)[[0] * N], labels=np.zeros(N, int)),
@@ -87,6 +117,19 @@ def test_a_bad_file_is_named_and_the_others_are_read(sweep: SweepFolder, what: s
     assert len(found.problems) == 1
     assert found.problems[0].startswith(str(path))
     assert re.search(why, found.problems[0])
+
+
+def test_only_the_arrays_that_are_needed_are_unpacked(sweep: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewrite(sweep, "scratch", others=np.zeros(9))
+    read, names = NpzFile.__getitem__, []
+
+    def noted(file: NpzFile, name: str) -> object:
+        names.append(name)
+        return read(file, name)
+
+    monkeypatch.setattr(NpzFile, "__getitem__", noted)
+    assert not predictions(sweep).problems
+    assert set(names) == {"logits", "labels", "index"}
 
 
 def test_trials_tested_on_other_images_are_counted_and_left_out(sweep: SweepFolder) -> None:

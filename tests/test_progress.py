@@ -160,6 +160,8 @@ def test_a_trial_on_another_node_or_on_several_gpus_says_which(clock):
     progress = running(terminal(160))
     progress.place("scratch", ["node-2:0", "node-2:1"])
     assert "node-2:0,node-2:1  training" in screen(progress)[2]
+    progress.place("scratch", ["cpu-node-7:0"])
+    assert "cpu-node-7:0  training" in screen(progress)[2]
     progress.place("scratch", [f"{socket.gethostname()}:cpu"])
     assert "cpu  training" in screen(progress)[2]
 

@@ -159,6 +159,29 @@ def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> Non
     assert "mixed" not in " ".join(cautions(results))
 
 
+def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
+    record = sweep.record()
+    record.spec["trials"][2]["data"]["test_images"] = 100
+    sweep.write_record(record)
+    trial = sweep.trial("scratch")
+    trial.write_summary(replace(trial.summary(), test_images=100, test_accuracy=0.7))
+    results = read_results(sweep.path)
+    assert "Of the 10,000 or 100 test images, transfer gets" in answer(results)
+    assert "the choice of test images alone leaves 60.42–78.11 %" in answer(results)
+    assert "The arms are not tested on the same images: transfer on 10,000, scratch on 100." in cautions(results)
+
+
+def test_trials_on_unlike_devices_are_among_the_cautions(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s")
+    assert not any("devices" in caution for caution in cautions(read_results(sweep.path)))
+    history = sweep.trial("scratch").history()
+    sessions = [replace(session, device="Another GPU") for session in history.sessions]
+    sweep.trial("scratch").write_history(History(history.epochs, sessions))
+    said = "Times do not compare between trials on different devices: Synthetic GPU, Another GPU."
+    assert said in cautions(read_results(sweep.path))
+
+
 def test_arms_so_far_are_compared_at_the_newest_epoch_of_the_trials_that_have_not_failed(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"transfer": (4, 9)}, running=True)
     write_failure(sweep, "transfer-1", "no more")
@@ -299,7 +322,7 @@ def test_many_arms_and_trials_are_cut_where_they_are_shown_and_whole_in_the_tabl
     assert table(report, "trials").notes[0] == f"{MOST_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv."
     assert len(pd.read_csv(tmp_path / "out/tables/trials.csv")) == 70
     assert len(table(report, "reference").columns) == 1 + 2 * MOST_ARMS
-    assert "the other 66 arms less" in report.answer
+    assert "the other 66 arms no more" in report.answer
     assert "these numbers picked it" in report.answer
     assert any(caution.startswith("70 arms: figures") for caution in report.cautions)
     assert dict(report.provenance)["seeds"].endswith("of 60 more arms: see trials.csv")

@@ -156,4 +156,7 @@ def test_analyze_says_what_to_do_with_a_search(folder, capsys):
     assert analyze.main([str(folder.path)]) == 2
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert f"a search, not a sweep: its samples are not tested; run_sweep.py {folder.path}/best.toml" in errors
+    assert "a search, not a sweep: its samples are not tested; it has not ended" in errors
+    folder.best.write_text("")
+    analyze.main([str(folder.path)])
+    assert f"its samples are not tested; run_sweep.py {folder.path}/best.toml makes" in capsys.readouterr().err

@@ -4,10 +4,12 @@ import shutil
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from raycifar.results import LEAK, read_results
-from raycifar.side_by_side import compare_sweeps, write_comparison
+from raycifar.side_by_side import MOST_DRAWN, _drawings, compare_sweeps, write_comparison
 from tests.sweep_folders import write_failure, write_sweep
+from tests.test_figures import problems_of_layout
 
 
 def sweep(path, *arguments, **settings):
@@ -38,7 +40,7 @@ def test_the_answer_says_how_far_apart_how_sure_and_by_what_comparison(tmp_path)
 
 def test_a_sweep_beside_its_copy_is_apart_by_nothing_and_differs_in_nothing(tmp_path):
     report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b")])
-    assert "+0.00 to +0.00, paired by seed, n = 3; includes 0: it may be chance" in report.answer
+    assert "B is level with A in test accuracy, but the 3 pairs are all alike" in report.answer
     assert report.cautions == []
     assert table(report, "recipes").rows == table(report, "surroundings").rows == []
 
@@ -77,11 +79,32 @@ def test_an_arm_that_one_sweep_has_not_tested_explains_nothing(tmp_path):
     assert "scratch in B" not in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
 
 
+def test_a_leak_is_marked_in_every_table_and_the_figure(tmp_path):
+    a, b = (sweep(tmp_path / name, data={"validation": "train"}) for name in "ab")
+    report = compare_sweeps([a, b])
+    assert all(table.leak for table in report.tables)
+    (drawing,) = _drawings([a, b])
+    texts = [text.get_text() for text in drawing.figure.findobj(Text)]
+    assert LEAK in texts
+    assert LEAK in drawing.caption
+    assert LEAK in drawing.alt
+
+
+def test_long_names_and_many_arms_leave_the_figure_readable(tmp_path):
+    arms = {f"transfer-with-a-name-that-is-about-as-long-as-one-may-be-{i}": (1, 1) for i in range(MOST_DRAWN + 2)}
+    a, b = sweep(tmp_path / "a", arms), sweep(tmp_path / "b", arms)
+    (drawing,) = _drawings([a, b])
+    assert not list(problems_of_layout(drawing))
+    assert len(drawing.figure.axes[0].get_yticks()) == MOST_DRAWN
+    assert "; 2 more are in the table." in drawing.caption
+
+
 def test_trials_that_are_not_finished_are_said_and_left_out(tmp_path):
     write_failure(write_sweep(tmp_path / "b"), "transfer-2", "lost")
     report = compare_sweeps([sweep(tmp_path / "a"), read_results(tmp_path / "b")])
+    assert "B is level with A in test accuracy over the 2 seeds in both, but the 2 pairs are all alike" in report.answer
     assert "B is not complete: 3 finished, 1 failed." in report.cautions
-    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2"
+    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2 alike"
     assert table(report, "own-seconds").rows[1][:3] == ["transfer", "B", "2"]
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from raycifar.stats import (
+    SHARE,
+    above_or_below,
     calibration,
     compare,
     confusion,
@@ -69,9 +71,27 @@ def test_a_difference_with_a_single_value_has_no_interval() -> None:
     assert math.isnan(apart.low)
 
 
-def test_equal_values_differ_by_exactly_that() -> None:
-    apart = difference(sample([0.9, 0.9]), sample([0.8, 0.8]))
-    assert apart.low == apart.high == pytest.approx(0.1)
+def test_equal_values_are_chance_and_give_no_interval() -> None:
+    a, b = sample([0.9, 0.9]), sample([0.8, 0.8])
+    apart = difference(a, b)
+    assert apart.value == pytest.approx(0.1)
+    assert (a.note, a.sd, a.has_interval, apart.low <= apart.high) == ("2 alike: no interval", 0.0, False, False)
+    assert compare(("a", "b"), a, b).endswith(
+        "ahead of b; each arm's trials are all alike, so that there is no interval."
+    )
+    assert compare(("a", "b"), a, sample([0.8])).endswith("a trials that are all alike, there is no interval.")
+
+
+def test_what_is_shown_as_no_difference_is_level() -> None:
+    a, b = sample([0.9, 0.8]), sample([0.85, 0.85001])
+    assert compare(("a", "b"), a, b).startswith("That puts b level with a (95 % interval")
+    assert above_or_below(-0.00004) == "level with"
+    assert above_or_below(-0.00006) == "0.01 percentage points below"
+
+
+def test_an_interval_ends_where_the_quantity_does() -> None:
+    of = sample([0.99, 0.95], SHARE)
+    assert (of.low, of.high) == (pytest.approx(0.7159, abs=1e-4), 1.0)
 
 
 def test_a_further_value_spreads_more_than_the_mean() -> None:
