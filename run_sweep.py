@@ -190,7 +190,8 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
     finished = run_sweep(sweep, path, options, Console(quiet=True) if quiet else console)
     console.print(results_table(sweep.only(options.only).trials, SweepFolder(path)))
     if not finished:
-        console.print(f"To go on with what is not done: {again(sys.argv)}", soft_wrap=True)
+        line = again([a for a in sys.argv if a != "--fresh"])  # which would start over
+        console.print(f"To go on with what is not done: {line}", soft_wrap=True)
     console.print(f"Next: python analyze.py {shlex.quote(str(path))}", soft_wrap=True)
     return 0 if finished else 1
 

@@ -4,6 +4,7 @@
 last a `manifest.json` with both files' sizes and CRC-32. The folder is written under another name and renamed.
 """
 
+import errno
 import io
 import os
 import re
@@ -21,6 +22,8 @@ KEPT = 2  # the latest, and the one before in case the latest is damaged
 
 _NAME = re.compile(r"checkpoint_(\d{6,})$")
 _FILES = ("state.pt", "history.json")
+# What shows that a checkpoint is none, whenever it is read: no such file, no folder, no regular file, too large.
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENXIO}
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -63,12 +66,12 @@ def _write_files(partial: Path, state: dict[str, Any], history: History) -> None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest sound checkpoint."""
+    """The newest sound checkpoint. Raises RecordError where one cannot be read, which is no proof of damage."""
     return next((path for path in reversed(_checkpoints(folder)) if _problem(path) is None), None)
 
 
 def saved_history(folder: Path) -> History:
-    """The epochs that a trial would resume after."""
+    """The epochs that a trial would resume after. Raises RecordError."""
     path = newest_checkpoint(folder)
     return TrialFolder(path).history() if path else History()
 
@@ -76,7 +79,8 @@ def saved_history(folder: Path) -> History:
 def tidy_checkpoints(folder: Path) -> list[str]:
     """Before a session: delete the damaged checkpoints newer than the newest sound one, then prune.
 
-    Returns a line for each deleted one, to be shown. No other process may be writing.
+    Returns a line for each deleted one, to be shown. No other process may be writing. Raises RecordError, and then
+    has deleted nothing that it could not read.
     """
     problems = []
     for path in reversed(_checkpoints(folder)):
@@ -114,10 +118,14 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _problem(path: Path) -> str | None:
+    """What is wrong with a checkpoint. Raises RecordError where the system does not let it be read: that may pass."""
     try:
         manifest = read_json(path / "manifest.json")
         damaged = [name for name in _FILES if manifest.get(name) != _fingerprint(path / name)]
     except (RecordError, OSError, AttributeError) as error:
+        cause = error.__cause__ if isinstance(error, RecordError) else error
+        if isinstance(cause, OSError) and cause.errno not in _NO_SUCH_FILE:
+            raise RecordError(f"{path}: cannot be read ({cause.strerror})") from error
         return f"cannot be read ({error})"
     return f"{damaged[0]} is damaged (size or CRC-32 differ)" if damaged else None
 

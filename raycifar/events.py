@@ -23,7 +23,7 @@ from raycifar.records import EpochRecord, TrialSummary
 
 
 class JsonLines:
-    """A progress.Listener that writes each event to a stream at once. A reader that goes ends no training."""
+    """A progress.Listener that writes each event to a stream at once. No reader that goes ends a training."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -47,7 +47,7 @@ class JsonLines:
     def _write(self, event: str, **fields: Any) -> None:
         try:
             print(json.dumps({"event": event, "at": time.time(), **fields}), file=self._stream, flush=True)
-        except BrokenPipeError:  # what follows, and Python's own flush at the end, goes nowhere
+        except OSError:  # what follows, and Python's own flush at the end, goes nowhere
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
@@ -51,6 +51,7 @@ class Machine:
     cpus: int
     node_cpus: int  # of the smallest node: a worker has to fit on one
     memory: float  # bytes
+    gpu_cpus: int = 0  # of the nodes with GPUs, had each as few to a GPU as the poorest; 0: as many as there are
 
 
 def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
@@ -68,6 +69,8 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
         raise PlacementError(
             f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
         )
+    there = replace(there, cpus=min(there.cpus, there.gpu_cpus or there.cpus))
+    trials_per_gpu = min(trials_per_gpu, -(-len(order) // gpus))  # Ray fills one GPU before it takes the next
     at_once = min(len(order), gpus * trials_per_gpu // workers)
     threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
     share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
@@ -81,7 +84,8 @@ def trials_that_fit(total: float, each: float) -> int:
 
 def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
     """Of the trials on each GPU: as many as there are for it, with a core for each."""
-    return max(1, min(-(-len(trials) // there.gpus), there.cpus // there.gpus, MOST_SHARED))
+    cores = (there.gpu_cpus or there.cpus) // there.gpus
+    return max(1, min(-(-len(trials) // there.gpus), cores, MOST_SHARED))
 
 
 def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:

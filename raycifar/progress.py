@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from statistics import fmean
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -69,8 +69,17 @@ class Progress(AbstractContextManager["Progress"]):
             if state == "failed" or not self._live:
                 line = f"{trial}  {state}  {note}".rstrip()
                 self.console.print(Text(line, STYLES.get(state, "")), soft_wrap=not self._live)
-            for listener in self.listeners:
-                listener.state(trial, state, note)
+            self._tell("state", trial, state, note)
+
+    def _tell(self, what: str, *news: Any) -> None:
+        """A listener that cannot take it, as on a full disk, hears no more; it ends no training."""
+        for listener in list(self.listeners):
+            try:
+                getattr(listener, what)(*news)
+            except Exception as error:
+                self.listeners.remove(listener)
+                line = f"{type(listener).__name__} hears no more of this sweep: {error}"
+                self.console.print(Text(line, "yellow"), soft_wrap=True)
 
     def place(self, trial: str, labels: Sequence[str]) -> None:
         """A trial's workers are up, each on "node:gpu index" or "node:cpu": it trains from here on."""
@@ -89,14 +98,12 @@ class Progress(AbstractContextManager["Progress"]):
             speed = f"{record.images_per_second:.0f} images/s  {seconds:.1f} s"
             line = f"{trial}  epoch {record.epoch}/{row.spec.epochs}  {accuracies}  lr {record.lr:#.3g}  {speed}"
             self.console.print(Text(line), soft_wrap=True)
-        for listener in self.listeners:
-            listener.epoch(trial, record)
+        self._tell("epoch", trial, record)
         if record.epoch == row.spec.epochs:
             self.state(trial, "testing")
 
     def summary(self, trial: str, summary: TrialSummary) -> None:
-        for listener in self.listeners:
-            listener.summary(trial, summary)
+        self._tell("summary", trial, summary)
         self.state(trial, "done", f"test {percent(summary.test_accuracy)}, best epoch {summary.best_epoch}")
 
     def _view(self) -> Group:

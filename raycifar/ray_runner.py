@@ -46,7 +46,6 @@ from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallba
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from rich.console import Console  # noqa: E402
-from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
 from raycifar import leaving, sharing  # noqa: E402
 from raycifar.checkpoints import (  # noqa: E402
@@ -60,9 +59,9 @@ from raycifar.checkpoints import (  # noqa: E402
 from raycifar.placement import DRIVER_CPUS, Machine, PlacementError, Plan  # noqa: E402
 from raycifar.progress import Progress  # noqa: E402
 from raycifar.ray_metrics import Gauges  # noqa: E402
-from raycifar.records import EpochRecord, SweepFolder, TrialFolder  # noqa: E402
+from raycifar.records import EpochRecord, RecordError, SweepFolder, TrialFolder  # noqa: E402
 from raycifar.spec import TrialSpec  # noqa: E402
-from raycifar.trial import HOPELESS, Assets, Place, from_first, run_trial, trial_error  # noqa: E402
+from raycifar.trial import HOPELESS, Assets, Caller, Place, from_first, run_trial, trial_error  # noqa: E402
 from raycifar.watchdog import Watchdog  # noqa: E402
 
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
@@ -71,7 +70,8 @@ LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 WORKER_FAILURES = 2  # restarts of a trial's workers, then of its driver, before the trial counts as failed
 DRIVER_FAILURES = 1
 MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
-STILL_SECONDS = 120  # Tune's loop turns every few seconds where Ray lives
+STILL_SECONDS = 120  # Tune's loop turns every few seconds where Ray lives, and nothing else holds it up
+ANSWER_SECONDS = 30  # in which a Ray that lives says so
 HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
@@ -89,7 +89,7 @@ def cluster(address: str | None = None, verbose: bool = False) -> Iterator[Clust
     """Start Ray on this machine, or join the cluster at `address`; leave it at the end. Raises PlacementError.
 
     `verbose` shows what Ray and the workers log; Ray's warnings about the machine are always shown. Where this process
-    is on a cluster already, that one is used and left as it is.
+    is on a cluster already, that one is used, and left only after an interruption: nothing else ends what runs there.
     """
     own = not ray.is_initialized()
     dashboard = _connect(address, verbose) if own else None
@@ -103,11 +103,13 @@ def cluster(address: str | None = None, verbose: bool = False) -> Iterator[Clust
 def _machine() -> Machine:
     resources = ray.cluster_resources()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    to_a_gpu = [node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU")]
     return Machine(
         gpus=int(resources.get("GPU", 0)),
         cpus=int(resources.get("CPU", 0)),
         node_cpus=min(int(node["CPU"]) for node in nodes if node.get("CPU")),
         memory=resources.get("memory", math.inf),
+        gpu_cpus=int(min(to_a_gpu, default=0) * resources.get("GPU", 0)),
     )
 
 
@@ -250,7 +252,7 @@ def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
     """Run the Tuner, and write down what Ray alone knows of trials that were killed. Raises KeyboardInterrupt."""
     try:
         results = tuner.fit()
-    except KeyboardInterrupt:
+    except BaseException:
         ray.shutdown()  # the folder's lock may go only once nobody writes there
         raise
     for result in results:
@@ -384,15 +386,14 @@ def train_in_worker(config: dict[str, Any]) -> None:
     assets = Assets(Path(job.cifar10), Path(job.imagenet) if job.imagenet else None)
     place = _place(job)
     watchdog = Watchdog(folder, place.label, job.hang_seconds)
-    steps = register_optimizer_step_post_hook(watchdog.alive)
     try:
-        run_trial(spec, folder, assets, place, partial(_report, watchdog), _heard(config))
+        caller = Caller(partial(_report, watchdog), _heard(config), watchdog.alive)
+        run_trial(spec, folder, assets, place, caller)
     except HOPELESS as error:
         logging.getLogger(__name__).error("%s: %s", spec.name, error)
         if job.workers > 1:
             raise  # or the others would wait for this one; started again, they see that it is of no use
     finally:
-        steps.remove()
         watchdog.close()
 
 
@@ -462,10 +463,30 @@ class _Pulse(ray.tune.Callback):  # type: ignore[misc]
     def _watch(self) -> None:
         while not self._over.wait(1):  # seconds that this process ran, so that a machine that slept is no hang
             self._still += 1
-            if self._still >= STILL_SECONDS:
+            if self._still < STILL_SECONDS:
+                continue
+            if _answers():
+                self._still = 0
+            else:
                 line = f"Ray has not answered for {STILL_SECONDS} s: was it killed? The same command goes on."
                 print(f"\nrun_sweep.py: {line}", file=sys.stderr, flush=True)
                 os._exit(1)
+
+
+def _answers() -> bool:
+    """Whether Ray still runs here: then Tune's loop waits for something else, such as a tracker or a terminal."""
+    alive: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):
+            here = ray.get_runtime_context().get_node_id()
+            alive.append(any(node["Alive"] and node["NodeID"] == here for node in ray.nodes()))
+
+    if ray.is_initialized():
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(ANSWER_SECONDS)
+    return any(alive)
 
 
 class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
@@ -483,8 +504,12 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name, folder = _trial_name(trial), self._folder.trial(_trial_name(trial))
-        epochs = len(saved_history(folder.path).epochs)
-        self._shown[name], self._starting[name] = epochs, len(folder.history().sessions)
+        try:
+            epochs = len(saved_history(folder.path).epochs)
+        except RecordError:  # its driver meets it, too, and then that trial alone fails
+            epochs = 0
+        self._shown.setdefault(name, epochs)  # a driver that starts again may find epochs that Tune has not heard of
+        self._starting[name] = len(folder.history().sessions)
         leaving.trial_started(name)
         self._progress.state(name, "resumed" if epochs else "starting", f"after epoch {epochs}" if epochs else "")
 

@@ -20,12 +20,13 @@ from raycifar.data import load_training
 from raycifar.placement import trials_that_fit
 from raycifar.spec import TrialSpec
 from raycifar.step import Step
-from raycifar.training import TrainState
+from raycifar.training import TrainState, predict
+from raycifar.trial import Place, set_up_torch
 from raycifar.vgg import build_vgg16
 
 GAIN = 1.05  # of all together, that one more must bring
 SECONDS = 2.0  # of steps
-WARM_UP_STEPS = 5  # more than a step's recording takes
+WARM_UP_STEPS = 5  # more than a step's recording takes; what is validated at once takes memory, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def _line(process: "subprocess.Popen[str]") -> str:
 def main(arguments: Sequence[str]) -> None:
     """One of those side by side: warms up, says so, waits for a line, trains for SECONDS, says how fast."""
     trial, device = TrialSpec.model_validate_json(arguments[0]), torch.device(arguments[2])
-    torch.set_num_threads(1)
+    set_up_torch(trial, Place(arguments[2], 1, ""))
     train = load_training(Path(arguments[1]), trial.data, device).train
     # Random weights are as fast as any, and need no file.
     model = build_vgg16(trial.model.model_copy(update={"weights": "random"}), trial.seed)
@@ -123,6 +124,7 @@ def main(arguments: Sequence[str]) -> None:
             torch.cuda.synchronize(device)
 
     steps(WARM_UP_STEPS)
+    predict(state.evaluated, train.take(torch.arange(min(model.images_at_once, len(train)))), step.precision)
     print("warm", flush=True)
     sys.stdin.readline()
     done, start = 0, time.perf_counter()

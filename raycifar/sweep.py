@@ -23,7 +23,7 @@ from raycifar.records import EpochRecord, SweepFolder, TrialFolder
 from raycifar.spec import SweepSpec, TrialSpec
 from raycifar.step import PrecisionError, require_native
 from raycifar.tensorboard import TensorBoard
-from raycifar.trial import Assets, Place, device_name, run_trial, versions
+from raycifar.trial import Assets, Caller, Place, device_name, run_trial, versions
 from raycifar.workspace import Call, all_finished, check_folder, opened
 
 if TYPE_CHECKING:
@@ -106,7 +106,14 @@ def plan_trials(trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, in
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
     if options.local:
         return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
-    return make_plan(trials, this_machine(gpus), options.known_sharing, options.workers_per_trial), gpus
+    return _plan(trials, this_machine(gpus), options), gpus
+
+
+def _plan(trials: Sequence[TrialSpec], there: Machine, options: Options) -> Plan:
+    """As far as it is known before anything has been measured."""
+    if options.trials_per_gpu == "auto" and not there.gpus:
+        raise PlacementError("--trials-per-gpu auto measures GPUs, and this runs on CPUs: leave it out")
+    return make_plan(trials, there, options.known_sharing, options.workers_per_trial)
 
 
 def _on_ray(
@@ -145,7 +152,7 @@ def ready(
         if not options.address:
             check_precision(trials, gpus)
         there = replace(cluster.machine, gpus=gpus)
-        plan = make_plan(trials, there, options.known_sharing, options.workers_per_trial)
+        plan = _plan(trials, there, options)
         assets = fetch_assets(trials, options)
         if options.trials_per_gpu == "auto" and (most := most_to_share(trials, there)) > 1 and plan.workers == 1:
             sharing = ray_runner.best_sharing(largest_step(trials), assets, most, console)
@@ -204,13 +211,13 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
         if saved:
             leaving.epoch_saved(trial.name)
 
-    for problem in tidy_checkpoints(path):
-        progress.console.print(problem, style="yellow")
     progress.state(trial.name, "starting")
     leaving.trial_started(trial.name)
     progress.place(trial.name, [place.label])
     try:
-        summary = run_trial(trial, path, assets, place, on_epoch)
+        for problem in tidy_checkpoints(path):
+            progress.console.print(problem, style="yellow")
+        summary = run_trial(trial, path, assets, place, Caller(on_epoch))
     except Exception as error:  # this trial's alone, and in its error.json; the next may well run
         progress.state(trial.name, "failed", str(error) or type(error).__name__)
     else:

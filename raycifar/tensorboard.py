@@ -23,17 +23,20 @@ class TensorBoard:
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
         self._writers: dict[str, SummaryWriter] = {}
+        self._heard: dict[str, dict[int, EpochRecord]] = {}  # by epoch; of these some may not be saved
 
     def state(self, trial: str, state: str, note: str = "") -> None:
         if state in ("starting", "resumed"):
             self._close(trial)
             self._writers[trial] = _fresh_writer(self._folder.trial(trial))
-            for record in saved_history(self._folder.trial(trial).path).epochs:
+            saved = {record.epoch: record for record in saved_history(self._folder.trial(trial).path).epochs}
+            for _, record in sorted((saved | self._heard.get(trial, {})).items()):
                 self.epoch(trial, record)
         elif state in ("done", "failed"):
             self._close(trial)
 
     def epoch(self, trial: str, record: EpochRecord) -> None:
+        self._heard.setdefault(trial, {})[record.epoch] = record
         for tag, field in TAGS.items():
             self._writers[trial].add_scalar(tag, getattr(record, field), record.epoch, record.finished_at)
         self._writers[trial].flush()

@@ -6,7 +6,7 @@ trains on its share of every batch and all see the same records.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -28,7 +28,12 @@ from raycifar.spec import TrialSpec
 from raycifar.step import Step, autocast, loss_and_correct, world
 
 EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
+Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
 REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
+
+
+def nobody() -> None:
+    """Where nobody waits for signs of life."""
 
 
 class NonFiniteLossError(Exception):
@@ -80,7 +85,11 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError or RuntimeError where the state is of another network."""
         self.model.load_state_dict(state["model"])
+        on_gpu = [group.get("capturable") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, capturable in zip(self.optimizer.param_groups, on_gpu, strict=True):
+            if capturable is not None:  # adam's: of this device, not of the one that it comes from
+                group["capturable"] = capturable
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
         self.plateau.factor = state["plateau"]["factor"]
@@ -106,12 +115,12 @@ class TrainState:
         self.stopped_early = bool(patience) and waited >= patience and self.epoch < spec.epochs
 
 
-def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec) -> Iterator[EpochRecord]:
+def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec, alive: Sign = nobody) -> Iterator[EpochRecord]:
     """Train from `state.epoch` to the end, yielding a record after every epoch. Raises NonFiniteLossError.
 
     The time that the caller takes between two records is the next record's `checkpoint_seconds`.
     """
-    engine = _Engine(state, train, spec)
+    engine = _Engine(state, train, spec, alive)
     paused = 0.0
     while not state.finished(spec):
         record = _epoch(engine, val, state.epoch + 1, paused)
@@ -121,11 +130,11 @@ def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec) -> Iterato
         paused = time.perf_counter() - yielded
 
 
-def evaluate(model: nn.Module, split: Split, precision: str = "fp32") -> tuple[float, float]:
+def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
     mine = Split(split.images[rank::workers], split.labels[rank::workers])
-    sums = _all_reduce(loss_and_correct(predict(model, mine, precision), mine.labels))
+    sums = _all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
     mean_loss, accuracy = (sums / len(split)).tolist()
     return mean_loss, accuracy
 
@@ -136,26 +145,30 @@ def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return mean_loss, accuracy
 
 
-def predict(model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False) -> Tensor:
+def predict(
+    model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False, alive: Sign = nobody
+) -> Tensor:
     """Logits float32 (N, 10) of the split's images, or of their mirror images."""
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(split.labels.device, precision):
-        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images)]
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images, alive)]
     model.train(was_training)
     return torch.cat(parts)
 
 
-def _parts(model: nn.Module, images: Tensor) -> list[Tensor]:
+def _parts(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
     at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
-    return list(images.split(at_once))
+    for part in images.split(at_once):
+        alive()
+        yield part
 
 
 class _Engine:
     """What an epoch needs besides the data: made once a session, from the state and the spec."""
 
-    def __init__(self, state: TrainState, train: Split, spec: TrialSpec) -> None:
-        self.state, self.spec, self.train, self.images = state, spec, train, len(train)
+    def __init__(self, state: TrainState, train: Split, spec: TrialSpec, alive: Sign) -> None:
+        self.state, self.spec, self.train, self.images, self.alive = state, spec, train, len(train), alive
         self.every_step = state.average if spec.averaging.ema_decay else None
         self.step = Step(state.model, state.optimizer, self.every_step, train, spec)
         self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
@@ -178,7 +191,7 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
     _average_epoch(engine, epoch)
     trained = time.perf_counter()
     _agree_on_buffers(engine.state.evaluated)
-    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.step.precision)
+    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.step.precision, engine.alive)
     if not math.isfinite(val_loss):
         place = f"after epoch {epoch}, step {engine.steps}"
         raise NonFiniteLossError(f"the validation loss is {val_loss} {place}: {REMEDY}")
@@ -209,6 +222,7 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
         lr = engine.learning_rate(epoch, i)
         engine.set_share(epoch, i)
         sums[i] = step(index, epoch, lr)
+        engine.alive()  # not from the optimizer: a recorded step does not call it
         seen += len(index)
     per_step = _all_reduce(sums).cpu()
     _refuse_non_finite(per_step[:, 0], epoch)
@@ -230,7 +244,7 @@ def _average_epoch(engine: _Engine, epoch: int) -> None:
         average.update()
     if averaged > 0 or averaging.ema_recompute_batch_norm:
         with autocast(engine.state.device, engine.step.precision):
-            update_bn(_parts(average.module, engine.train.images), average.module)
+            update_bn(_parts(average.module, engine.train.images, engine.alive), average.module)
 
 
 def _refuse_non_finite(losses: Tensor, epoch: int) -> None:

@@ -30,7 +30,7 @@ from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
 from raycifar.step import PrecisionError, gathered, require_native, resolve_precision, world
-from raycifar.training import NonFiniteLossError, TrainState, evaluate_logits, fit, predict
+from raycifar.training import NonFiniteLossError, Sign, TrainState, evaluate_logits, fit, nobody, predict
 from raycifar.vgg import build_vgg16, calibrate_batch_norm
 from raycifar.writer import CheckpointWriter
 
@@ -53,8 +53,21 @@ class Place:
     sharing: int = 1  # trials on the same GPU
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a trial tells how it goes.
+
+    `epoch` gets each record and, in rank 0, the newest checkpoint that has been completed since the record before, of
+    this epoch or an earlier one; also the epochs after `heard` that are there already (None: no such epoch). `alive` is
+    called while it trains, validates and tests, to be told from a trial that hangs.
+    """
+
+    epoch: Callable[[EpochRecord, Path | None], None]
+    heard: int | None = None
+    alive: Sign = nobody
+
+
 _Value = TypeVar("_Value")
-OnEpoch = Callable[[EpochRecord, Path | None], None]
 
 
 class GpuMemoryError(Exception):
@@ -71,19 +84,15 @@ CONTEXT_BYTES = 0.5e9  # of a GPU, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def run_trial(
-    spec: TrialSpec, folder: Path, assets: Assets, place: Place, on_epoch: OnEpoch, heard: int | None = None
-) -> TrialSummary | None:
+def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, caller: Caller) -> TrialSummary | None:
     """Train, or go on training, the trial in its folder; test it; write its summary.
 
-    `on_epoch` gets each record and, in rank 0, the newest checkpoint that has been completed since the record before,
-    of this epoch or an earlier one; also the epochs after `heard` that are there already (None: no such epoch).
     Returns the summary in rank 0, None elsewhere. An exception is written to error.json before it leaves; one of the
     HOPELESS says what to do.
     """
     trial = TrialFolder(folder)
     try:
-        return _run(spec, trial, assets, place, on_epoch, heard)
+        return _run(spec, trial, assets, place, caller)
     except Exception as error:
         explained = _explained(error, spec, folder, place)
         with contextlib.suppress(OSError):  # where the disk is full, the runner knows the reason all the same
@@ -124,9 +133,7 @@ def trial_error(error: BaseException) -> TrialError:
     return TrialError(kind=type(error).__name__, message=str(error), traceback=text, at=time.time())
 
 
-def _run(
-    spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, on_epoch: OnEpoch, heard: int | None
-) -> TrialSummary | None:
+def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, caller: Caller) -> TrialSummary | None:
     started = time.time()
     entered = time.perf_counter()
     first = world()[0] == 0
@@ -144,12 +151,12 @@ def _run(
     history.sessions.append(replace(session, energy_joules=meter.joules()))
     if first:
         trial.write_history(history)
-    for record in history.epochs[heard:] if heard is not None else ():
+    for record in history.epochs[caller.heard :] if caller.heard is not None else ():
         saved = trial.path / checkpoint_name(record.epoch)
-        on_epoch(record, saved if first and saved.exists() else None)
+        caller.epoch(record, saved if first and saved.exists() else None)
     last_pause = 0.0
     with CheckpointWriter(trial.path) as writer:
-        for record in fit(state, data.train, data.val, as_before):
+        for record in fit(state, data.train, data.val, as_before, caller.alive):
             history.epochs.append(record)
             since_start = time.perf_counter() - entered
             history.sessions[-1] = _extended(history.sessions[-1], record, since_start, meter.joules())
@@ -157,9 +164,17 @@ def _run(
             completed = writer.save(state, history, last=state.finished(spec)) if first else None
             if first:
                 trial.write_history(history)
-            on_epoch(record, completed)
+            caller.epoch(record, completed)
             last_pause = time.perf_counter() - pause
-    return _finish(spec, trial, state, data, history, last_pause) if first else None
+    if not first:
+        return None
+    tested = _test(state, data.test, as_before.precision, caller.alive)
+    _write_tested(trial, state, data, tested)
+    history.sessions[-1] = replace(history.sessions[-1], ended_at=max(history.sessions[-1].ended_at, time.time()))
+    trial.write_history(history)
+    summary = _summary(spec, state, data, history, tested, last_pause)
+    trial.write_summary(summary)
+    return summary
 
 
 def _precision(spec: TrialSpec, history: History, device: torch.device) -> str:
@@ -190,6 +205,7 @@ def set_up_torch(spec: TrialSpec, place: Place) -> None:
     if spec.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be reproducible
     torch.use_deterministic_algorithms(spec.deterministic)
+    torch.backends.cudnn.allow_tf32 = spec.precision != "fp32"  # or convolutions in "fp32" would have 10 bits
 
 
 def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
@@ -247,26 +263,42 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _finish(
-    spec: TrialSpec, trial: TrialFolder, state: TrainState, data: Cifar10, history: History, last_pause: float
-) -> TrialSummary:
-    """Test the best epoch's weights, once, and write what the trial leaves behind."""
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """What the best epoch's weights said of the test images; `flipped`: averaged with what they said mirrored."""
+
+    logits: Tensor
+    loss: float
+    accuracy: float
+    flipped: float
+    seconds: float
+
+
+def _test(state: TrainState, test: Split, precision: str, alive: Sign) -> _Tested:
+    """Once: nothing that comes after depends on it."""
     start = time.perf_counter()
-    model, precision = state.evaluated, history.sessions[-1].precision
-    model.load_state_dict(state.best_weights)
-    logits = predict(model, data.test, precision)
-    flipped = predict(model, data.test, precision, mirrored=True)
-    test_loss, test_accuracy = evaluate_logits(logits, data.test.labels)
-    both = (logits.softmax(1) + flipped.softmax(1)).argmax(1)
-    seconds = time.perf_counter() - start
-    _write_predictions(trial, logits, data)
+    state.evaluated.load_state_dict(state.best_weights)
+    logits = predict(state.evaluated, test, precision, alive=alive)
+    mirrored = predict(state.evaluated, test, precision, mirrored=True, alive=alive)
+    both = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
+    flipped = (both == test.labels).float().mean().item()
+    return _Tested(logits, *evaluate_logits(logits, test.labels), flipped, time.perf_counter() - start)
+
+
+def _write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: _Tested) -> None:
+    content = io.BytesIO()
+    arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
+    np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
+    write_bytes(trial.predictions, content.getvalue())
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
     write_bytes(trial.best_weights, save(weights))
-    now = time.time()
-    history.sessions[-1] = replace(history.sessions[-1], ended_at=max(history.sessions[-1].ended_at, now))
-    trial.write_history(history)
+
+
+def _summary(
+    spec: TrialSpec, state: TrainState, data: Cifar10, history: History, tested: _Tested, last_pause: float
+) -> TrialSummary:
     epochs = history.epochs
-    summary = TrialSummary(
+    return TrialSummary(
         trial=spec.name,
         arm=spec.arm,
         seed=spec.seed,
@@ -278,9 +310,9 @@ def _finish(
         best_epoch=state.best_epoch,
         best_val_accuracy=state.best_val_accuracy,
         best_val_loss=state.best_val_loss,
-        test_loss=test_loss,
-        test_accuracy=test_accuracy,
-        test_accuracy_flip=(both == data.test.labels).float().mean().item(),
+        test_loss=tested.loss,
+        test_accuracy=tested.accuracy,
+        test_accuracy_flip=tested.flipped,
         train_images=len(data.train),
         val_images=len(data.val),
         test_images=len(data.test),
@@ -289,21 +321,12 @@ def _finish(
         val_seconds=sum(record.val_seconds for record in epochs),
         checkpoint_seconds=sum(record.checkpoint_seconds for record in epochs) + last_pause,
         startup_seconds=sum(session.startup_seconds for session in history.sessions),
-        test_seconds=seconds,
-        finished_at=now,
-        precision=precision,
+        test_seconds=tested.seconds,
+        finished_at=time.time(),
+        precision=history.sessions[-1].precision,
         workers=world()[1],
         versions=versions(),
     )
-    trial.write_summary(summary)
-    return summary
-
-
-def _write_predictions(trial: TrialFolder, logits: Tensor, data: Cifar10) -> None:
-    content = io.BytesIO()
-    arrays = {"logits": logits, "labels": data.test.labels, "index": data.test_index}
-    np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
-    write_bytes(trial.predictions, content.getvalue())
 
 
 def versions() -> dict[str, str]:

@@ -105,9 +105,9 @@ def _refuse_other_numbers(before: SweepSpec, now: SweepSpec, path: Path) -> None
     known = {trial.name: trial.fingerprint() for trial in now.trials}
     for trial in before.trials:
         if known.get(trial.name) != trial.fingerprint():
-            what = "has other settings" if trial.name in known else "is missing"
+            other, missing = "has other settings in this sweep than", "is not in this sweep, but"
             raise SweepError(
-                f"{path}: trial {trial.name!r} {what} in this sweep than in the results there: "
+                f"{path}: trial {trial.name!r} {other if trial.name in known else missing} in the results there: "
                 "keep both with --name OTHER, or start over with --fresh (the old results are moved aside)"
             )
 
@@ -132,6 +132,8 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
     `chosen` are the sweep's trials that this call runs; `fresh` moves earlier results aside. Raises SweepError.
     """
     with held(folder, fresh):
+        if record := folder.record():  # another call may have begun, and ended, since check_folder
+            _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
         for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
             sweep_leftovers(path)
         _describe(sweep, folder, call)

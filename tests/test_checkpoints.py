@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import subprocess
@@ -17,7 +18,7 @@ from raycifar.checkpoints import (
     saved_history,
     tidy_checkpoints,
 )
-from raycifar.records import History
+from raycifar.records import History, RecordError
 from tests.test_optim import record
 
 STATE = {"model": {"weight": torch.arange(1000.0)}, "progress": {"epoch": 2}}
@@ -151,3 +152,20 @@ def test_pruning_leaves_alone_what_this_process_is_writing(tmp_path):
     (tmp_path / f".checkpoint_000005.{os.getpid()}.partial").mkdir()
     prune_checkpoints(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("reader", ["raycifar.checkpoints.open_file", "raycifar.records.read_file"])
+def test_what_the_system_does_not_let_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch, reader):
+    save(tmp_path, 1), save(tmp_path, 2)
+    before = list(tmp_path.iterdir())
+
+    def refused(path, *_):
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, refused)
+        for call in (newest_checkpoint, saved_history, tidy_checkpoints):
+            with pytest.raises(RecordError, match=r"checkpoint_000002: cannot be read \(Too many open files\)"):
+                call(tmp_path)
+    assert list(tmp_path.iterdir()) == before
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000002"

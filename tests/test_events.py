@@ -38,6 +38,14 @@ def test_a_reader_that_has_gone_ends_no_sweep():
     stream.close()  # as Python does at its end
 
 
+def test_a_full_disk_behind_standard_output_ends_no_sweep():
+    stream = open("/dev/full", "w")  # noqa: SIM115 - closed below
+    events = JsonLines(stream)
+    events.end(0)
+    events.end(0)
+    stream.close()
+
+
 @pytest.fixture
 def command(capsys):
     def call(*arguments):

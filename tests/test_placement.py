@@ -19,6 +19,7 @@ from raycifar.placement import (
     least_makespan,
     make_plan,
     makespan,
+    most_to_share,
     work,
 )
 from raycifar.spec import load_sweep
@@ -103,10 +104,25 @@ def test_four_trials_run_one_on_each_gpu_at_once(vgg, gpus, at_once):
     assert (plan.at_once, plan.workers, plan.gpus_per_worker, plan.uses_gpu) == (at_once, 1, 1.0, True)
 
 
-@pytest.mark.parametrize(("gpus", "sharing", "at_once"), [(1, 2, 2), (1, 4, 4), (2, 2, 4), (1, 8, 4)])
+@pytest.mark.parametrize(("gpus", "sharing", "at_once"), [(1, 2, 2), (1, 4, 4), (2, 2, 4), (1, 3, 3)])
 def test_trials_that_share_a_gpu_each_take_their_part_of_it(vgg, gpus, sharing, at_once):
     plan = make_plan(vgg, machine(gpus, 32), trials_per_gpu=sharing)
-    assert (plan.at_once, plan.gpus_per_worker) == (at_once, 1 / sharing)
+    assert (plan.at_once, plan.gpus_per_worker) == (at_once, pytest.approx(1 / sharing, abs=1e-4))
+
+
+@pytest.mark.parametrize(("gpus", "sharing", "share"), [(4, 2, 1.0), (4, 8, 1.0), (2, 8, 0.5), (1, 8, 0.25)])
+def test_no_gpu_is_idle_because_trials_could_share_another(vgg, gpus, sharing, share):
+    """Ray fills one GPU before it takes the next."""
+    plan = make_plan(vgg, machine(gpus, 32), trials_per_gpu=sharing)
+    assert (plan.at_once, plan.gpus_per_worker) == (4, share)
+
+
+def test_only_cores_beside_gpus_are_divided_among_workers_on_gpus(vgg):
+    """A head of 64 cores without a GPU, and a node of 8 with 8: here 4 are used."""
+    there = Machine(gpus=4, cpus=72, node_cpus=8, memory=1e15, gpu_cpus=8)
+    plan = make_plan(vgg, there)
+    assert plan.at_once * plan.cpus_per_worker <= 8
+    assert most_to_share(vgg * 4, there) == 2
 
 
 @pytest.mark.parametrize(("gpus", "workers", "at_once"), [(4, 4, 1), (4, 2, 2), (4, 3, 1), (8, 2, 4)])

@@ -96,6 +96,27 @@ def test_a_small_learning_rate_is_not_rounded_to_zero():
     assert "lr 3.00e-06" in lines(progress.console)[0]
 
 
+def test_a_listener_that_fails_hears_no_more_and_the_others_do():
+    class Full:
+        def state(self, *_):
+            raise OSError(28, "No space left on device")
+
+    class Heard:
+        def __init__(self):
+            self.states = []
+
+        def state(self, trial, state, note=""):
+            self.states.append(state)
+
+    heard = Heard()
+    with Progress(trials("a"), Console(file=io.StringIO(), width=200), listeners=[Full(), heard]) as progress:
+        progress.state("a", "starting")
+        progress.state("a", "training")
+    assert heard.states == ["starting", "training"]
+    said = [line for line in lines(progress.console) if "Full" in line]
+    assert said == ["Full hears no more of this sweep: [Errno 28] No space left on device"]
+
+
 def test_a_dumb_terminal_gets_lines(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     with Progress(trials("a"), Console(file=io.StringIO(), force_terminal=True)) as progress:

@@ -11,17 +11,21 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 import raycifar.sweep
-from raycifar.records import SweepFolder
+from raycifar.checkpoints import save_checkpoint
+from raycifar.progress import Progress
+from raycifar.records import History, SweepFolder
 from raycifar.spec import SweepSpec
 from raycifar.sweep import Options, run_sweep
 from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets, GpuMemoryError, StorageError, trial_error
 from tests.conftest import SAMPLE
+from tests.sweep_folders import write_sweep
 from tests.test_training import TIMES
 
 pytestmark = pytest.mark.ray
@@ -270,6 +274,38 @@ def test_one_worker_of_several_does_not_leave_the_others_waiting(worker):
 def test_what_may_go_well_another_time_is_tried_again(worker):
     assert worker(1, OSError(5, "Input/output error")) == ("raised", 1)
     assert worker(1, OSError(5, "Input/output error")) == ("raised", 1)
+
+
+def test_a_loop_that_waits_for_something_else_than_ray_goes_on():
+    """A tracker whose server is down, a terminal that was stopped: here a sleep, beside a Ray that lives."""
+    code = (
+        "import time; from raycifar import ray_runner\n"
+        "ray_runner.STILL_SECONDS = 1\n"
+        "with ray_runner.cluster(), ray_runner._Pulse().watched(): time.sleep(6)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "Ray has not answered" in done.stderr) == (0, False)
+
+
+def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
+    """The first driver was killed between an epoch's checkpoint and its report."""
+    from raycifar import ray_runner
+
+    folder = write_sweep(tmp_path / "q", {"a": (1, 3)})
+    epochs = folder.trial("a").history().epochs
+    (folder.trial("a").path / "summary.json").unlink()
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(SweepSpec.model_validate(folder.record().spec).trials, console)
+    show = ray_runner._ShowProgress(progress, folder, None)
+    trial = SimpleNamespace(config={"trial": {"name": "a"}})
+    show.on_trial_start(0, [], trial)
+    show.on_trial_result(0, [], trial, epochs[0].to_json())
+    save_checkpoint(folder.trial("a").path, {}, History(epochs[:2]))
+    show.on_trial_start(0, [], trial)
+    for record in epochs[1:]:
+        show.on_trial_result(0, [], trial, record.to_json())
+    assert re.findall(r"epoch (\d)/3", console.file.getvalue()) == ["1", "2", "3"]
 
 
 def test_a_ray_that_no_longer_answers_ends_the_call_with_a_line():

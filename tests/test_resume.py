@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 import raycifar.trial
 from raycifar.records import TrialFolder
-from raycifar.trial import Assets, Place, run_trial
+from raycifar.trial import Assets, Caller, Place, run_trial
 from tests.chaos.compare import last_weights, numbers
 from tests.conftest import SAMPLE
 from tests.test_training import Small
@@ -52,7 +52,7 @@ def a_small_network(monkeypatch):
 
 def run(spec, folder, on_epoch=lambda record, path: None):
     folder.mkdir(exist_ok=True)
-    return run_trial(spec, folder, Assets(SAMPLE, None), Place("cpu", 1, "here:cpu"), on_epoch)
+    return run_trial(spec, folder, Assets(SAMPLE, None), Place("cpu", 1, "here:cpu"), Caller(on_epoch))
 
 
 def left(folder):

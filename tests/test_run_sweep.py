@@ -382,6 +382,8 @@ def test_a_sweep_with_an_unfinished_trial_says_how_to_go_on(command, monkeypatch
     monkeypatch.setattr(raycifar.sweep, "run_sweep", lambda *_: False)
     monkeypatch.setattr(sys, "argv", ["run_sweep.py", "my sweep.toml"])
     assert "To go on with what is not done: python run_sweep.py 'my sweep.toml'\n" in command(QUICK)[1]
+    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "--fresh", "--local"])  # a second time it would start over
+    assert "To go on with what is not done: python run_sweep.py --local\n" in command(QUICK, "--fresh")[1]
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,12 @@ def test_a_plan_may_be_for_gpus_that_are_not_there():
     assert (plan.at_once, plan.uses_gpu, gpus) == (2, True, 4)
 
 
+def test_sharing_is_not_measured_where_there_is_no_gpu():
+    with pytest.raises(PlacementError, match="--trials-per-gpu auto measures GPUs, and this runs on CPUs"):
+        plan_only(SWEEP, Options(gpus=0, trials_per_gpu="auto"))
+    assert plan_only(SWEEP, Options(gpus=1, trials_per_gpu="auto"))[0].at_once == 1
+
+
 PLANS = {
     "4 trials, 4 at once, on 4 GPUs": (Options(gpus=4), 8),
     "4 trials, 1 at once, on 1 GPU": (Options(gpus=1), 8),

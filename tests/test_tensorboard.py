@@ -1,5 +1,7 @@
 """TensorBoard's files, read back. Epochs are synthetic (see sweep_folders)."""
 
+from dataclasses import replace
+
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
@@ -64,5 +66,21 @@ def test_a_resumed_trial_has_one_file_from_its_first_epoch_to_its_last(folder, m
     second.state("a", "failed")
     assert len(list(trial.path.glob("events.out.tfevents.*"))) == 1
     scalars = read_scalars(trial.path)
+    assert {step for _, step in scalars} == {1, 2, 3}
+    assert all(len(values) == 1 for values in scalars.values())
+
+
+def test_an_epoch_that_was_heard_but_not_saved_stays_when_its_driver_starts_again(folder, monkeypatch):
+    history = folder.trial("a").history()
+    board = TensorBoard(folder)
+    board.state("a", "starting")
+    for record in history.epochs[:2]:
+        board.epoch("a", record)
+    saved = replace(history, epochs=history.epochs[:1])
+    monkeypatch.setattr("raycifar.tensorboard.saved_history", lambda path: saved)
+    board.state("a", "resumed")
+    board.epoch("a", history.epochs[2])  # the second one is not told again
+    board.state("a", "done")
+    scalars = read_scalars(folder.trial("a").path)
     assert {step for _, step in scalars} == {1, 2, 3}
     assert all(len(values) == 1 for values in scalars.values())

@@ -128,6 +128,34 @@ def test_every_step_has_the_schedules_learning_rate_and_the_averages_share(make_
     )
 
 
+def test_signs_of_life_come_from_every_step_and_every_part_also_where_steps_are_replayed(
+    make_trial, splits, monkeypatch
+):
+    """A replayed step runs no Python and no optimizer: here one that does nothing."""
+    spec = make_trial(epochs=2, batch_size=40, averaging={"ema_decay": 0.9, "ema_recompute_batch_norm": True})
+    signs, model = [], Small()
+    model.images_at_once = 20
+    state = TrainState(model, spec)
+    monkeypatch.setattr(Step, "__call__", lambda self, index, epoch, lr: torch.zeros(2, dtype=torch.float64))
+    state.average.module.images_at_once = 20
+    for _ in fit(state, *splits, spec, lambda: signs.append(1)):
+        pass
+    assert len(signs) == 2 * (120 // 40 + 120 // 20 + 80 // 20)  # steps, batch norm's pass, validation
+    predict(model, splits[1], alive=lambda: signs.append(1))
+    assert len(signs) == 26 + 4
+
+
+def test_adams_state_from_a_gpu_is_of_this_device_afterwards(make_trial, splits):
+    spec = make_trial(optimizer={"name": "adamw"})
+    state = TrainState(Small(), spec)
+    saved = state.state_dict()
+    for group in saved["optimizer"]["param_groups"]:
+        group["capturable"] = True
+    state.load_state_dict(saved)
+    assert not any(group["capturable"] for group in state.optimizer.param_groups)
+    next(fit(state, *splits, spec))
+
+
 def test_training_learns(make_trial, splits):
     spec = make_trial(epochs=25, optimizer={"lr": 0.1}, precision="fp32")
     records = list(fit(TrainState(Small(), spec), *splits, spec))

@@ -20,7 +20,7 @@ from raycifar.data import load_cifar10
 from raycifar.records import TrialFolder
 from raycifar.step import PrecisionError
 from raycifar.training import NonFiniteLossError
-from raycifar.trial import Assets, GpuMemoryError, Place, StorageError, network, run_trial
+from raycifar.trial import Assets, Caller, GpuMemoryError, Place, StorageError, network, run_trial, set_up_torch
 from raycifar.vgg import build_vgg16
 from tests.conftest import SAMPLE
 from tests.test_training import TIMES, Small
@@ -31,7 +31,7 @@ PLACE = Place("cpu", 1, "here:cpu")
 
 def run(spec, folder, on_epoch=lambda record, path: None):
     folder.mkdir(exist_ok=True)
-    return run_trial(spec, folder, ASSETS, PLACE, on_epoch)
+    return run_trial(spec, folder, ASSETS, PLACE, Caller(on_epoch))
 
 
 def numbers(record):
@@ -178,7 +178,7 @@ def test_batch_norm_comes_to_the_pretrained_network_calibrated_on_its_training_i
 def _worker(rank, workers, spec, folder, rendezvous):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=workers)
-    run_trial(spec, folder, ASSETS, Place("cpu", 1, f"here:{rank}"), lambda record, path: None)
+    run_trial(spec, folder, ASSETS, Place("cpu", 1, f"here:{rank}"), Caller(lambda record, path: None))
     dist.barrier()
     gc.collect()  # the wrapped network lies in a cycle and holds gloo's threads: freed at exit, they abort the process
     dist.destroy_process_group()
@@ -238,7 +238,7 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
 
     monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: TooLarge())
     with pytest.raises(GpuMemoryError):
-        run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", sharing), lambda *_: None)
+        run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", sharing), Caller(print))
     error = TrialFolder(tmp_path).error()
     assert error.kind == "GpuMemoryError"
     assert error.message == f"trial 'tiny': CUDA out of memory: {remedy}, and give the same command again"
@@ -255,6 +255,13 @@ def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_trained
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     run(make_trial(precision="bf16"), tmp_path)
     assert TrialFolder(tmp_path).summary().precision == "bf16"
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True), ("auto", True)])
+def test_fp32_is_not_tf32(make_trial, monkeypatch, precision, tf32):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # as it was, afterwards
+    set_up_torch(make_trial(precision=precision), PLACE)
+    assert torch.backends.cudnn.allow_tf32 == tf32
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -333,7 +340,8 @@ def test_epochs_that_were_saved_and_not_told_of_are_told_of_first(make_trial, tm
 
     with pytest.raises(KeyboardInterrupt):
         run(spec, tmp_path, stop_at_two)
-    run_trial(spec, tmp_path, ASSETS, PLACE, lambda record, path: told_of.append((record.epoch, path)), heard)
+    caller = Caller(lambda record, path: told_of.append((record.epoch, path)), heard)
+    run_trial(spec, tmp_path, ASSETS, PLACE, caller)
     assert told_of == [(epoch, tmp_path / f"checkpoint_{epoch:06d}") for epoch in told]
 
 

@@ -122,7 +122,9 @@ def test_a_trial_may_be_added(finished):
 
 
 def test_a_trial_may_not_be_removed(finished):
-    with pytest.raises(SweepError, match=r"trial 'scratch' is missing .*--name OTHER.*--fresh"):
+    with pytest.raises(
+        SweepError, match=r"trial 'scratch' is not in this sweep, but in the results there.*--name OTHER.*--fresh"
+    ):
         check_folder(sweep_spec("q", {"transfer": (2, 3)}, {}), finished)
 
 
@@ -131,7 +133,7 @@ def test_an_added_trial_is_on_record_afterwards(finished):
     with opened(more, more, finished, CALL):
         pass
     assert finished.record().fingerprint == more.fingerprint()
-    with pytest.raises(SweepError, match="'more' is missing"):
+    with pytest.raises(SweepError, match="'more' is not in this sweep"):
         check_folder(SWEEP, finished)
 
 
@@ -183,6 +185,17 @@ def test_the_folder_keeps_the_time_of_its_first_call(finished):
     with opened(SWEEP, SWEEP, finished, CALL):
         pass
     assert finished.record().created_at == created_at
+
+
+def test_other_settings_are_refused_also_where_another_call_began_and_ended_after_the_first_look(finished):
+    other = sweep_spec("q", {"scratch": (1, 9)}, {})
+    before = finished.record()
+    with (
+        pytest.raises(SweepError, match="is not in this sweep, but in the results there"),
+        opened(other, other, finished, CALL),
+    ):
+        pytest.fail("two sweeps in one folder")
+    assert finished.record() == before
 
 
 def test_a_folder_that_another_process_works_on_is_refused_with_its_command(folder):
