@@ -70,8 +70,8 @@ LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 WORKER_FAILURES = 2  # restarts of a trial's workers, then of its driver, before the trial counts as failed
 DRIVER_FAILURES = 1
 MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
-STILL_SECONDS = 120  # Tune's loop turns every few seconds where Ray lives, and nothing else holds it up
-ANSWER_SECONDS = 30  # in which a Ray that lives says so
+ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
+MOST_UNANSWERED = 6  # times in a row
 HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
@@ -206,7 +206,6 @@ def run_on_ray(
     progress.listeners.append(gauges := Gauges(folder.path.name))
     for trial in trials:
         _forget_earlier_runs(folder.trial(trial.name), progress)
-    pulse = _Pulse()
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
         param_space={"trial": ray.tune.grid_search([t.model_dump(mode="json") for t in trials]), "job": asdict(job)},
@@ -224,13 +223,11 @@ def run_on_ray(
                 CSVLoggerCallback(),
                 *(_tracker(name, folder) for name in log),
                 _ShowProgress(progress, folder, gauges),
-                pulse,
             ],
             verbose=0,
         ),
     )
-    with pulse.watched():
-        run_to_the_end(tuner, folder)
+    run_to_the_end(tuner, folder)
 
 
 def _start_helpers() -> None:
@@ -251,7 +248,8 @@ def _start_helpers() -> None:
 def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
     """Run the Tuner, and write down what Ray alone knows of trials that were killed. Raises KeyboardInterrupt."""
     try:
-        results = tuner.fit()
+        with _ray_watched():
+            results = tuner.fit()
     except BaseException:
         ray.shutdown()  # the folder's lock may go only once nobody writes there
         raise
@@ -440,53 +438,43 @@ def _metrics(record: EpochRecord) -> dict[str, Any]:
     return {**record.to_json(), "training_iteration": record.epoch}
 
 
-class _Pulse(ray.tune.Callback):  # type: ignore[misc]
-    """Ends this process where Tune's loop has stood still: its calls wait for a Ray that was killed, deaf to Ctrl-C."""
-
-    def __init__(self) -> None:
-        self._still, self._over = 0, threading.Event()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._still = 0
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        threading.Thread(target=self._watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            self._over.set()
-
-    def _watch(self) -> None:
-        while not self._over.wait(1):  # seconds that this process ran, so that a machine that slept is no hang
-            self._still += 1
-            if self._still < STILL_SECONDS:
-                continue
-            if _answers():
-                self._still = 0
-            else:
-                line = f"Ray has not answered for {STILL_SECONDS} s: was it killed? The same command goes on."
-                print(f"\nrun_sweep.py: {line}", file=sys.stderr, flush=True)
-                os._exit(1)
+@contextmanager
+def _ray_watched() -> Iterator[None]:
+    """Ends this process where Ray dies: Tune would wait in calls that are deaf to Ctrl-C, or for room on no node."""
+    over = threading.Event()
+    threading.Thread(target=_watch_ray, args=(over,), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
-def _answers() -> bool:
-    """Whether Ray still runs here: then Tune's loop waits for something else, such as a tracker or a terminal."""
-    alive: list[bool] = []
+def _watch_ray(over: threading.Event) -> None:
+    unanswered = 0  # times in a row, and no time of day: a machine that slept is no hang
+    while unanswered < MOST_UNANSWERED and not over.wait(ASK_SECONDS):
+        lives = _ray_lives()
+        if lives is False:
+            break
+        unanswered = 0 if lives else unanswered + 1
+    if not over.is_set():
+        print("\nrun_sweep.py: Ray died, or was killed. The same command goes on.", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _ray_lives() -> bool | None:
+    """Whether Ray counts this machine among its living nodes; None where it does not say so in time."""
+    answers: list[bool] = []
 
     def ask() -> None:
         with contextlib.suppress(Exception):
             here = ray.get_runtime_context().get_node_id()
-            alive.append(any(node["Alive"] and node["NodeID"] == here for node in ray.nodes()))
+            answers.append(any(node["Alive"] and node["NodeID"] == here for node in ray.nodes()))
 
     if ray.is_initialized():
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        asking.join(ANSWER_SECONDS)
-    return any(alive)
+        asking.join(ASK_SECONDS)
+    return answers[0] if answers else None
 
 
 class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]

@@ -276,16 +276,38 @@ def test_what_may_go_well_another_time_is_tried_again(worker):
     assert worker(1, OSError(5, "Input/output error")) == ("raised", 1)
 
 
+WATCHED = """
+import os, signal, time
+from raycifar import ray_runner
+ray_runner.ASK_SECONDS = {seconds}
+with {ray}, ray_runner._ray_watched():
+    {then}
+    time.sleep({sleep})
+"""
+
+
+def watched(seconds, sleep, ray="ray_runner.cluster()", then=""):
+    """A process whose main thread sleeps beside a Ray of its own: its exit status and what it says."""
+    command = [sys.executable, "-c", WATCHED.format(seconds=seconds, sleep=sleep, ray=ray, then=then)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    return done.returncode, "run_sweep.py: Ray died, or was killed. The same command goes on." in done.stderr
+
+
 def test_a_loop_that_waits_for_something_else_than_ray_goes_on():
-    """A tracker whose server is down, a terminal that was stopped: here a sleep, beside a Ray that lives."""
-    code = (
-        "import time; from raycifar import ray_runner\n"
-        "ray_runner.STILL_SECONDS = 1\n"
-        "with ray_runner.cluster(), ray_runner._Pulse().watched(): time.sleep(6)"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, "Ray has not answered" in done.stderr) == (0, False)
+    """A tracker whose server is down, a terminal that was stopped: here a sleep."""
+    assert watched(seconds=2, sleep=8) == (0, False)
+
+
+def test_a_ray_that_does_not_answer_ends_the_call_with_a_line():
+    """Here none was started."""
+    assert watched(seconds=0.1, sleep=60, ray="ray_runner.contextlib.nullcontext()") == (1, True)
+
+
+def test_a_ray_whose_node_was_killed_ends_the_call_with_a_line():
+    """Tune itself would wait for room on another one, for ever."""
+    raylet = "[child] = [p for p in ray_runner.ray._private.worker._global_node.all_processes['raylet']]"
+    kill = f"{raylet}; os.kill(child.process.pid, signal.SIGKILL)"
+    assert watched(seconds=2, sleep=120, then=kill) == (1, True)
 
 
 def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
@@ -306,16 +328,3 @@ def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
     for record in epochs[1:]:
         show.on_trial_result(0, [], trial, record.to_json())
     assert re.findall(r"epoch (\d)/3", console.file.getvalue()) == ["1", "2", "3"]
-
-
-def test_a_ray_that_no_longer_answers_ends_the_call_with_a_line():
-    """Tune's loop stands still inside a call: here one that sleeps."""
-    code = (
-        "import time; from raycifar import ray_runner\n"
-        "ray_runner.STILL_SECONDS = 1\n"
-        "with ray_runner._Pulse().watched(): time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
-    assert done.returncode == 1
-    assert "run_sweep.py: Ray has not answered for 1 s: was it killed? The same command goes on." in done.stderr
