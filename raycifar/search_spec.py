@@ -209,7 +209,7 @@ def _search(table: dict[str, Any], sweep: SweepSpec, place: str) -> SearchSpec:
 
 def _check_effects(search: SearchSpec, corners: Sequence[TrialSpec], place: str) -> None:
     """Refuse what decides nothing wherever samples are drawn: the best sample's would look like a finding."""
-    for key in search.space.keys() & NEEDS.keys():
+    for key in [key for key in search.space if key in NEEDS]:
         is_met, need = NEEDS[key]
         if not any(is_met(trial) for trial in corners):
             raise SpecError(f"{place} {key}: decides nothing without {need}: set that in the trial, or leave {key} out")

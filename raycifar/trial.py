@@ -205,7 +205,7 @@ def set_up_torch(spec: TrialSpec, place: Place) -> None:
     if spec.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be reproducible
     torch.use_deterministic_algorithms(spec.deterministic)
-    torch.backends.cudnn.allow_tf32 = spec.precision != "fp32"  # or convolutions in "fp32" would have 10 bits
+    torch.backends.cudnn.allow_tf32 = False  # or convolutions in "fp32" would have the mantissa of fp16
 
 
 def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
