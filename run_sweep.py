@@ -114,6 +114,11 @@ def again(command: list[str]) -> str:
     return shlex.join(["python", *command])
 
 
+def begun_command() -> list[str]:
+    """What goes on with a sweep that this command has begun: with --fresh it would start over."""
+    return [argument for argument in sys.argv if argument != "--fresh"]
+
+
 def _run(args: argparse.Namespace, events: JsonLines | None) -> int:
     from raycifar.search_spec import load_search
     from raycifar.spec import SpecError, load_sweep
@@ -172,7 +177,7 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
         return refuse(error)
     except KeyboardInterrupt:
         begun = _last_call(path) != before
-        return interrupted([a for a in sys.argv if not (begun and a == "--fresh")])  # again, it would start over
+        return interrupted(begun_command() if begun else sys.argv)
 
 
 def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
@@ -190,8 +195,7 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
     finished = run_sweep(sweep, path, options, Console(quiet=True) if quiet else console)
     console.print(results_table(sweep.only(options.only).trials, SweepFolder(path)))
     if not finished:
-        line = again([a for a in sys.argv if a != "--fresh"])  # which would start over
-        console.print(f"To go on with what is not done: {line}", soft_wrap=True)
+        console.print(f"To go on with what is not done: {again(begun_command())}", soft_wrap=True)
     console.print(f"Next: python analyze.py {shlex.quote(str(path))}", soft_wrap=True)
     return 0 if finished else 1
 

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from raycifar.milestones import accuracies_within, common_limit, epochs_of
 from raycifar.plotting import (
+    DRAWN_REPEATS,
     GREY,
     MARKED_EPOCHS,
     MARKERS,
@@ -25,7 +26,6 @@ from raycifar.stats import n_of
 
 BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
 AHEAD = "; thin: trials beyond the last epoch that all of their arm have"
-MOST_AHEAD = 40  # single lines; with more they say nothing
 
 
 def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
@@ -87,15 +87,14 @@ def _curves(epochs: pd.DataFrame) -> pd.DataFrame:
 
 def _limits(epochs: pd.DataFrame) -> "pd.Series[float]":
     """For each row, the last epoch that all trials of its arm have."""
-    last = epochs.groupby(["arm", "trial"])["epoch"].max().groupby("arm").min()
-    return epochs["arm"].map(last)
+    return epochs["arm"].map({arm: common_limit(of_arm, "epoch") for arm, of_arm in epochs.groupby("arm")})
 
 
 def _ahead(axes: Axes, epochs: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> str:
     """Draw, each by itself, the trials that have come further than their arm's slowest; returns the caption's words."""
     rest = epochs[epochs["epoch"] >= _limits(epochs)]
     lines = [(arm, line) for (arm, _), line in rest.groupby(["arm", "trial"], sort=False) if len(line) > 1]
-    if len(lines) > MOST_AHEAD:
+    if len(lines) > DRAWN_REPEATS:
         return ""
     for arm, line in lines:
         colour = PALETTE[arms.index(arm) % len(PALETTE)]

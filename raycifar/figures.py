@@ -15,6 +15,7 @@ from raycifar.class_figures import Images, class_figures
 from raycifar.milestones import common_limit, epochs_of
 from raycifar.plotting import (
     BLUE,
+    DRAWN_REPEATS,
     GREY,
     MARKED_EPOCHS,
     MARKERS,
@@ -34,7 +35,6 @@ from raycifar.stats import signed
 from raycifar.time_figures import time_by_arm, timeline
 
 NAMED_REPEATS = 7  # with more repeats in one plot, single lines cannot be told apart
-DRAWN_REPEATS = 40  # with more, single lines say nothing: the middle 90 % of them are a band
 MOST_TRIALS = 12  # whose curves have figures of their own
 
 

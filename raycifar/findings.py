@@ -142,7 +142,8 @@ def _so_far(results: Results) -> str:
 
 def _arm_so_far(results: Results, arm: str) -> str:
     """The accuracy at the newest epoch that all of the arm's trials have that have begun and not failed."""
-    of_arm = results.compared_epochs[results.compared_epochs["arm"] == arm]
+    epochs = results.compared_epochs
+    of_arm = epochs[epochs["arm"] == arm]
     epoch = common_limit(of_arm, "epoch")
     there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
     planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)

@@ -53,6 +53,11 @@ class Machine:
     memory: float  # bytes
     gpu_cpus: int = 0  # of the nodes with GPUs, had each as few to a GPU as the poorest; 0: as many as there are
 
+    @property
+    def cpus_for_gpus(self) -> int:
+        """Cores that workers on GPUs can have."""
+        return min(self.cpus, self.gpu_cpus or self.cpus)
+
 
 def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
     """Place the trials on the machine's GPUs, or on its CPU cores when there is none. Raises PlacementError."""
@@ -69,7 +74,7 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
         raise PlacementError(
             f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
         )
-    there = replace(there, cpus=min(there.cpus, there.gpu_cpus or there.cpus))
+    there = replace(there, cpus=there.cpus_for_gpus)
     trials_per_gpu = min(trials_per_gpu, -(-len(order) // gpus))  # Ray fills one GPU before it takes the next
     at_once = min(len(order), gpus * trials_per_gpu // workers)
     threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
@@ -84,8 +89,7 @@ def trials_that_fit(total: float, each: float) -> int:
 
 def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
     """Of the trials on each GPU: as many as there are for it, with a core for each."""
-    cores = (there.gpu_cpus or there.cpus) // there.gpus
-    return max(1, min(-(-len(trials) // there.gpus), cores, MOST_SHARED))
+    return max(1, min(-(-len(trials) // there.gpus), there.cpus_for_gpus // there.gpus, MOST_SHARED))
 
 
 def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:

@@ -23,6 +23,7 @@ GREY = "#6B6B6B"
 WIDTH = 6.4  # inches
 ROW_CHARACTERS = 80  # of a legend, its symbols counted as characters
 MARKED_EPOCHS = 30  # with more, markers would hide the line
+DRAWN_REPEATS = 40  # with more in one plot, single lines say nothing
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",

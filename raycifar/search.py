@@ -12,7 +12,7 @@ from raycifar.search_records import SearchFolder, SearchRecord, ended, sample_na
 from raycifar.search_spec import SearchSpec
 from raycifar.search_table import best_sample, write_best
 from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
-from raycifar.workspace import Call, SweepError, check_place, check_weights, commit, held, on_record
+from raycifar.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -55,8 +55,11 @@ def _check(options: Options) -> None:
 
 
 def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:
-    if not check_place(folder.sweep, "search.json") or fresh:
-        return
+    if check_place(folder.sweep, "search.json") and not fresh:
+        _refuse_another_search(search, folder)
+
+
+def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
     record = folder.record()
     if record and record.asks != search.asks:
         raise SweepError(
@@ -71,6 +74,7 @@ def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Opt
 
         call = make_call(options, plan, gpus, assets)
         with held(folder.sweep, options.fresh):
+            _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
             _describe(search, folder, call)
             with on_record(folder.sweep, call, lambda: _finished(search, folder)):
                 show_plan(cluster.dashboard, plan, gpus, console)
@@ -86,7 +90,7 @@ def _finished(search: SearchSpec, folder: SearchFolder) -> bool:
 
 def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
     before = folder.record()
-    check_weights(folder.path, before.weights if before else "", call.weights)
+    weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
     folder.write_record(
         SearchRecord(
             name=folder.path.name,
@@ -97,7 +101,7 @@ def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
             versions=call.versions,
             commit=commit(),
             hardware=call.hardware,
-            weights=call.weights or (before.weights if before else ""),
+            weights=weights,
         )
     )
 

@@ -203,16 +203,18 @@ def _search(table: dict[str, Any], sweep: SweepSpec, place: str) -> SearchSpec:
         raise SpecError(f"{there}: {len(ranges)} settings, at most {MOST_SETTINGS}: leave out those that matter least")
     data = settings.model_dump() | {"name": sweep.name, "trial": sweep.trials[0], "space": ranges}
     search = validate(SearchSpec, data, place)
-    _check_effects(search, list(search.corners(there)), there)
+    _check_corners(search, there)
     return search
 
 
-def _check_effects(search: SearchSpec, corners: Sequence[TrialSpec], place: str) -> None:
-    """Refuse what decides nothing wherever samples are drawn: the best sample's would look like a finding."""
-    for key in [key for key in search.space if key in NEEDS]:
-        is_met, need = NEEDS[key]
-        if not any(is_met(trial) for trial in corners):
-            raise SpecError(f"{place} {key}: decides nothing without {need}: set that in the trial, or leave {key} out")
+def _check_corners(search: SearchSpec, place: str) -> None:
+    """Refuse what breaks a rule in one, and what decides nothing in all: a best value of it would be no finding."""
+    idle = [key for key in search.space if key in NEEDS]
+    for trial in search.corners(place):
+        idle = [key for key in idle if not NEEDS[key][0](trial)]
+    if idle:
+        key, (_, need) = idle[0], NEEDS[idle[0]]
+        raise SpecError(f"{place} {key}: decides nothing without {need}: set that in the trial, or leave {key} out")
 
 
 def _ranges(

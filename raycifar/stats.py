@@ -59,6 +59,10 @@ class Difference:
     high: float
     freedom: float
 
+    @property
+    def has_interval(self) -> bool:
+        return self.low <= self.high
+
 
 def sample(values: Iterable[float], bounds: tuple[float, float] = ANY) -> Sample:
     """Describe `values`, which lie within the bounds, as their mean does; NaN among them count as missing."""
@@ -123,7 +127,7 @@ def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
     if is_level(apart.value):
         ahead = f"That puts {names[0]} level with {names[1]}"
     if min(a.n, b.n) >= 2:
-        if not apart.low <= apart.high:
+        if not apart.has_interval:
             return f"{ahead}; each arm's trials are all alike, so that there is no interval."
         excludes = apart.low > 0
         verdict = "which excludes 0" if excludes else "which includes 0: the difference may be chance"
@@ -135,9 +139,9 @@ def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
 
 def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
     one, many = (0, 1) if samples[0].n == 1 else (1, 0)
-    low, high = prediction_interval(samples[many])
-    if not low <= high:
+    if not samples[many].has_interval:
         return f"With one {names[one]} trial, and {names[many]} trials that are all alike, there is no interval."
+    low, high = prediction_interval(samples[many])
     value = samples[one].mean
     where = "inside" if low <= value <= high else "outside"
     low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond

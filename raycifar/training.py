@@ -85,9 +85,9 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError or RuntimeError where the state is of another network."""
         self.model.load_state_dict(state["model"])
-        on_gpu = [group.get("capturable") for group in self.optimizer.param_groups]
+        here = [group.get("capturable") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, capturable in zip(self.optimizer.param_groups, on_gpu, strict=True):
+        for group, capturable in zip(self.optimizer.param_groups, here, strict=True):
             if capturable is not None:  # adam's: of this device, not of the one that it comes from
                 group["capturable"] = capturable
         if self.average is not None:

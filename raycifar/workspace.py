@@ -52,8 +52,8 @@ def sweep_folder(storage: str, name: str) -> Path:
 
 def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
     """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
-    if check_place(folder, "sweep.json") and not fresh and (record := folder.record()):
-        _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
+    if check_place(folder, "sweep.json") and not fresh and folder.record():
+        _refuse_another_sweep(sweep, folder)
         _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
 
 
@@ -100,10 +100,11 @@ def _recorded(record: SweepRecord, path: Path) -> SweepSpec:
         ) from None
 
 
-def _refuse_other_numbers(before: SweepSpec, now: SweepSpec, path: Path) -> None:
+def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
     """Trials may be added; those that are there must be able to give the same numbers."""
+    record, path = folder.record(), folder.path
     known = {trial.name: trial.fingerprint() for trial in now.trials}
-    for trial in before.trials:
+    for trial in _recorded(record, path).trials if record else ():
         if known.get(trial.name) != trial.fingerprint():
             other, missing = "has other settings in this sweep than", "is not in this sweep, but"
             raise SweepError(
@@ -132,8 +133,7 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
     `chosen` are the sweep's trials that this call runs; `fresh` moves earlier results aside. Raises SweepError.
     """
     with held(folder, fresh):
-        if record := folder.record():  # another call may have begun, and ended, since check_folder
-            _refuse_other_numbers(_recorded(record, folder.path), sweep, folder.path)
+        _refuse_another_sweep(sweep, folder)  # which may have begun, and ended, since check_folder
         for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
             sweep_leftovers(path)
         _describe(sweep, folder, call)
@@ -169,18 +169,19 @@ def _move_aside(folder: SweepFolder) -> None:
         lock.release()
 
 
-def check_weights(path: Path, before: str, now: str) -> None:
-    """Raises SweepError where what is in the folder started from other ImageNet weights; "" is from none."""
+def agreed_weights(path: Path, before: str, now: str) -> str:
+    """The ImageNet weights of what is in the folder and of this call; "" is none yet. Raises SweepError."""
     if before and now and before != now:
         raise SweepError(
             f"{path}: its trials started from the ImageNet weights {before}, not {now}: "
             "name the same --weights, or choose another --name"
         )
+    return now or before
 
 
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
     before = folder.record()
-    check_weights(folder.path, before.weights if before else "", call.weights)
+    weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
     folder.write_record(
         SweepRecord(
             name=folder.path.name,
@@ -191,7 +192,7 @@ def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
             versions=call.versions,
             commit=commit(),
             hardware=call.hardware,
-            weights=call.weights or (before.weights if before else ""),
+            weights=weights,
         )
     )
 

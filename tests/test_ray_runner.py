@@ -305,7 +305,7 @@ def test_a_ray_that_does_not_answer_ends_the_call_with_a_line():
 
 def test_a_ray_whose_node_was_killed_ends_the_call_with_a_line():
     """Tune itself would wait for room on another one, for ever."""
-    raylet = "[child] = [p for p in ray_runner.ray._private.worker._global_node.all_processes['raylet']]"
+    raylet = "[child] = ray_runner.ray._private.worker._global_node.all_processes['raylet']"
     kill = f"{raylet}; os.kill(child.process.pid, signal.SIGKILL)"
     assert watched(seconds=2, sleep=120, then=kill) == (1, True)
 
