@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raycifar import spec
+from raycifar.muon import Muon
 from raycifar.records import EpochRecord
 
 
@@ -20,28 +21,39 @@ def build_optimizer(model: nn.Module, settings: spec.Optimizer) -> torch.optim.O
     """
     groups = _groups(model, settings)
     trained = [parameter for group in groups for parameter in group["params"]]
-    if settings.name == "sgd":
+    if settings.name in ("sgd", "muon"):
         nesterov = settings.nesterov and settings.momentum > 0
-        return torch.optim.SGD(groups, settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
+        sgd = Muon if settings.name == "muon" else torch.optim.SGD
+        return sgd(groups, settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
     adam = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     on_gpu = any(parameter.is_cuda for parameter in trained)
     return adam(groups, settings.lr, fused=True, capturable=on_gpu)
 
 
 def _groups(model: nn.Module, settings: spec.Optimizer) -> list[dict[str, Any]]:
-    """Weights, then biases and batch norm (one dimension), once for every learning rate and weight decay."""
+    """Weights, then biases and batch norm (one dimension), once for every learning rate and weight decay.
+
+    Muon's kernels stand apart; their norms being fixed, no weight decay is theirs.
+    """
     head_lr, head_decay = settings.head_lr_ratio, settings.head_decay_ratio
-    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {(True, 1.0, 1.0): [], (False, 1.0, 1.0): []}
+    groups: dict[tuple[bool, bool, float, float], list[nn.Parameter]] = {
+        (True, False, 1.0, 1.0): [],
+        (False, False, 1.0, 1.0): [],
+    }
     for depth, parameter in _by_depth(model):
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
-        groups.setdefault((parameter.ndim > 1, lr_ratio, decay_ratio), []).append(parameter)
+        is_kernel = settings.name == "muon" and parameter.ndim == 4 and len(parameter) <= parameter[0].numel()
+        if is_kernel:
+            lr_ratio, decay_ratio = lr_ratio * settings.muon_lr / settings.lr, 0.0
+        groups.setdefault((parameter.ndim > 1, is_kernel, lr_ratio, decay_ratio), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": settings.weight_decay * decay_ratio * (1.0 if is_weight else settings.bias_decay_ratio),
             "lr_ratio": lr_ratio,
         }
-        for (is_weight, lr_ratio, decay_ratio), parameters in groups.items()
+        | ({"kernels": is_kernel} if settings.name == "muon" else {})
+        for (is_weight, is_kernel, lr_ratio, decay_ratio), parameters in groups.items()
     ]
 
 

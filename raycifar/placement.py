@@ -188,7 +188,9 @@ def work(trial: TrialSpec) -> float:
 
 def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
-    return _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
+    forward, step = _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
+    muon = _muon_flops(trial.model.train) if trial.optimizer.name == "muon" else 0.0
+    return forward, step + muon / trial.batch_size
 
 
 @cache
@@ -199,6 +201,13 @@ def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple
     # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
     # which the first trained layer does not need.
     return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
+
+
+@cache
+def _muon_flops(train: str) -> float:
+    """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
+    kernels = [(b, 9 * a) for _, convs in BLOCKS for a, b in convs][_first_trained(train) :]
+    return sum(4.0 * rows**2 * columns + 18.0 * rows**3 for rows, columns in kernels if rows <= columns)
 
 
 def _first_trained(train: str) -> int:

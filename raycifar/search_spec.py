@@ -61,7 +61,8 @@ NOT_SEARCHED = {
 
 # What a setting needs for it to decide anything.
 _Need = tuple[Callable[[TrialSettings], bool], str]
-_SGD: _Need = (lambda t: t.optimizer.name == "sgd", 'optimizer.name = "sgd"')
+_MUON: _Need = (lambda t: t.optimizer.name == "muon", 'optimizer.name = "muon"')
+_SGD: _Need = (lambda t: t.optimizer.name in ("sgd", "muon"), 'optimizer.name = "sgd" or "muon"')
 _DECAY: _Need = (lambda t: t.optimizer.weight_decay > 0, "optimizer.weight_decay above 0")
 _PLATEAU: _Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plateau"')
 _END: _Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
@@ -69,6 +70,7 @@ _MIXING: _Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "a
 NEEDS: dict[str, _Need] = {
     "augmentation.mix_probability": _MIXING,
     "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),
+    "optimizer.muon_lr": _MUON,
     "optimizer.momentum": _SGD,
     "optimizer.nesterov": _SGD,
     "optimizer.head_decay_ratio": _DECAY,

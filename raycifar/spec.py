@@ -131,10 +131,12 @@ class Augmentation(Table):
 class Optimizer(Table):
     """Of all that is trained. "Biases" are those and batch norm's scales and shifts."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    # "muon" is sgd, but for the convolutions' kernels after the first (Jordan et al. 2024).
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     lr: Positive = 0.01  # the schedule's peak
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
-    nesterov: bool = True  # of sgd
+    muon_lr: Positive = 0.01  # of muon: that of its kernels, as the share of a kernel's norm that a step moves
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd and muon
+    nesterov: bool = True  # of sgd and muon
     weight_decay: NonNegative = 0.0  # of weights
     head_decay_ratio: NonNegative = 1.0  # the head's weight decay over the trunk's
     bias_decay_ratio: NonNegative = 0.0  # the biases' weight decay over the weights' (0: He et al. 2019)
@@ -144,7 +146,7 @@ class Optimizer(Table):
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Optimizer":
-        if self.name == "sgd" and self.nesterov and self.momentum == 0:
+        if self.name in ("sgd", "muon") and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0: momentum = 0.9, or nesterov = false")
         return self
 
@@ -216,6 +218,15 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
+    def _muon_has_batch_norm(self) -> "TrialSettings":
+        if self.optimizer.name == "muon" and not self.model.batch_norm:
+            raise ValueError(
+                'optimizer.name = "muon" keeps the norms of kernels, which only batch norm makes up for: '
+                'set model.batch_norm = true, or optimizer.name = "sgd"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_plateau_lowers_the_rate(self) -> "TrialSettings":
         low, lr = self.schedule.min_lr, self.optimizer.lr
         if self.schedule.name == "plateau" and low >= lr:
@@ -249,7 +260,7 @@ class TrialSettings(Table):
 LATER = {
     "model": ("upsample",),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
-    "optimizer": ("head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
+    "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
 }
 

@@ -90,7 +90,8 @@ class Step:
         (smoothed * (workers / len(index))).backward()
         if self._spec.optimizer.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters, self._spec.optimizer.clip_norm)
-        self._optimizer.step()
+        with autocast(targets.device, self.precision):  # which Muon's products are in; sums and rates are not
+            self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update()

@@ -20,6 +20,7 @@ TRAINING = [
     "augment",
     "convolution",
     "vgg",
+    "muon",
     "optim",
     "step",
     "energy",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.scaling import planner_table
+from raycifar.optim import build_optimizer
 from raycifar.placement import (
     DRIVER_CPUS,
     WORKER_BYTES,
@@ -61,6 +62,18 @@ def test_operations_are_those_that_torch_counts(make_trial, train, hidden, batch
     model = {"weights": "random", "train": train, "hidden": hidden, "batch_norm": batch_norm}
     trial = make_trial(model=model)
     assert flops_an_image(trial) == counted(trial.model)
+
+
+@pytest.mark.parametrize("train", ["all", "block4", "head"])
+def test_muons_operations_are_those_that_torch_counts(make_trial, train):
+    muon = {"batch_size": 10, "optimizer": {"name": "muon"}}
+    trial = make_trial(model={"weights": "random", "batch_norm": True, "train": train}, **muon)
+    network = build_vgg16(trial.model, seed=0)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    with FlopCounterMode(display=False) as counter:
+        build_optimizer(network, trial.optimizer).step()
+    assert flops_an_image(trial)[1] - counted(trial.model)[1] == counter.get_total_flops() / 10
 
 
 @pytest.mark.parametrize("side", [2, 7])

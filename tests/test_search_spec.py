@@ -195,6 +195,7 @@ IDLE = [
         "model.batch_norm = true",
     ),
     ('optimizer = { name = "adam" }\n', "optimizer.momentum = { uniform = [0.5, 0.9] }", 'optimizer.name = "sgd"'),
+    ("", "optimizer.muon_lr = { loguniform = [1e-3, 1e-1] }", 'optimizer.name = "muon"'),
     ("", "optimizer.bias_decay_ratio = { uniform = [0, 1] }", "optimizer.weight_decay above 0"),
     ('model.train = "head"\n', "optimizer.layer_decay = { uniform = [0.5, 1] }", 'model.train = "all", or'),
     ("", "schedule.final_ratio = { uniform = [0, 1] }", 'schedule.name = "linear" or "cosine"'),

@@ -228,7 +228,7 @@ BAD_FILES = {
     "a number that overflows": (TRIAL + "optimizer = { lr = 1e999 }", ["optimizer.lr = inf", "finite"]),
     "huge rate": (TRIAL + "optimizer = { lr = 1e300 }", ["optimizer.lr = 1e+300", "1000000"]),
     "zero rate": (TRIAL + "optimizer = { lr = 0 }", ["optimizer.lr = 0", "greater than 0"]),
-    "unknown choice": (TRIAL + "optimizer = { name = 'sdg' }", ["optimizer.name = 'sdg'", "'sgd', 'adam' or 'adamw'"]),
+    "unknown choice": (TRIAL + "optimizer = { name = 'sdg' }", ["optimizer.name = 'sdg'", "'sgd', 'adam', 'adamw' or 'muon'"]),
     "a number for a table": (TRIAL + "optimizer = 3", ["trial 'a'", "optimizer = 3", "optimizer = { lr = 0.01 }"]),
     "a list for a table": (TRIAL + "schedule = [1]", ["trial 'a'", "schedule = [1]", "expected a table"]),
     "a number for a list": (TRIAL + "model = { hidden = 64 }", ["model.hidden = 64", "[4096, 4096]"]),
@@ -286,6 +286,14 @@ BAD_FILES = {
     "a mean of epochs that may not come": (
         TRIAL + "averaging = { swa_epochs = 1 }\nearly_stopping = { patience = 1 }",
         ["trial 'a'", "swa_epochs = 0, or patience = 0"],
+    ),
+    "kernels whose norms nothing makes up for": (
+        TRIAL + 'optimizer = { name = "muon" }',
+        ["trial 'a'", "set model.batch_norm = true, or optimizer.name = "],
+    ),
+    "Muon's Nesterov without momentum": (
+        TRIAL + 'optimizer = { name = "muon", momentum = 0 }',
+        ["trial 'a': optimizer", "nesterov = false"],
     ),
     "rising layers": (TRIAL + "optimizer = { layer_decay = 1.5 }", ["optimizer.layer_decay = 1.5", "less than"]),
     "a head that does not learn": (

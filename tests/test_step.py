@@ -25,6 +25,7 @@ INGREDIENTS = {  # all the others that a step can hold at once
     "optimizer": {"layer_decay": 0.7, "head_lr_ratio": 5.0, "clip_norm": 0.5, "weight_decay": 1e-3},
     "label_smoothing": 0.1,
 }
+MUON = {"optimizer": {"name": "muon"}, "model": {"weights": "random", "batch_norm": True}, "batch_size": 16}
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -138,7 +139,7 @@ class Waits(TorchDispatchMode):
         return operation(*arguments, **(named or {}))
 
 
-@pytest.mark.parametrize("settings", [HARD, INGREDIENTS, {"augmentation": {"mixup": 1.0}}])
+@pytest.mark.parametrize("settings", [HARD, INGREDIENTS, MUON, {"augmentation": {"mixup": 1.0}}])
 def test_no_step_waits_for_a_value(make_trial, splits, settings):
     one, _ = step_of(make_trial(**settings), splits[0])
     with Waits() as waits:
@@ -188,7 +189,7 @@ def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_sa
 
 
 @GPU
-@pytest.mark.parametrize("settings", [HARD, HARD | {"optimizer": {"name": "adamw"}}, INGREDIENTS])
+@pytest.mark.parametrize("settings", [HARD, HARD | {"optimizer": {"name": "adamw"}}, INGREDIENTS, MUON])
 def test_on_a_gpu_recorded_steps_give_the_numbers_of_steps_launched_kernel_by_kernel(
     make_trial, splits, monkeypatch, caplog, settings
 ):

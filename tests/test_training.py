@@ -56,6 +56,7 @@ SETTINGS = {
     "augmented": {"augmentation": {"crop": 4, "flip": "alternating", "cutout": 8}},
     "random flip": {"augmentation": {"flip": "random"}},
     "adamw": {"optimizer": {"name": "adamw", "lr": 0.01}},
+    "muon": {"optimizer": {"name": "muon", "weight_decay": 0.1}, "model": {"weights": "random", "batch_norm": True}},
     "mixup": {"augmentation": {"mixup": 0.4}},
     "cutmix of a policy": {"augmentation": {"policy": "trivial", "cutmix": 1.0, "mix_probability": 0.5}},
     "rates by layer": {"optimizer": {"layer_decay": 0.7, "head_lr_ratio": 5.0, "clip_norm": 0.5}},

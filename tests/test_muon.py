@@ -1,0 +1,128 @@
+import pytest
+import torch
+
+from raycifar import muon, spec
+from raycifar.optim import build_optimizer
+
+
+def kernels(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def lopsided(rows=16, columns=144):
+    """As a gradient is: singular values from 1 down to 0.05."""
+    left, _, right = torch.linalg.svd(kernels(rows, columns), full_matrices=False)
+    return left @ torch.diag(torch.logspace(0, -1.3, rows)) @ right
+
+
+def test_the_orthogonal_matrix_is_as_strong_in_all_directions():
+    values = torch.linalg.svdvals(muon.orthogonal(lopsided()))
+    assert 0.5 < values.min() < values.max() < 1.25
+
+
+def test_the_orthogonal_matrix_keeps_the_directions():
+    left, _, right = torch.linalg.svd(lopsided(), full_matrices=False)
+    turned = left.T @ muon.orthogonal(lopsided()) @ right.T
+    assert torch.allclose(turned, torch.diag(turned.diagonal()), atol=1e-4)
+    assert (turned.diagonal() > 0).all()
+
+
+def test_multiplying_the_rounds_first_gives_what_the_iteration_gives():
+    expected = lopsided()
+    expected = expected / expected.norm()
+    for _ in range(muon.ROUNDS):
+        gram = expected @ expected.T
+        expected = muon.A * expected + (muon.B * gram + muon.C * gram @ gram) @ expected
+    assert torch.allclose(muon.orthogonal(lopsided()), expected, atol=1e-4)
+
+
+class Network(torch.nn.Module):
+    """A convolution with fewer inputs to a pixel than outputs, one with more, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.features = torch.nn.Sequential(
+                torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.Conv2d(16, 16, 3, padding=1)
+            )
+            self.head = torch.nn.Linear(16, 10)
+
+    def forward(self, images):
+        return self.head(self.features(images).mean((2, 3)))
+
+
+WIDE = "features.1.weight"
+
+
+def after_steps(steps=1, **settings):
+    """The parameters before and after steps on the same few pixels."""
+    model = Network().to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(model, spec.Optimizer(**settings))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["lr"] = settings["lr"] * group["lr_ratio"]
+    for _ in range(steps):
+        model(kernels(4, 1, 6, 6)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return before, {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def test_a_step_moves_a_kernel_by_its_share_of_the_norm_and_keeps_the_norm():
+    before, after = after_steps(name="muon", lr=1e-3, muon_lr=0.02)
+    moved = after[WIDE] - before[WIDE]
+    assert after[WIDE].norm().item() == pytest.approx(before[WIDE].norm().item(), rel=1e-5)
+    assert (moved.norm() / before[WIDE].norm()).item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_a_step_goes_against_the_gradient_in_all_its_directions():
+    model = Network()
+    model(kernels(4, 1, 6, 6)).square().sum().backward()
+    direction = muon.orthogonal(model.features[1].weight.grad.flatten(1)).flatten()
+    before, after = after_steps(name="muon", lr=1e-3, muon_lr=1e-3, momentum=0.0, nesterov=False)
+    moved = (after[WIDE] - before[WIDE]).flatten()
+    assert torch.nn.functional.cosine_similarity(moved, -direction, 0) > 0.99
+
+
+def test_all_but_the_wide_kernels_are_trained_by_sgd():
+    settings = {"lr": 1e-3, "weight_decay": 0.1}
+    (_, by_sgd), (_, by_muon) = after_steps(name="sgd", **settings), after_steps(name="muon", **settings)
+    assert [name for name in by_sgd if not by_sgd[name].equal(by_muon[name])] == [WIDE]
+
+
+def test_momentum_makes_no_step_longer():
+    moved = {}
+    for momentum in (0.0, 0.9):
+        settings = {"momentum": momentum, "nesterov": momentum > 0, "lr": 1e-9, "muon_lr": 1e-6}
+        before, after = after_steps(name="muon", steps=20, **settings)
+        moved[momentum] = (after[WIDE] - before[WIDE]).norm().item()
+    assert moved[0.9] == pytest.approx(moved[0.0], rel=0.05)  # SGD's would be ten times as long
+
+
+def test_a_gradient_of_zeros_moves_nothing():
+    kernel = torch.nn.Parameter(kernels(4, 2, 3, 3))
+    optimizer = muon.Muon([{"params": [kernel], "kernels": True}], lr=0.1, momentum=0.9)
+    before, kernel.grad = kernel.detach().clone(), torch.zeros_like(kernel)
+    optimizer.step()
+    assert torch.allclose(kernel, before)
+
+
+def test_a_kernel_without_a_gradient_stays():
+    kernel = torch.nn.Parameter(kernels(4, 2, 3, 3))
+    before = kernel.detach().clone()
+    muon.Muon([{"params": [kernel], "kernels": True}], lr=0.1, momentum=0.9).step()
+    assert kernel.equal(before)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float32])
+def test_products_are_in_the_precision_that_surrounds_the_step(precision):
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        assert muon.orthogonal(lopsided()).dtype == precision
+
+
+def test_bf16_turns_a_kernel_nearly_as_fp32_does():
+    exact = muon.orthogonal(lopsided())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = muon.orthogonal(lopsided()).float()
+    assert ((rough - exact).norm() / exact.norm()).item() < 0.05
