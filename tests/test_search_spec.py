@@ -30,8 +30,8 @@ def test_the_example_is_a_search_of_the_transfer_arm():
     search = load_search(SWEEPS / "search.toml")
     assert (search.name, search.trial.name, search.trial.model.weights) == ("search", "transfer", "imagenet")
     assert list(search.space) == [
+        "optimizer.muon_lr",
         "optimizer.lr",
-        "optimizer.weight_decay",
         "label_smoothing",
         "augmentation.cutout",
         "model.dropout",
