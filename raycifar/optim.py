@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, settings: spec.Optimizer) -> torch.optim.O
 def _groups(model: nn.Module, settings: spec.Optimizer) -> list[dict[str, Any]]:
     """Weights, then biases and batch norm (one dimension), once for every learning rate and weight decay.
 
-    Muon's kernels stand apart; their norms being fixed, no weight decay is theirs.
+    Muon's kernels, whose norms are fixed, stand apart: nothing reads their weight decay.
     """
     head_lr, head_decay = settings.head_lr_ratio, settings.head_decay_ratio
     groups: dict[tuple[bool, bool, float, float], list[nn.Parameter]] = {
@@ -44,7 +44,7 @@ def _groups(model: nn.Module, settings: spec.Optimizer) -> list[dict[str, Any]]:
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
         is_kernel = settings.name == "muon" and parameter.ndim == 4 and len(parameter) <= parameter[0].numel()
         if is_kernel:
-            lr_ratio, decay_ratio = lr_ratio * settings.muon_lr / settings.lr, 0.0
+            lr_ratio *= settings.muon_lr / settings.lr
         groups.setdefault((parameter.ndim > 1, is_kernel, lr_ratio, decay_ratio), []).append(parameter)
     return [
         {

@@ -100,6 +100,23 @@ def test_momentum_makes_no_step_longer():
     assert moved[0.9] == pytest.approx(moved[0.0], rel=0.05)  # SGD's would be ten times as long
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_gradients_of_earlier_steps_count_as_with_sgd(monkeypatch, nesterov):
+    monkeypatch.setattr(muon, "orthogonal", lambda matrix: matrix)
+    ours, theirs = (torch.nn.Parameter(kernels(4, 2, 3, 3)) for _ in range(2))
+    settings = {"lr": 1e-5, "momentum": 0.9, "nesterov": nesterov}
+    optimizers = muon.Muon([{"params": [ours], "kernels": True}], **settings), torch.optim.SGD([theirs], **settings)
+    for step in range(3):
+        before = ours.detach().clone(), theirs.detach().clone()
+        ours.grad, theirs.grad = (kernels(4, 2, 3, 3, seed=step + 2) for _ in range(2))
+        for optimizer in optimizers:
+            optimizer.step()
+    a, b = ours.detach() - before[0], theirs.detach() - before[1]
+    # Without their part along the kernel, which Muon takes back.
+    a, b = (moved - (moved * before[0]).sum() * before[0] / before[0].square().sum() for moved in (a, b))
+    assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.999
+
+
 def test_a_gradient_of_zeros_moves_nothing():
     kernel = torch.nn.Parameter(kernels(4, 2, 3, 3))
     optimizer = muon.Muon([{"params": [kernel], "kernels": True}], lr=0.1, momentum=0.9)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raycifar import step
+from raycifar import muon, step
 from raycifar.data import Split
 from raycifar.training import TrainState, fit
 from tests.test_training import Small, numbers
@@ -114,6 +114,20 @@ def test_the_weights_learn_smoothed_labels(make_trial, splits):
     shares = 0.8 * torch.nn.functional.one_hot(splits[0].labels[:8], 10) + 0.02
     gradient = (before(splits[0].images[:8]).softmax(1) - shares).mean(0)
     assert torch.allclose(bias, before.head.bias - gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_muons_products_are_in_the_trials_precision(make_trial, splits, monkeypatch, precision, dtype):
+    seen, orthogonal = [], muon.orthogonal
+
+    def watched(matrix):
+        seen.append(orthogonal(matrix).dtype)
+        return orthogonal(matrix)
+
+    monkeypatch.setattr(muon, "orthogonal", watched)
+    one, _ = step_of(make_trial(**MUON, precision=precision), splits[0])
+    one(torch.arange(16), 1, 0.1)
+    assert seen == [dtype]
 
 
 def test_a_mixed_images_right_answer_is_the_label_of_the_larger_share():
