@@ -51,8 +51,8 @@ def _groups(model: nn.Module, settings: spec.Optimizer) -> list[dict[str, Any]]:
             "params": parameters,
             "weight_decay": settings.weight_decay * decay_ratio * (1.0 if is_weight else settings.bias_decay_ratio),
             "lr_ratio": lr_ratio,
+            "kernels": is_kernel,
         }
-        | ({"kernels": is_kernel} if settings.name == "muon" else {})
         for (is_weight, is_kernel, lr_ratio, decay_ratio), parameters in groups.items()
     ]
 
