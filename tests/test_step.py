@@ -121,8 +121,9 @@ def test_muons_products_are_in_the_trials_precision(make_trial, splits, monkeypa
     seen, orthogonal = [], muon.orthogonal
 
     def watched(matrix):
-        seen.append(orthogonal(matrix).dtype)
-        return orthogonal(matrix)
+        direction = orthogonal(matrix)
+        seen.append(direction.dtype)
+        return direction
 
     monkeypatch.setattr(muon, "orthogonal", watched)
     one, _ = step_of(make_trial(**MUON, precision=precision), splits[0])
