@@ -47,7 +47,7 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
     """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that assets.fetch_vgg16 returns.
 
-    With that trunk, batch norm still has to be calibrated.
+    With that trunk, batch norm still has to be calibrated, once.
     Parameters that `spec.train` excludes do not require gradients.
     """
     with torch.random.fork_rng(devices=[]):
@@ -66,6 +66,8 @@ def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
 def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
     """Set batch norm to the mean and spread that `images`, uint8 (N, 3, 32, 32), give it, and let it restore them.
 
+    What its bias is before is added: there _load_trunk puts that of the convolution.
+
     The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as far
     as a batch's statistics are those of `images`. A data-dependent initialisation (Krähenbühl et al. 2016).
     """
@@ -76,7 +78,7 @@ def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
             "running_mean": mean,
             "running_var": variance,
             "weight": (variance + norm.eps).sqrt(),
-            "bias": mean,
+            "bias": mean + norm.bias,
         }
         norm.load_state_dict(norm.state_dict() | values)
 
@@ -89,11 +91,14 @@ def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
 
 
 def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
-    """Into the convolutions, in their order: with batch norm they have other places than in the file."""
+    """Into the convolutions, in their order: with batch norm, which takes their biases, they have other places."""
     places = sorted({int(name.split(".")[1]) for name in weights})
-    convolutions = [layer for layer in features if isinstance(layer, nn.Conv2d)]
-    for place, layer in zip(places, convolutions, strict=True):
-        layer.load_state_dict({name: weights[f"features.{place}.{name}"] for name in ("weight", "bias")})
+    numbers = [number for number, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    for place, number in zip(places, numbers, strict=True):
+        convolution, following = features[number], features[number + 1]
+        holder = convolution if convolution.bias is not None else following
+        convolution.load_state_dict({"weight": weights[f"features.{place}.weight"]}, strict=False)
+        holder.load_state_dict({"bias": weights[f"features.{place}.bias"]}, strict=False)
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:
@@ -104,7 +109,7 @@ def _trunk(batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _, convolutions in BLOCKS:
         for taken, given in convolutions:
-            layers.append(Convolution(taken, given))
+            layers.append(Convolution(taken, given, bias=not batch_norm))  # batch norm would take it out again
             layers += [nn.BatchNorm2d(given)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
         layers.insert(-1, nn.MaxPool2d(2))  # before its ReLU, not after: the same numbers from a quarter of the pixels

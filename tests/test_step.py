@@ -120,10 +120,10 @@ def test_the_weights_learn_smoothed_labels(make_trial, splits):
 def test_muons_products_are_in_the_trials_precision(make_trial, splits, monkeypatch, precision, dtype):
     seen, orthogonal = [], muon.orthogonal
 
-    def watched(matrix):
-        direction = orthogonal(matrix)
-        seen.append(direction.dtype)
-        return direction
+    def watched(*arguments):
+        turned = orthogonal(*arguments)
+        seen.extend(matrix.dtype for matrix in turned)
+        return turned
 
     monkeypatch.setattr(muon, "orthogonal", watched)
     one, _ = step_of(make_trial(**MUON, precision=precision), splits[0])

@@ -36,6 +36,7 @@ def test_added_batch_norm_leaves_the_pretrained_networks_function_as_it_was(torc
     _, path = torchvision_trunk
     plain = build_vgg16(Model(weights="imagenet"), 1, path).eval()
     model = build_vgg16(Model(weights="imagenet", batch_norm=True), 1, path)
+    model.head.load_state_dict(plain.head.state_dict())  # which is random
     calibrate_batch_norm(model, train_images.images[:64])
     assert model.training
     with torch.inference_mode():
@@ -61,8 +62,10 @@ def test_larger_images_are_fewer_at_once():
 
 
 def test_it_has_the_known_number_of_parameters():
-    plain = build_vgg16(Model(weights="random"), 1)
+    plain, with_norm = (build_vgg16(Model(weights="random", batch_norm=norm), 1) for norm in (False, True))
     assert sum(p.numel() for p in plain.parameters()) == 14_714_688 + 512 * 10 + 10
+    # Two numbers a channel in place of the convolution's bias, which batch norm would take out again.
+    assert sum(p.numel() for p in with_norm.parameters()) == 14_714_688 + 4_224 + 512 * 10 + 10
 
 
 def test_the_stock_head_can_be_had():
