@@ -207,7 +207,7 @@ def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple
 def _muon_flops(train: str) -> float:
     """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
     kernels = [(b, 9 * a) for _, convs in BLOCKS for a, b in convs][_first_trained(train) :]
-    return sum(4.0 * rows**2 * columns + 18.0 * rows**3 for rows, columns in kernels if rows <= columns)
+    return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
 
 
 def _first_trained(train: str) -> int:

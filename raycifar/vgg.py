@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from raycifar.convolution import Convolution
+from raycifar.norm import Trunk
 from raycifar.spec import BLOCKS, CLASSES, Model
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -113,7 +114,7 @@ def _trunk(batch_norm: bool) -> nn.Sequential:
             layers += [nn.BatchNorm2d(given)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
         layers.insert(-1, nn.MaxPool2d(2))  # before its ReLU, not after: the same numbers from a quarter of the pixels
-    return nn.Sequential(*layers)
+    return Trunk(*layers)
 
 
 def _head(spec: Model) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/data/README.md)."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from raycifar.spec import TrialSpec
 
 SAMPLE = Path(__file__).parent / "data" / "cifar10_sample.safetensors"
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when raycifar.norm_kernels is imported: they run on the CPU then
 torch.set_num_threads(1)  # pytest runs several processes
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 hypothesis.settings.load_profile("any machine")

@@ -19,6 +19,8 @@ TRAINING = [
     "trivialaugment",
     "augment",
     "convolution",
+    "norm_kernels",
+    "norm",
     "vgg",
     "muon",
     "optim",

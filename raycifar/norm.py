@@ -1,0 +1,147 @@
+"""Batch norm, pooling and ReLU as one operation of a GPU's training step; elsewhere they are PyTorch's own layers.
+
+On an H100, PyTorch's take as long as all convolutions of a step: they read or write the images a dozen times. These do
+it six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept.
+"""
+
+import logging
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
+TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
+COMBINED, MOST_COMBINED = 16, 2048  # channels, and tiles, of a program that combines all tiles of its channels
+F32 = torch.float32
+
+
+class Trunk(nn.Sequential):
+    """Its layers one after the other; batch norm and what follows it up to the ReLU at once, where a GPU trains."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        layers = iter(self)
+        for layer in layers:
+            if isinstance(layer, nn.BatchNorm2d) and at_once(layer, images):
+                pools = isinstance(next(layers), nn.MaxPool2d) and isinstance(next(layers), nn.ReLU)
+                images = norm_pool_relu(layer, images, pools)
+            else:
+                images = layer(images)
+        return images
+
+
+def at_once(layer: nn.BatchNorm2d, images: Tensor) -> bool:
+    """Whether `norm_pool_relu` can stand for the layer on these images: in training, on a GPU that can run it."""
+    plain = type(layer) is nn.BatchNorm2d and layer.momentum is not None
+    fits = layer.num_features % CHANNELS == 0 and images[:, 0].numel() <= MOST_COMBINED * MOST_ROWS
+    trains = layer.training and torch.is_grad_enabled()
+    return plain and fits and trains and images.is_cuda and works(images.device)
+
+
+@cache
+def works(device: torch.device) -> bool:
+    """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once."""
+    try:
+        difference = _tried(device)
+    except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
+        difference = (str(error) or type(error).__name__).partition("\n")[0]
+    if difference:
+        logging.getLogger(__name__).warning("batch norm's steps are launched one by one: %s", difference)
+    return not difference
+
+
+def _tried(device: torch.device) -> str:
+    """What is wrong with the result on a few numbers; empty where nothing is."""
+    generator = torch.Generator(device).manual_seed(0)
+    images = torch.randn(9, CHANNELS, 6, 4, device=device, generator=generator, requires_grad=True)
+    images = images.contiguous(memory_format=torch.channels_last)
+    for pools in (False, True):
+        layer = nn.BatchNorm2d(CHANNELS, device=device)
+        expected = layer(images)
+        expected = (nn.functional.max_pool2d(expected, 2) if pools else expected).relu()
+        given = norm_pool_relu(layer, images, pools)
+        up = torch.randn(expected.shape, device=device, generator=generator)
+        parameters = (images, layer.weight, layer.bias)
+        pairs = [
+            (expected, given),
+            *zip(*(torch.autograd.grad(y, parameters, up) for y in (expected, given)), strict=True),
+        ]
+        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in pairs):
+            return "the fused kernels compute other numbers than PyTorch's layers"
+    return ""
+
+
+def norm_pool_relu(layer: nn.BatchNorm2d, images: Tensor, pools: bool) -> Tensor:
+    """ReLU(norm(images)), or where it `pools` ReLU(max over 2 x 2 of norm(images)), as the layer does it in training.
+
+    Images (N, C, H, W), C a multiple of 64; where it pools, H and W even. The layer's running statistics take those of
+    these images in; num_batches_tracked, which no layer with a momentum reads, stays.
+    """
+    result: Tensor = _NormPoolRelu.apply(images, layer.weight, layer.bias, layer, pools)
+    return result
+
+
+class _NormPoolRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, layer: nn.BatchNorm2d, pools: bool) -> Tensor:
+        from raycifar import norm_kernels as kernels  # Triton is not everywhere
+
+        images = images.contiguous(memory_format=torch.channels_last)
+        number, channels, height, width = images.shape
+        inputs, side = number * height * width, 2 if pools else 1
+        rows, tiles, warps = _summed(inputs, channels, 1)
+        partial, found = images.new_empty(tiles, 2, channels, dtype=F32), images.new_empty(4, channels, dtype=F32)
+        kernels.moments[tiles, channels // CHANNELS](
+            images, partial, inputs, channels, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps
+        )
+        learnt, running = (weight, bias), (layer.running_mean, layer.running_var)
+        kernels.statistics[(channels // COMBINED,)](
+            partial, *learnt, *running, found, inputs, channels, tiles, layer.momentum, layer.eps,
+            ROWS=rows, TILES=_power_of_two(tiles), CHANNELS=COMBINED,
+        )  # fmt: skip
+        result = torch.empty_like(images[..., ::side, ::side], memory_format=torch.channels_last)
+        outputs, rows = inputs // side**2, ROWS // side
+        kernels.apply[-(-outputs // rows), channels // CHANNELS](
+            images, found, result, outputs, channels, width, POOL=pools, ROWS=rows, CHANNELS=CHANNELS
+        )
+        ctx.save_for_backward(images, found)
+        ctx.side = side
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
+        from raycifar import norm_kernels as kernels
+
+        images, found = ctx.saved_tensors
+        above_nhwc = above[0].contiguous(memory_format=torch.channels_last)
+        number, channels, height, width = images.shape
+        inputs, outputs, pools = number * height * width, above_nhwc[:, 0].numel(), ctx.side == 2
+        rows, tiles, warps = _summed(outputs, channels, ctx.side)
+        partial, of_both = images.new_empty(tiles, 2, channels, dtype=F32), images.new_empty(2, channels, dtype=F32)
+        kernels.backward_sums[tiles, channels // CHANNELS](
+            images, above_nhwc, found, partial, outputs, channels, width,
+            POOL=pools, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps,
+        )  # fmt: skip
+        kernels.gradients[(channels // COMBINED,)](
+            partial, of_both, channels, tiles, TILES=_power_of_two(tiles), CHANNELS=COMBINED
+        )
+        below, rows = torch.empty_like(images), ROWS // ctx.side
+        if ctx.needs_input_grad[0]:
+            kernels.backward_input[-(-outputs // rows), channels // CHANNELS](
+                images, above_nhwc, found, of_both, below, outputs, inputs, channels, width,
+                POOL=pools, ROWS=rows, CHANNELS=CHANNELS,
+            )  # fmt: skip
+        of_bias, of_weight = of_both
+        return below if ctx.needs_input_grad[0] else None, of_weight, of_bias, None, None
+
+
+def _summed(rows: int, channels: int, side: int) -> tuple[int, int, int]:
+    """Rows of a tile, tiles of all `rows`, and warps of a program, where it sums; side**2 inputs make a row."""
+    wanted = _power_of_two(rows * channels // (CHANNELS * TILES))
+    each = max(ROWS // side, min(MOST_ROWS // side**2, wanted))
+    return each, -(-rows // each), 8 if each * side**2 > 64 else 4
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(0, least - 1).bit_length()

@@ -1,0 +1,112 @@
+"""The kernels, run by Triton's interpreter on the CPU where there is no GPU, beside PyTorch's layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from raycifar import norm
+
+pytest.importorskip("triton")
+GPU = torch.cuda.is_available()
+DEVICE = "cuda" if GPU else "cpu"
+
+
+def layer(channels=64):
+    made = nn.BatchNorm2d(channels, device=DEVICE)
+    with torch.no_grad():
+        made.weight.copy_(torch.linspace(-1.5, 2, channels))  # a pooling's largest may be the smallest that it was
+        made.bias.copy_(torch.linspace(-1, 1, channels))
+        made.running_mean.fill_(0.5)
+    return made
+
+
+def images(*shape, dtype=torch.float32, seed=1):
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 2 + 3
+    return drawn.to(DEVICE, dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def plain(made, given, pools):
+    result = made(given)
+    return (nn.functional.max_pool2d(result, 2) if pools else result).relu()
+
+
+def both(shape, pools, dtype=torch.float32):
+    """Each way's result, gradients and running statistics."""
+    told = []
+    for way in (plain, norm.norm_pool_relu):
+        made, given = layer(shape[1]), images(*shape, dtype=dtype)
+        result = way(made, given, pools)
+        result.backward(images(*result.shape, dtype=dtype, seed=2).detach() - 3)
+        told.append([result, given.grad, made.weight.grad, made.bias.grad, made.running_mean, made.running_var])
+    return zip(*told, strict=True)
+
+
+@pytest.mark.parametrize("pools", [False, True])
+@pytest.mark.parametrize("shape", [(3, 64, 4, 4), (5, 128, 2, 2), (9, 64, 6, 4), (2, 64, 16, 16)])
+def test_results_gradients_and_statistics_are_those_of_pytorchs_layers(shape, pools):
+    for expected, given in both(shape, pools):
+        assert given.shape == expected.shape
+        assert torch.allclose(given, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bf16_differs_by_its_rounding_alone():
+    for expected, given in both((3, 64, 4, 4), False, torch.bfloat16):
+        assert given.dtype == expected.dtype
+        assert torch.allclose(
+            given.float(), expected.float(), rtol=2e-2, atol=2e-2 * expected.float().abs().max().item()
+        )
+
+
+def test_a_mean_far_from_zero_costs_no_digits():
+    made, far = layer(), images(4, 64, 8, 8).detach() + 1000
+    expected = plain(made, far, False)
+    assert torch.allclose(norm.norm_pool_relu(made, far, False), expected, atol=1e-3)
+
+
+def test_images_without_a_gradient_get_none():
+    made, given = layer(), images(3, 64, 4, 4).detach()
+    norm.norm_pool_relu(made, given, True).sum().backward()
+    assert given.grad is None
+    assert made.weight.grad is not None
+
+
+def test_the_trunk_gives_what_its_layers_give(monkeypatch):
+    torch.manual_seed(1)
+    layers = [nn.Conv2d(3, 64, 3, padding=1), layer(), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)]
+    layers += [layer(), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
+    trunk = norm.Trunk(*layers).to(DEVICE)
+    given, fused = images(2, 3, 8, 8).detach(), []
+    expected = nn.Sequential(*layers)(given)
+    monkeypatch.setattr(norm, "at_once", lambda made, _: fused.append(made) or True)
+    assert torch.allclose(trunk(given), expected, rtol=1e-4, atol=1e-4)
+    assert fused == [layers[1], layers[4]]
+
+
+def test_only_what_trains_on_a_gpu_is_done_at_once(monkeypatch):
+    monkeypatch.setattr(norm, "works", lambda device: True)
+    given = images(2, 64, 4, 4).detach()
+    assert norm.at_once(layer(), given) == GPU
+    with torch.no_grad():
+        assert not norm.at_once(layer(), given)
+    assert not norm.at_once(layer().eval(), given)
+
+
+def test_the_trial_on_a_few_numbers_finds_a_wrong_kernel(monkeypatch):
+    assert norm._tried(torch.device(DEVICE)) == ""
+    right = norm.norm_pool_relu
+    monkeypatch.setattr(norm, "norm_pool_relu", lambda *arguments: right(*arguments) * 1.01)
+    assert "other numbers" in norm._tried(torch.device(DEVICE))
+
+
+def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
+    def missing(*_):
+        raise RuntimeError("Failed to find C compiler\nand more")
+
+    monkeypatch.setattr(norm, "norm_pool_relu", missing)
+    norm.works.cache_clear()
+    try:
+        assert not norm.works(torch.device(DEVICE))
+    finally:
+        norm.works.cache_clear()
+    assert "Failed to find C compiler" in caplog.text
+    assert "and more" not in caplog.text
