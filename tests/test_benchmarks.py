@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import common, input, overhead, peers, scaling, steps
+from benchmarks import common, input, overhead, peers, recipes, scaling, steps
 from benchmarks.arrangements import Costs
 from benchmarks.ceiling import profile
 from benchmarks.common import Measured, Table, markdown, publish, shown
@@ -299,5 +299,17 @@ def test_nothing_imports_a_benchmark_and_no_benchmark_imports_ray():
 def test_the_document_gives_the_command_of_every_benchmark():
     text = (ROOT / "BENCHMARKS.md").read_text()
     commands = {path.stem for path in BENCHMARKS if "__main__" in path.read_text()}
-    assert commands == {"steps", "input", "overhead", "scaling"}
+    assert commands == {"steps", "input", "overhead", "scaling", "recipes"}
     assert {name for name in commands if f"python -m benchmarks.{name} " not in text} == set()
+
+
+def test_a_recipes_step_is_measured_beside_plain_sgds(make_trial):
+    settings = {"batch_size": 4, "model": {"weights": "random", "batch_norm": True}}
+    arms = [make_trial(**settings, arm=name, optimizer={"name": name}) for name in ("muon", "sgd")]
+    found = recipes.measure(arms, Assets(SAMPLE, None), torch.device("cpu"), rounds=2, steps=1)
+    assert list(found) == ["muon", "muon, SGD", "sgd"]
+    assert all(len(cell.values) == 2 and min(cell.values) > 0 for cell in found.values())
+    rows = recipes._table(arms, found, torch.device("cpu"), 1).rows
+    assert rows[1][2].values == tuple(
+        a / b for a, b in zip(found["muon"].values, found["muon, SGD"].values, strict=True)
+    )
