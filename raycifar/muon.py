@@ -39,24 +39,19 @@ class Muon(torch.optim.SGD):
 
     def _move(self, kernels: list[Tensor], group: dict[str, Any]) -> None:
         """Each back to its norm, and by the share `lr` of it against its gradient."""
-        norms = torch.stack([self._norm(kernel) for kernel in kernels])
+        for kernel in kernels:
+            if "norm" not in self.state[kernel]:
+                self.state[kernel].update(norm=kernel.norm(), momentum_buffer=torch.zeros_like(kernel))
+        norms = torch.stack([self.state[kernel]["norm"] for kernel in kernels])  # that they began with
         shrinks = norms / torch.stack(torch._foreach_norm(kernels))
         steps = _steps(self._gradients(kernels, group), -group["lr"] * norms)
         for kernel, shrink, step in zip(kernels, shrinks, steps, strict=True):
             torch.addcmul(step, kernel, shrink, out=kernel)
 
-    def _norm(self, kernel: Tensor) -> Tensor:
-        """That it began with."""
-        state = self.state[kernel]
-        if "norm" not in state:
-            state["norm"] = kernel.norm()
-        norm: Tensor = state["norm"]
-        return norm
-
     def _gradients(self, kernels: list[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
         """With those of the steps before, weighted as SGD does it; how long they are does not matter."""
         newest = [kernel.grad for kernel in kernels if kernel.grad is not None]
-        means = [self.state[k].setdefault("momentum_buffer", torch.zeros_like(k)) for k in kernels]
+        means = [self.state[kernel]["momentum_buffer"] for kernel in kernels]
         torch._foreach_lerp_(means, newest, 1 - group["momentum"])
         return torch._foreach_lerp(newest, means, group["momentum"]) if group["nesterov"] else means
 

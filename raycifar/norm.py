@@ -1,7 +1,8 @@
 """Batch norm, pooling and ReLU as one operation of a GPU's training step; elsewhere they are PyTorch's own layers.
 
-On an H100, PyTorch's take as long as all convolutions of a step: they read or write the images a dozen times. These do
-it six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept.
+PyTorch's take nearly as long as all convolutions of a step on an H100 (LOG.md, 2026-11-26): they read and write the
+images over and over. These do so six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept. Where
+Triton cannot run, or computes other numbers on a first trial, PyTorch's layers do the work.
 """
 
 import logging
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
 TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
 COMBINED, MOST_COMBINED = 16, 2048  # channels, and tiles, of a program that combines all tiles of its channels
-F32 = torch.float32
 
 
 class Trunk(nn.Sequential):
@@ -62,11 +62,8 @@ def _tried(device: torch.device) -> str:
         expected = (nn.functional.max_pool2d(expected, 2) if pools else expected).relu()
         given = norm_pool_relu(layer, images, pools)
         up = torch.randn(expected.shape, device=device, generator=generator)
-        parameters = (images, layer.weight, layer.bias)
-        pairs = [
-            (expected, given),
-            *zip(*(torch.autograd.grad(y, parameters, up) for y in (expected, given)), strict=True),
-        ]
+        down = [torch.autograd.grad(y, (images, layer.weight, layer.bias), up) for y in (expected, given)]
+        pairs = [(expected, given), *zip(*down, strict=True)]
         if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in pairs):
             return "the fused kernels compute other numbers than PyTorch's layers"
     return ""
@@ -88,25 +85,14 @@ class _NormPoolRelu(torch.autograd.Function):
         from raycifar import norm_kernels as kernels  # Triton is not everywhere
 
         images = images.contiguous(memory_format=torch.channels_last)
-        number, channels, height, width = images.shape
-        inputs, side = number * height * width, 2 if pools else 1
-        rows, tiles, warps = _summed(inputs, channels, 1)
-        partial, found = images.new_empty(tiles, 2, channels, dtype=F32), images.new_empty(4, channels, dtype=F32)
-        kernels.moments[tiles, channels // CHANNELS](
-            images, partial, inputs, channels, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps
-        )
-        learnt, running = (weight, bias), (layer.running_mean, layer.running_var)
-        kernels.statistics[(channels // COMBINED,)](
-            partial, *learnt, *running, found, inputs, channels, tiles, layer.momentum, layer.eps,
-            ROWS=rows, TILES=_power_of_two(tiles), CHANNELS=COMBINED,
-        )  # fmt: skip
+        ctx.side = side = 2 if pools else 1
+        found = _statistics(images, weight, bias, layer)
         result = torch.empty_like(images[..., ::side, ::side], memory_format=torch.channels_last)
-        outputs, rows = inputs // side**2, ROWS // side
+        channels, outputs, rows = images.shape[1], result[:, 0].numel(), ROWS // side
         kernels.apply[-(-outputs // rows), channels // CHANNELS](
-            images, found, result, outputs, channels, width, POOL=pools, ROWS=rows, CHANNELS=CHANNELS
+            images, found, result, outputs, channels, images.shape[3], POOL=pools, ROWS=rows, CHANNELS=CHANNELS
         )
         ctx.save_for_backward(images, found)
-        ctx.side = side
         return result
 
     @staticmethod
@@ -115,25 +101,52 @@ class _NormPoolRelu(torch.autograd.Function):
 
         images, found = ctx.saved_tensors
         above_nhwc = above[0].contiguous(memory_format=torch.channels_last)
-        number, channels, height, width = images.shape
-        inputs, outputs, pools = number * height * width, above_nhwc[:, 0].numel(), ctx.side == 2
-        rows, tiles, warps = _summed(outputs, channels, ctx.side)
-        partial, of_both = images.new_empty(tiles, 2, channels, dtype=F32), images.new_empty(2, channels, dtype=F32)
-        kernels.backward_sums[tiles, channels // CHANNELS](
-            images, above_nhwc, found, partial, outputs, channels, width,
-            POOL=pools, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps,
-        )  # fmt: skip
-        kernels.gradients[(channels // COMBINED,)](
-            partial, of_both, channels, tiles, TILES=_power_of_two(tiles), CHANNELS=COMBINED
-        )
-        below, rows = torch.empty_like(images), ROWS // ctx.side
-        if ctx.needs_input_grad[0]:
+        of_both = _gradients(images, above_nhwc, found, ctx.side)
+        below = torch.empty_like(images) if ctx.needs_input_grad[0] else None
+        if below is not None:
+            channels, inputs, outputs = images.shape[1], images[:, 0].numel(), above_nhwc[:, 0].numel()
+            rows = ROWS // ctx.side
             kernels.backward_input[-(-outputs // rows), channels // CHANNELS](
-                images, above_nhwc, found, of_both, below, outputs, inputs, channels, width,
-                POOL=pools, ROWS=rows, CHANNELS=CHANNELS,
+                images, above_nhwc, found, of_both, below, outputs, inputs, channels, images.shape[3],
+                POOL=ctx.side == 2, ROWS=rows, CHANNELS=CHANNELS,
             )  # fmt: skip
         of_bias, of_weight = of_both
-        return below if ctx.needs_input_grad[0] else None, of_weight, of_bias, None, None
+        return below, of_weight, of_bias, None, None
+
+
+def _statistics(images: Tensor, weight: Tensor, bias: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+    """Scale, shift, mean and 1 / deviation of the channels, (4, C); the layer's running statistics take them in."""
+    from raycifar import norm_kernels as kernels
+
+    channels, inputs = images.shape[1], images[:, 0].numel()
+    rows, tiles, warps = _summed(inputs, channels, 1)
+    partial, found = (images.new_empty(*shape, channels, dtype=torch.float32) for shape in ((tiles, 2), (4,)))
+    kernels.moments[tiles, channels // CHANNELS](
+        images, partial, inputs, channels, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps
+    )
+    kernels.statistics[(channels // COMBINED,)](
+        partial, weight, bias, layer.running_mean, layer.running_var, found,
+        inputs, channels, tiles, layer.momentum, layer.eps,
+        ROWS=rows, TILES=_power_of_two(tiles), CHANNELS=COMBINED,
+    )  # fmt: skip
+    return found
+
+
+def _gradients(images: Tensor, above: Tensor, found: Tensor, side: int) -> Tensor:
+    """Of batch norm's bias and weight, (2, C)."""
+    from raycifar import norm_kernels as kernels
+
+    channels, outputs = images.shape[1], above[:, 0].numel()
+    rows, tiles, warps = _summed(outputs, channels, side)
+    partial, of_both = (found.new_empty(*shape, channels) for shape in ((tiles, 2), (2,)))
+    kernels.backward_sums[tiles, channels // CHANNELS](
+        images, above, found, partial, outputs, channels, images.shape[3],
+        POOL=side == 2, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps,
+    )  # fmt: skip
+    kernels.gradients[(channels // COMBINED,)](
+        partial, of_both, channels, tiles, TILES=_power_of_two(tiles), CHANNELS=COMBINED
+    )
+    return of_both
 
 
 def _summed(rows: int, channels: int, side: int) -> tuple[int, int, int]:
