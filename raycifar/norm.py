@@ -33,10 +33,11 @@ class Trunk(nn.Sequential):
 
 def at_once(layer: nn.BatchNorm2d, images: Tensor) -> bool:
     """Whether `norm_pool_relu` can stand for the layer on these images: in training, on a GPU that can run it."""
+    if not (layer.training and torch.is_grad_enabled() and images.is_cuda):
+        return False
     plain = type(layer) is nn.BatchNorm2d and layer.momentum is not None
     fits = layer.num_features % CHANNELS == 0 and images[:, 0].numel() <= MOST_COMBINED * MOST_ROWS
-    trains = layer.training and torch.is_grad_enabled()
-    return plain and fits and trains and images.is_cuda and works(images.device)
+    return plain and fits and works(images.device)
 
 
 @cache
