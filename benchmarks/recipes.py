@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     where = surroundings()
     try:
-        arms = [trial for trial in load_sweep(args.sweep).trials if trial.seed == 1]
+        arms = list({trial.arm: trial for trial in reversed(load_sweep(args.sweep).trials)}.values())[::-1]
         assets = fetch_assets(arms, Options())
     except (AssetError, SpecError) as error:
         return refuse("recipes", error)

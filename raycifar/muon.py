@@ -2,7 +2,7 @@
 
 A gradient is strong in few directions and weak in most; the nearest matrix with orthonormal rows is as strong in all.
 Batch norm takes a kernel's norm out of what the network computes, so here every kernel keeps the norm that it began
-with, and the learning rate is the share of it that a step moves (Jordan's airbench94_muon.py does the same).
+with, to within a step, and the learning rate is the share of it that a step moves (as in Jordan's airbench94_muon.py).
 
 A GPU takes longer to start a small operation than to do it, so kernels of one depth are multiplied as one batch. A
 large one takes as long as its numbers take to be read and written, so each is read as few times as can be.

@@ -1,8 +1,8 @@
 """Batch norm, pooling and ReLU as one operation of a GPU's training step; elsewhere they are PyTorch's own layers.
 
 PyTorch's take nearly as long as all convolutions of a step on an H100 (LOG.md, 2026-11-26): they read and write the
-images over and over. These do so six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept. Where
-Triton cannot run, or computes other numbers on a first trial, PyTorch's layers do the work.
+images over and over. These do so about six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept.
+Where Triton cannot run, or computes other numbers on a first trial of a few, PyTorch's layers do the work.
 """
 
 import logging
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
 TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
@@ -18,7 +19,10 @@ COMBINED, MOST_COMBINED = 16, 2048  # channels, and tiles, of a program that com
 
 
 class Trunk(nn.Sequential):
-    """Its layers one after the other; batch norm and what follows it up to the ReLU at once, where a GPU trains."""
+    """Its layers one after the other; batch norm and what follows it up to the ReLU at once, where a GPU trains.
+
+    Hooks of those layers are then not called.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         layers = iter(self)
@@ -45,6 +49,8 @@ def works(device: torch.device) -> bool:
     """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once."""
     try:
         difference = _tried(device)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
         difference = (str(error) or type(error).__name__).partition("\n")[0]
     if difference:
@@ -76,7 +82,8 @@ def norm_pool_relu(layer: nn.BatchNorm2d, images: Tensor, pools: bool) -> Tensor
     Images (N, C, H, W), C a multiple of 64; where it pools, H and W even. The layer's running statistics take those of
     these images in; num_batches_tracked, which no layer with a momentum reads, stays.
     """
-    result: Tensor = _NormPoolRelu.apply(images, layer.weight, layer.bias, layer, pools)
+    with torch.cuda.device(images.device if images.is_cuda else -1):  # Triton's kernels run on the current one
+        result: Tensor = _NormPoolRelu.apply(images, layer.weight, layer.bias, layer, pools)
     return result
 
 
@@ -97,6 +104,7 @@ class _NormPoolRelu(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor | None, ...]:
         from raycifar import norm_kernels as kernels
 

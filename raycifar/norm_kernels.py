@@ -102,7 +102,8 @@ def apply(
         largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
     else:
         largest = tl.load(x + row * channels + channel, mask=there, other=0.0).to(tl.float32) * scale + shift
-    tl.store(y + row * channels + channel, tl.maximum(largest, 0.0), mask=there)
+    # Not maximum, for which NaN is the smaller: a loss that has become NaN must be seen.
+    tl.store(y + row * channels + channel, tl.where(largest <= 0.0, 0.0, largest), mask=there)
 
 
 @triton.jit

@@ -78,8 +78,12 @@ class StorageError(Exception):
     """The trial's folder cannot be written: a full disk, a read-only one; the message names it."""
 
 
+class OtherNetworkError(Exception):
+    """The checkpoint is of a network that this version builds otherwise; the message names it and the remedy."""
+
+
 # Would be so again, however often it is tried.
-HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError)
+HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError)
 CONTEXT_BYTES = 0.5e9  # of a GPU, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -225,7 +229,13 @@ def _restore(spec: TrialSpec, trial: TrialFolder, model: nn.Module, place: Place
     if chosen is None:
         return state, History(sessions=earlier)
     saved, history = load_checkpoint(chosen)
-    state.load_state_dict(saved)
+    try:
+        state.load_state_dict(saved)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise OtherNetworkError(
+            f"{chosen}: this version builds the trial's network, or its optimizer, otherwise than the one that wrote "
+            "this: choose another --name, or start over with --fresh (the old results are moved aside)"
+        ) from error
     history.sessions = max(history.sessions, earlier, key=len)
     return state, history
 

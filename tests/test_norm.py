@@ -63,6 +63,15 @@ def test_a_mean_far_from_zero_costs_no_digits():
     assert torch.allclose(norm.norm_pool_relu(made, far, False), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("pools", [False, True])
+def test_a_loss_that_is_no_number_is_seen(pools):
+    given = images(3, 64, 4, 4).detach()
+    given[0, 5, 1, 1] = float("nan")
+    result = norm.norm_pool_relu(layer(), given, pools)
+    assert result[:, 5].isnan().all()
+    assert not result[:, 6].isnan().any()
+
+
 def test_images_without_a_gradient_get_none():
     made, given = layer(), images(3, 64, 4, 4).detach()
     norm.norm_pool_relu(made, given, True).sum().backward()
@@ -110,3 +119,13 @@ def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
         norm.works.cache_clear()
     assert "Failed to find C compiler" in caplog.text
     assert "and more" not in caplog.text
+
+
+def test_a_full_memory_is_no_missing_triton(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(norm, "norm_pool_relu", full)
+    norm.works.cache_clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        norm.works(torch.device(DEVICE))

@@ -20,7 +20,17 @@ from raycifar.data import load_cifar10
 from raycifar.records import TrialFolder
 from raycifar.step import PrecisionError
 from raycifar.training import NonFiniteLossError
-from raycifar.trial import Assets, Caller, GpuMemoryError, Place, StorageError, network, run_trial, set_up_torch
+from raycifar.trial import (
+    Assets,
+    Caller,
+    GpuMemoryError,
+    OtherNetworkError,
+    Place,
+    StorageError,
+    network,
+    run_trial,
+    set_up_torch,
+)
 from raycifar.vgg import build_vgg16
 from tests.conftest import SAMPLE
 from tests.test_training import TIMES, Small
@@ -154,6 +164,16 @@ def test_a_loss_that_is_not_finite_is_written_down(make_trial, tmp_path):
     assert error.kind == "NonFiniteLossError"
     assert "epoch 1, step" in error.message
     assert TrialFolder(tmp_path).summary() is None
+
+
+def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_path, small_network, monkeypatch):
+    run(make_trial(epochs=1), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: torch.nn.Sequential(Small()))
+    with pytest.raises(OtherNetworkError, match="--fresh"):
+        run(make_trial(epochs=2), tmp_path)
+    error = TrialFolder(tmp_path).error()
+    assert error.kind in {kind.__name__ for kind in raycifar.trial.HOPELESS}
 
 
 def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):
