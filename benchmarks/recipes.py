@@ -15,7 +15,7 @@ import torch
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
 from raycifar import norm
 from raycifar.assets import AssetError
-from raycifar.data import Split, load_training
+from raycifar.data import load_training
 from raycifar.placement import flops_an_image
 from raycifar.spec import SpecError, TrialSpec, load_sweep
 from raycifar.step import WARM_UP_STEPS, Step, resolve_precision
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     where = surroundings()
     try:
-        arms = list({trial.arm: trial for trial in reversed(load_sweep(args.sweep).trials)}.values())[::-1]
+        arms = list({trial.arm: trial for trial in load_sweep(args.sweep).trials}.values())
         assets = fetch_assets(arms, Options())
     except (AssetError, SpecError) as error:
         return refuse("recipes", error)
@@ -69,7 +69,7 @@ def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int
     set_up_torch(spec, Place(str(device), cpu_count(), ""))
     train = load_training(assets.cifar10, spec.data, device).train
     index = torch.arange(min(spec.batch_size, len(train)), device=device)
-    state = TrainState(network(spec, assets, _part(train)), spec, device)
+    state = TrainState(network(spec, assets, train), spec, device)
     step = Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
     step.network.train()
 
@@ -81,11 +81,6 @@ def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int
         return time.perf_counter() - start
 
     return run
-
-
-def _part(train: Split) -> Split:
-    """Enough images to calibrate batch norm on."""
-    return Split(train.images[:1000], train.labels[:1000])
 
 
 def _table(arms: Sequence[TrialSpec], found: dict[str, Measured], device: torch.device, steps: int) -> Table:

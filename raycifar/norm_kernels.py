@@ -26,10 +26,46 @@ def _first_input(row, width):
 
 
 @triton.jit
+def _numbers(at, there):
+    return tl.load(at, mask=there, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _four(first, there, channels, width):
+    """The numbers of four input rows, `first` being where the first of them is."""
+    a, b = _numbers(first, there), _numbers(first + channels, there)
+    c, d = _numbers(first + width * channels, there), _numbers(first + (width + 1) * channels, there)
+    return a, b, c, d
+
+
+@triton.jit
+def _largest(a, b, c, d, scale):
+    """The one that is largest once scaled, the first of equals; and whether b, c and d beat those before them."""
+    b_first = b * scale > a * scale
+    value = tl.where(b_first, b, a)
+    c_first = c * scale > value * scale
+    value = tl.where(c_first, c, value)
+    d_first = d * scale > value * scale
+    return tl.where(d_first, d, value), b_first, c_first, d_first
+
+
+@triton.jit
+def _affine(found, channel, channels):
+    """Scale and shift of the channels."""
+    return tl.load(found + channel), tl.load(found + channels + channel)
+
+
+@triton.jit
+def _spread(found, channel, channels):
+    """Mean and 1 / deviation of the channels."""
+    return tl.load(found + 2 * channels + channel), tl.load(found + 3 * channels + channel)
+
+
+@triton.jit
 def moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Each tile's mean and sum of squared deviations -> partial (tiles, 2, C)."""
     row, channel, there = _tile(rows, channels, ROWS, CHANNELS)
-    values = tl.load(x + row * channels + channel, mask=there, other=0.0).to(tl.float32)
+    values = _numbers(x + row * channels + channel, there)
     count = tl.minimum(rows - tl.program_id(0) * ROWS, ROWS).to(tl.float32)
     mean = tl.sum(values, 0)[None, :] / count
     off = tl.where(there, values - mean, 0.0)
@@ -92,16 +128,13 @@ def apply(
 ):
     """y = ReLU(scale x + shift), or of the largest of four; `rows` are y's."""
     row, channel, there = _tile(rows, channels, ROWS, CHANNELS)
-    scale, shift = tl.load(found + channel), tl.load(found + channels + channel)
+    scale, shift = _affine(found, channel, channels)
     if POOL:
-        first = x + _first_input(row, width) * channels + channel
-        a = tl.load(first, mask=there, other=0.0).to(tl.float32) * scale + shift
-        b = tl.load(first + channels, mask=there, other=0.0).to(tl.float32) * scale + shift
-        c = tl.load(first + width * channels, mask=there, other=0.0).to(tl.float32) * scale + shift
-        d = tl.load(first + (width + 1) * channels, mask=there, other=0.0).to(tl.float32) * scale + shift
-        largest = tl.maximum(tl.maximum(a, b), tl.maximum(c, d))
+        a, b, c, d = _four(x + _first_input(row, width) * channels + channel, there, channels, width)
+        upper = tl.maximum(a * scale + shift, b * scale + shift)
+        largest = tl.maximum(upper, tl.maximum(c * scale + shift, d * scale + shift))
     else:
-        largest = tl.load(x + row * channels + channel, mask=there, other=0.0).to(tl.float32) * scale + shift
+        largest = _numbers(x + row * channels + channel, there) * scale + shift
     # Not maximum, for which NaN is the smaller: a loss that has become NaN must be seen.
     tl.store(y + row * channels + channel, tl.where(largest <= 0.0, 0.0, largest), mask=there)
 
@@ -121,20 +154,14 @@ def backward_sums(
 ):
     """Each tile's sums of the gradient, and of it times the normalised input -> partial (tiles, 2, C)."""
     row, channel, there = _tile(rows, channels, ROWS, CHANNELS)
-    scale, shift = tl.load(found + channel), tl.load(found + channels + channel)
-    mean, inverse = tl.load(found + 2 * channels + channel), tl.load(found + 3 * channels + channel)
-    gradient = tl.load(dy + row * channels + channel, mask=there, other=0.0).to(tl.float32)
+    scale, shift = _affine(found, channel, channels)
+    mean, inverse = _spread(found, channel, channels)
+    gradient = _numbers(dy + row * channels + channel, there)
     if POOL:
-        first = x + _first_input(row, width) * channels + channel
-        value = tl.load(first, mask=there, other=0.0).to(tl.float32)
-        other = tl.load(first + channels, mask=there, other=0.0).to(tl.float32)
-        value = tl.where(other * scale > value * scale, other, value)
-        other = tl.load(first + width * channels, mask=there, other=0.0).to(tl.float32)
-        value = tl.where(other * scale > value * scale, other, value)
-        other = tl.load(first + (width + 1) * channels, mask=there, other=0.0).to(tl.float32)
-        value = tl.where(other * scale > value * scale, other, value)
+        a, b, c, d = _four(x + _first_input(row, width) * channels + channel, there, channels, width)
+        value, _, _, _ = _largest(a, b, c, d, scale)
     else:
-        value = tl.load(x + row * channels + channel, mask=there, other=0.0).to(tl.float32)
+        value = _numbers(x + row * channels + channel, there)
     gradient = tl.where(value * scale + shift > 0, gradient, 0.0)
     out = partial + tl.program_id(0) * 2 * channels + channel
     tl.store(out, tl.sum(gradient, 0)[None, :])
@@ -175,23 +202,15 @@ def backward_input(
 ):
     """The gradient of x, `inputs` rows of it; `rows` are dy's."""
     row, channel, there = _tile(rows, channels, ROWS, CHANNELS)
-    scale, shift = tl.load(found + channel), tl.load(found + channels + channel)
-    mean, inverse = tl.load(found + 2 * channels + channel), tl.load(found + 3 * channels + channel)
+    scale, shift = _affine(found, channel, channels)
+    mean, inverse = _spread(found, channel, channels)
     of_mean = tl.load(of_both + channel) / inputs
     of_spread = tl.load(of_both + channels + channel) / inputs * inverse
-    gradient = tl.load(dy + row * channels + channel, mask=there, other=0.0).to(tl.float32)
+    gradient = _numbers(dy + row * channels + channel, there)
     if POOL:
         at = _first_input(row, width) * channels + channel
-        a = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-        b = tl.load(x + at + channels, mask=there, other=0.0).to(tl.float32)
-        c = tl.load(x + at + width * channels, mask=there, other=0.0).to(tl.float32)
-        d = tl.load(x + at + (width + 1) * channels, mask=there, other=0.0).to(tl.float32)
-        b_first = b * scale > a * scale
-        value = tl.where(b_first, b, a)
-        c_first = c * scale > value * scale
-        value = tl.where(c_first, c, value)
-        d_first = d * scale > value * scale
-        value = tl.where(d_first, d, value)
+        a, b, c, d = _four(x + at, there, channels, width)
+        value, b_first, c_first, d_first = _largest(a, b, c, d, scale)
         gradient = tl.where(value * scale + shift > 0, gradient, 0.0)
         of_d = tl.where(d_first, gradient, 0.0)
         of_c = tl.where(c_first, gradient, 0.0) - tl.where(c_first, of_d, 0.0)
@@ -205,6 +224,6 @@ def backward_input(
         tl.store(dx + at + channels, scale * (of_d - of_mean - (d - mean) * of_spread), mask=there)
     else:
         at = row * channels + channel
-        value = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
+        value = _numbers(x + at, there)
         gradient = tl.where(value * scale + shift > 0, gradient, 0.0)
         tl.store(dx + at, scale * (gradient - of_mean - (value - mean) * of_spread), mask=there)
