@@ -18,9 +18,9 @@ from raycifar.assets import AssetError
 from raycifar.data import load_training
 from raycifar.placement import flops_an_image
 from raycifar.spec import SpecError, TrialSpec, load_sweep
-from raycifar.step import WARM_UP_STEPS, Step, resolve_precision
+from raycifar.step import WARM_UP_STEPS, resolve_precision
 from raycifar.sweep import Options, cpu_count, fetch_assets
-from raycifar.training import TrainState
+from raycifar.training import TrainState, step_of
 from raycifar.trial import Assets, Place, network, set_up_torch
 
 WARM = WARM_UP_STEPS + 2  # recorded, and replayed once
@@ -70,7 +70,7 @@ def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int
     train = load_training(assets.cifar10, spec.data, device).train
     index = torch.arange(min(spec.batch_size, len(train)), device=device)
     state = TrainState(network(spec, assets, train), spec, device)
-    step = Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
+    step = step_of(state, train, spec)
     step.network.train()
 
     def run(steps: int) -> float:

@@ -19,8 +19,7 @@ import torch
 from raycifar.data import load_training
 from raycifar.placement import trials_that_fit
 from raycifar.spec import TrialSpec
-from raycifar.step import Step
-from raycifar.training import TrainState, predict
+from raycifar.training import TrainState, predict, step_of
 from raycifar.trial import Place, set_up_torch
 from raycifar.vgg import build_vgg16
 
@@ -114,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
     # Random weights are as fast as any, and need no file.
     model = build_vgg16(trial.model.model_copy(update={"weights": "random"}), trial.seed)
     state = TrainState(model, trial, device)
-    step = Step(state.model, state.optimizer, state.average if trial.averaging.ema_decay else None, train, trial)
+    step = step_of(state, train, trial)
     index = torch.arange(min(trial.batch_size, len(train)), device=device)
 
     def steps(count: int) -> None:

@@ -130,6 +130,11 @@ def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec, alive: Sig
         paused = time.perf_counter() - yielded
 
 
+def step_of(state: TrainState, train: Split, spec: TrialSpec) -> Step:
+    """The step that trains the state's network; it updates the average, too, if that is one of every step's weights."""
+    return Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
+
+
 def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
@@ -169,8 +174,7 @@ class _Engine:
 
     def __init__(self, state: TrainState, train: Split, spec: TrialSpec, alive: Sign) -> None:
         self.state, self.spec, self.train, self.images, self.alive = state, spec, train, len(train), alive
-        self.every_step = state.average if spec.averaging.ema_decay else None
-        self.step = Step(state.model, state.optimizer, self.every_step, train, spec)
+        self.step = step_of(state, train, spec)
         self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
 
     def learning_rate(self, epoch: int, step: int) -> float:
@@ -180,9 +184,9 @@ class _Engine:
 
     def set_share(self, epoch: int, step: int) -> None:
         """Of the network, in the average that this step updates, where there is one."""
-        if self.every_step is not None:
-            updates = (epoch - 1) * self.steps + step
-            self.every_step.set_share(exponential_share(self.spec.averaging.ema_decay, updates))
+        decay, average = self.spec.averaging.ema_decay, self.state.average
+        if decay and average is not None:
+            average.set_share(exponential_share(decay, (epoch - 1) * self.steps + step))
 
 
 def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
