@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -207,7 +208,7 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
 
     def on_epoch(record: EpochRecord, saved: Path | None) -> None:
         progress.epoch(trial.name, record)
-        prune_checkpoints(path)
+        behind.submit(prune_checkpoints, path)
         if saved:
             leaving.epoch_saved(trial.name)
 
@@ -217,7 +218,8 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
     try:
         for problem in tidy_checkpoints(path):
             progress.console.print(problem, style="yellow")
-        summary = run_trial(trial, path, assets, place, Caller(on_epoch))
+        with ThreadPoolExecutor(1, "pruning") as behind:  # while a checkpoint is written, to delete one takes 0.1 s
+            summary = run_trial(trial, path, assets, place, Caller(on_epoch))
     except Exception as error:  # this trial's alone, and in its error.json; the next may well run
         progress.state(trial.name, "failed", str(error) or type(error).__name__)
     else:

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 import raycifar.records
 import raycifar.sweep
 from raycifar.assets import AssetError
-from raycifar.checkpoints import load_checkpoint
+from raycifar.checkpoints import load_checkpoint, prune_checkpoints
 from raycifar.data import load_cifar10
 from raycifar.placement import PlacementError
 from raycifar.progress import Progress
@@ -152,6 +153,22 @@ def test_the_call_is_on_record(uninterrupted):
     (call,) = folder.invocations()
     assert (call.runner, call.gpus, call.trials_at_once, call.exit_status) == ("local", 0, 1, 0)
     assert (folder.record().source, folder.record().weights) == ("sweeps/tiny.toml", "")
+
+
+def test_training_goes_on_while_old_checkpoints_are_deleted(folder, monkeypatch):
+    last_epoch, deleted = threading.Event(), []
+
+    def late(path):
+        deleted.append(last_epoch.wait(10))
+        prune_checkpoints(path)
+
+    monkeypatch.setattr(raycifar.sweep, "prune_checkpoints", late)
+    monkeypatch.setattr(Progress, "epoch", lambda _, trial, record: record.epoch == 3 and last_epoch.set())
+    head = {"weights": "random", "train": "head"}
+    assert run(sweep_of(short={"epochs": 3, "model": head}), folder)[0]
+    assert deleted == [True, True, True]
+    kept = folder.trial("short").path.glob("checkpoint_*")
+    assert sorted(path.name for path in kept) == ["checkpoint_000002", "checkpoint_000003"]
 
 
 def test_a_second_call_does_nothing(uninterrupted, started):
