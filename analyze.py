@@ -44,7 +44,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add, alone = parser.add_argument, parser.add_mutually_exclusive_group()
     add("folders", nargs="+", type=folder, metavar="FOLDER", help="that run_sweep.py wrote: <storage>/<name>")
-    add("--out", type=folder, metavar="DIR", help="where to write (default: analysis/, or export/, in the folder)")
+    add("--out", type=folder, metavar="DIR", help="where to write (default: analysis/, or analysis/export/TRIAL)")
     add("--format", action="append", default=[], choices=["pdf", "parquet"], help="write this too; repeatable")
     alone.add_argument("--watch", action="store_true", help="write again as the sweep moves on, until it has ended")
     alone.add_argument("--export", action="store_true", help="write the best network, or a trial folder's, to use")

@@ -1,7 +1,7 @@
 """Batch norm, pooling and ReLU as one operation of a GPU's training step; elsewhere they are PyTorch's own layers.
 
 PyTorch's take nearly as long as all convolutions of a step on an H100 (LOG.md, 2026-11-26): they read and write the
-images over and over. These do so about six times, and PyTorch's BatchNorm2d still holds all that is learnt and kept.
+images over and over. These do so about seven times, and PyTorch's BatchNorm2d still holds all that is learnt and kept.
 Where Triton cannot run, or computes other numbers on a first trial of a few, PyTorch's layers do the work.
 """
 

@@ -4,6 +4,7 @@
 
     [search]
     samples = 16                    # drawn by Optuna; each is the trial with other settings
+    seed = 1                        # of the draws
     grace_epochs = 1                # ASHA stops the worse of them after this many epochs, and again after
     reduction = 3                   # three times as many, nine times as many ...: one in three goes on
 

@@ -83,7 +83,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises KeyError or RuntimeError where the state is of another network."""
+        """Raises KeyError, RuntimeError or ValueError where the state is of another network or optimizer."""
         self.model.load_state_dict(state["model"])
         here = [group.get("capturable") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])

@@ -18,7 +18,10 @@ IMAGES_AT_ONCE = 1_000  # of 32 x 32, without gradients: activations of 0.3 GB i
 
 
 class VGG16(nn.Module):
-    """uint8 images (N, 3, 32, 32) -> logits (N, 10). `features` has torchvision's parameter names."""
+    """uint8 images (N, 3, 32, 32) -> logits (N, 10).
+
+    `features` has torchvision's parameter names, but no biases before batch norm.
+    """
 
     mean: Tensor
     std: Tensor
