@@ -176,10 +176,26 @@ class FakeGraph:
         pass
 
 
-@contextmanager
-def refuse_to_record(graph):
-    raise RuntimeError("operation not permitted when stream is capturing\nmore")
-    yield
+def refusing_to_record(error):
+    @contextmanager
+    def graph(graph, capture_error_mode):
+        raise error
+        yield
+
+    return graph
+
+
+def record_at_once(monkeypatch, error):
+    """Steps record before the first one, and cannot."""
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", refusing_to_record(error))
+    made = step.Step.__init__
+
+    def made_to_record(self, *arguments):
+        made(self, *arguments)
+        self._until_recording = 0
+
+    monkeypatch.setattr(step.Step, "__init__", made_to_record)
 
 
 def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_says_why(
@@ -187,20 +203,19 @@ def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_sa
 ):
     spec = make_trial(**HARD)
     expected = numbers(fit(TrainState(Small(), spec), *splits, spec))
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", refuse_to_record)
-    made = step.Step.__init__
-
-    def record_at_once(self, *arguments):
-        made(self, *arguments)
-        self._until_recording = 0
-
-    monkeypatch.setattr(step.Step, "__init__", record_at_once)
+    record_at_once(monkeypatch, RuntimeError("operation not permitted when stream is capturing\nmore"))
     with caplog.at_level(logging.WARNING):
         assert numbers(fit(TrainState(Small(), spec), *splits, spec)) == expected
     assert [record.message for record in caplog.records] == [
         "no CUDA graph, steps are launched kernel by kernel: operation not permitted when stream is capturing"
     ]
+
+
+def test_where_a_recording_does_not_fit_into_memory_the_trial_hears_of_it(make_trial, splits, monkeypatch):
+    record_at_once(monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    spec = make_trial(**HARD)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(fit(TrainState(Small(), spec), *splits, spec))
 
 
 @GPU
