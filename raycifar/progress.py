@@ -88,6 +88,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._rows[trial].gpu = gpus
         self.state(trial, "training")
 
+    def warn(self, trial: str, line: str) -> None:
+        """Of what does not end the trial, above the table."""
+        self.console.print(Text(f"{trial}  warning: {line}", "yellow"), soft_wrap=True)
+
     def epoch(self, trial: str, record: EpochRecord) -> None:
         row, seconds = self._rows[trial], record.train_seconds + record.val_seconds + record.checkpoint_seconds
         row.seconds.append(seconds)

@@ -485,6 +485,7 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
         self._progress, self._folder, self._gauges = progress, folder, gauges
         self._shown: dict[str, int] = {}  # the last epoch of each trial that the terminal knows
         self._starting: dict[str, int] = {}  # trials whose workers are not up, with their sessions so far
+        self._beginning: set[str] = set()  # trials whose first epoch in this session has not been heard of
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks, but a terminal cannot be saved, and no Tuner is ever restored from there."""
@@ -498,6 +499,7 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
             epochs = 0
         self._shown.setdefault(name, epochs)  # a driver that starts again may find epochs that Tune has not heard of
         self._starting[name] = len(folder.history().sessions)
+        self._beginning.add(name)
         leaving.trial_started(name)
         self._progress.state(name, "resumed" if epochs else "starting", f"after epoch {epochs}" if epochs else "")
 
@@ -513,12 +515,21 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
             del self._starting[name]
             self._progress.place(name, sessions[-1].devices)
 
+    def _find_warnings(self, name: str) -> None:
+        """A session's warnings are written down by the end of its first epoch."""
+        if name in self._beginning:
+            self._beginning.remove(name)
+            for session in self._folder.trial(name).history().sessions[-1:]:
+                for line in session.warnings:
+                    self._progress.warn(name, line)
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record, name = EpochRecord.from_json(result), _trial_name(trial)
         if record.epoch > self._shown[name]:
             self._find_place(name)
+            self._find_warnings(name)
             self._shown[name] = record.epoch
             self._progress.epoch(name, record)
         trial.config[HEARD] = record.epoch  # for a driver that is started again

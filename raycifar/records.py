@@ -154,6 +154,7 @@ class Session(JsonRecord):
     threads: int  # CPU threads a worker
     precision: str = ""  # "bf16" or "fp32", as it ran; empty in files of an earlier version
     energy_joules: float | None = None  # of its devices, in its epochs, where they report it
+    warnings: list[str] = field(default_factory=list)  # of what made it slower than it might have been
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,7 +219,8 @@ def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: P
         for problem in tidy_checkpoints(path):
             progress.console.print(problem, style="yellow")
         with ThreadPoolExecutor(1, "pruning") as behind:  # while a checkpoint is written, to delete one takes 0.1 s
-            summary = run_trial(trial, path, assets, place, Caller(on_epoch))
+            caller = Caller(on_epoch, warn=lambda line: progress.warn(trial.name, line))
+            summary = run_trial(trial, path, assets, place, caller)
     except Exception as error:  # this trial's alone, and in its error.json; the next may well run
         progress.state(trial.name, "failed", str(error) or type(error).__name__)
     else:

@@ -7,12 +7,14 @@ import contextlib
 import errno
 import importlib.metadata
 import io
+import logging
+import math
 import os
 import platform
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -59,12 +61,14 @@ class Caller:
 
     `epoch` gets each record and, in rank 0, the newest checkpoint that has been completed since the record before, of
     this epoch or an earlier one; also the epochs after `heard` that are there already (None: no such epoch). `alive` is
-    called while it trains, validates and tests, to be told from a trial that hangs.
+    called while it trains, validates and tests, to be told from a trial that hangs. `warn` gets a line for what
+    makes it slower than it might be.
     """
 
     epoch: Callable[[EpochRecord, Path | None], None]
     heard: int | None = None
     alive: Sign = nobody
+    warn: Callable[[str], object] = str  # nothing is done with it
 
 
 _Value = TypeVar("_Value")
@@ -84,6 +88,8 @@ class OtherNetworkError(Exception):
 
 # Would be so again, however often it is tried.
 HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError)
+# How PyTorch, CUDA, cuBLAS and cuDNN say that a GPU's memory is full; only the first has an exception of its own.
+_FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 CONTEXT_BYTES = 0.5e9  # of a GPU, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -96,7 +102,8 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, calle
     """
     trial = TrialFolder(folder)
     try:
-        return _run(spec, trial, assets, place, caller)
+        with _heard(caller) as warnings:
+            return _run(spec, trial, assets, place, caller, warnings)
     except Exception as error:
         explained = _explained(error, spec, folder, place)
         with contextlib.suppress(OSError):  # where the disk is full, the runner knows the reason all the same
@@ -108,8 +115,8 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, calle
 
 def _explained(error: Exception, spec: TrialSpec, folder: Path, place: Place) -> Exception:
     """The error with its remedy, where there is one that every user can apply."""
-    if isinstance(error, torch.OutOfMemoryError):
-        reason = str(error).partition(". ")[0]
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL):
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         remedy = _less_memory(spec, place)
         return GpuMemoryError(f"trial {spec.name!r}: {reason}: {remedy}, and give the same command again")
     if isinstance(error, OSError) and error.errno in _NO_WRITING:
@@ -137,7 +144,32 @@ def trial_error(error: BaseException) -> TrialError:
     return TrialError(kind=type(error).__name__, message=str(error), traceback=text, at=time.time())
 
 
-def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, caller: Caller) -> TrialSummary | None:
+class _Heard(logging.Handler):
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(logging.WARNING)
+        self.caller = caller
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self.caller.warn(record.getMessage())
+
+
+@contextlib.contextmanager
+def _heard(caller: Caller) -> Iterator[list[str]]:
+    """What the package's modules warn of meanwhile; the log alone would tell few, for Ray's workers' is not shown."""
+    handler = _Heard(caller)
+    logger = logging.getLogger(__package__)
+    logger.addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logger.removeHandler(handler)
+
+
+def _run(
+    spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, caller: Caller, warnings: list[str]
+) -> TrialSummary | None:
     started = time.time()
     entered = time.perf_counter()
     first = world()[0] == 0
@@ -159,11 +191,12 @@ def _run(spec: TrialSpec, trial: TrialFolder, assets: Assets, place: Place, call
         saved = trial.path / checkpoint_name(record.epoch)
         caller.epoch(record, saved if first and saved.exists() else None)
     last_pause = 0.0
-    with CheckpointWriter(trial.path) as writer:
+    with CheckpointWriter(trial.path, 0.0 if state.device.type == "cpu" else math.inf) as writer:
         for record in fit(state, data.train, data.val, as_before, caller.alive):
             history.epochs.append(record)
             since_start = time.perf_counter() - entered
-            history.sessions[-1] = _extended(history.sessions[-1], record, since_start, meter.joules())
+            session = _extended(history.sessions[-1], record, since_start, meter.joules())
+            history.sessions[-1] = replace(session, warnings=list(warnings))
             pause = time.perf_counter()
             completed = writer.save(state, history, last=state.finished(spec)) if first else None
             if first:

@@ -24,11 +24,12 @@ class CheckpointWriter:
     every state, so no best epoch is lost.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_seconds: float = 0.0) -> None:
+        """`first_seconds`: what the first write is taken to last."""
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[Path] | None = None
-        self._seconds = 0.0  # the last write's
+        self._seconds = first_seconds  # the last write's
 
     def __enter__(self) -> "CheckpointWriter":
         return self

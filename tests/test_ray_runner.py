@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,7 +324,10 @@ def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
     show.on_trial_start(0, [], trial)
     show.on_trial_result(0, [], trial, epochs[0].to_json())
     save_checkpoint(folder.trial("a").path, {}, History(epochs[:2]))
+    warned = replace(folder.trial("a").history().sessions[0], warnings=["no CUDA graph: [bold]"])
+    folder.trial("a").write_history(History(epochs, [warned]))
     show.on_trial_start(0, [], trial)
     for record in epochs[1:]:
         show.on_trial_result(0, [], trial, record.to_json())
     assert re.findall(r"epoch (\d)/3", console.file.getvalue()) == ["1", "2", "3"]
+    assert console.file.getvalue().count("a  warning: no CUDA graph: [bold]\n") == 1

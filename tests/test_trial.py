@@ -2,9 +2,11 @@
 
 import errno
 import gc
+import logging
 import os
 import time
 from dataclasses import asdict
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -266,6 +268,36 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
     error = TrialFolder(tmp_path).error()
     assert error.kind == "GpuMemoryError"
     assert error.message == f"trial 'tiny': CUDA out of memory: {remedy}, and give the same command again"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` ...", "CUDA error: out of memory"),
+        ("CUDNN_STATUS_ALLOC_FAILED. This error ...", "CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_full_gpu_has_other_words_than_pytorchs(make_trial, tmp_path, monkeypatch, told, reason):
+    monkeypatch.setattr(raycifar.trial, "load_cifar10", Mock(side_effect=RuntimeError(told)))
+    with pytest.raises(GpuMemoryError, match=rf"trial 'tiny': {reason}: it has the GPU to itself: lower batch_size"):
+        run(make_trial(), tmp_path)
+
+
+def test_what_slows_a_trial_down_is_told_at_once_and_on_record(make_trial, tmp_path, monkeypatch):
+    class Slow(Small):
+        def forward(self, images):
+            if not heard:
+                logging.getLogger("raycifar.norm").warning("no %s", "compiler")
+            return super().forward(images)
+
+    heard = []
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: Slow())
+    caller = Caller(lambda record, path: None, warn=heard.append)
+    run_trial(make_trial(epochs=2), tmp_path, ASSETS, PLACE, caller)
+    assert heard == ["no compiler"]
+    assert TrialFolder(tmp_path).history().sessions[-1].warnings == heard
+    logging.getLogger("raycifar.norm").warning("of nobody's trial")
+    assert heard == ["no compiler"]
 
 
 def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_trained(

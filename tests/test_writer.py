@@ -1,5 +1,6 @@
 """Checkpoints behind the training: every epoch's on a quick disk, as many as it manages on a slow one."""
 
+import math
 import threading
 
 import pytest
@@ -46,6 +47,15 @@ def test_where_an_epoch_takes_long_its_checkpoint_is_there_when_it_is_reported(s
     with CheckpointWriter(tmp_path) as behind:
         saved = [behind.save(state, history(number, 1000.0), last=False) for number in (1, 2, 3)]
     assert [path.name for path in saved] == ["checkpoint_000001", "checkpoint_000002", "checkpoint_000003"]
+
+
+def test_a_first_write_that_is_taken_to_last_is_not_waited_for(state, tmp_path, monkeypatch):
+    finish = threading.Event()
+    monkeypatch.setattr(writer, "save_checkpoint", lambda *arguments: finish.wait(10) and save_checkpoint(*arguments))
+    with CheckpointWriter(tmp_path, first_seconds=math.inf) as behind:
+        assert behind.save(state, history(1, 1000.0), last=False) is None
+        finish.set()
+        assert behind.save(state, history(2, 1000.0), last=True).name == "checkpoint_000002"
 
 
 def test_on_a_slow_disk_epochs_do_not_wait_and_the_last_one_is_saved(state, tmp_path, slow_disk):
