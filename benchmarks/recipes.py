@@ -59,7 +59,7 @@ def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[
         yield arm.arm + SGD, _run(arm.model_copy(update={"optimizer": sgd}), assets, device)
     if arm.model.batch_norm and device.type == "cuda":
         run = _run(arm, assets, device)
-        with patch.object(norm, "works", lambda _: False):
+        with patch.object(norm, "works", lambda *_: False):
             run(WARM)  # recorded as it is now
         yield arm.arm + NORM, run
 

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
 TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
-COMBINED, MOST_COMBINED = 16, 2048  # channels, and tiles, of a program that combines all tiles of its channels
+COMBINED, FEW, MOST_COMBINED = 16, 64, 2048  # channels, and tiles, of a program that combines all tiles of its channels
 
 
 class Trunk(nn.Sequential):
@@ -41,14 +41,14 @@ def at_once(layer: nn.BatchNorm2d, images: Tensor) -> bool:
         return False
     plain = type(layer) is nn.BatchNorm2d and layer.momentum is not None
     fits = layer.num_features % CHANNELS == 0 and images[:, 0].numel() <= MOST_COMBINED * MOST_ROWS
-    return plain and fits and works(images.device)
+    return plain and fits and works(images.device, images.dtype)
 
 
 @cache
-def works(device: torch.device) -> bool:
+def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once."""
     try:
-        difference = _tried(device)
+        difference = _tried(device, dtype)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
@@ -58,20 +58,22 @@ def works(device: torch.device) -> bool:
     return not difference
 
 
-def _tried(device: torch.device) -> str:
-    """What is wrong with the result on a few numbers; empty where nothing is."""
+def _tried(device: torch.device, dtype: torch.dtype) -> str:
+    """What is wrong with the result on a few numbers; empty where nothing is. PyTorch's layers compute it in fp32."""
     generator = torch.Generator(device).manual_seed(0)
-    images = torch.randn(9, CHANNELS, 6, 4, device=device, generator=generator, requires_grad=True)
-    images = images.contiguous(memory_format=torch.channels_last)
+    drawn = torch.randn(9, CHANNELS, 6, 4, device=device, generator=generator)
+    images = drawn.to(dtype, memory_format=torch.channels_last).requires_grad_()
+    close = 1e-3 if dtype == torch.float32 else 2e-2
     for pools in (False, True):
         layer = nn.BatchNorm2d(CHANNELS, device=device)
-        expected = layer(images)
+        expected = layer(images.float())
         expected = (nn.functional.max_pool2d(expected, 2) if pools else expected).relu()
         given = norm_pool_relu(layer, images, pools)
-        up = torch.randn(expected.shape, device=device, generator=generator)
-        down = [torch.autograd.grad(y, (images, layer.weight, layer.bias), up) for y in (expected, given)]
+        up = torch.randn(expected.shape, device=device, generator=generator).to(dtype)
+        learnt = (images, layer.weight, layer.bias)
+        down = [torch.autograd.grad(y, learnt, up.to(y.dtype)) for y in (expected, given)]
         pairs = [(expected, given), *zip(*down, strict=True)]
-        if not all(torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in pairs):
+        if not all(torch.allclose(a.float(), b.float(), rtol=close, atol=close) for a, b in pairs):
             return "the fused kernels compute other numbers than PyTorch's layers"
     return ""
 
@@ -135,8 +137,7 @@ def _statistics(images: Tensor, weight: Tensor, bias: Tensor, layer: nn.BatchNor
     )
     kernels.statistics[(channels // COMBINED,)](
         partial, weight, bias, layer.running_mean, layer.running_var, found,
-        inputs, channels, tiles, layer.momentum, layer.eps,
-        ROWS=rows, TILES=_power_of_two(tiles), CHANNELS=COMBINED,
+        inputs, channels, tiles, rows, layer.momentum, layer.eps, TILES=_combined(tiles), CHANNELS=COMBINED,
     )  # fmt: skip
     return found
 
@@ -153,7 +154,7 @@ def _gradients(images: Tensor, above: Tensor, found: Tensor, side: int) -> Tenso
         POOL=side == 2, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps,
     )  # fmt: skip
     kernels.gradients[(channels // COMBINED,)](
-        partial, of_both, channels, tiles, TILES=_power_of_two(tiles), CHANNELS=COMBINED
+        partial, of_both, channels, tiles, TILES=_combined(tiles), CHANNELS=COMBINED
     )
     return of_both
 
@@ -163,6 +164,11 @@ def _summed(rows: int, channels: int, side: int) -> tuple[int, int, int]:
     wanted = _power_of_two(rows * channels // (CHANNELS * TILES))
     each = max(ROWS // side, min(MOST_ROWS // side**2, wanted))
     return each, -(-rows // each), 8 if each * side**2 > 64 else 4
+
+
+def _combined(tiles: int) -> int:
+    """Room for so many, of few kinds: each is a kernel to compile."""
+    return FEW if tiles <= FEW else max(TILES, _power_of_two(tiles))
 
 
 def _power_of_two(least: int) -> int:

@@ -9,6 +9,9 @@ looks for the largest.
 import triton
 import triton.language as tl
 
+# A kernel is compiled anew where one of the others, as the channels, becomes a multiple of 16; these decide no address.
+_kernel = triton.jit(do_not_specialize=["rows", "inputs", "width", "tiles", "each"])
+
 
 @triton.jit
 def _tile(rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
@@ -61,7 +64,7 @@ def _spread(found, channel, channels):
     return tl.load(found + 2 * channels + channel), tl.load(found + 3 * channels + channel)
 
 
-@triton.jit
+@_kernel
 def moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """Each tile's mean and sum of squared deviations -> partial (tiles, 2, C)."""
     row, channel, there = _tile(rows, channels, ROWS, CHANNELS)
@@ -74,7 +77,7 @@ def moments(x, partial, rows, channels, ROWS: tl.constexpr, CHANNELS: tl.constex
     tl.store(out + channels, tl.sum(off * off, 0)[None, :])
 
 
-@triton.jit
+@_kernel
 def statistics(
     partial,
     weight,
@@ -85,20 +88,20 @@ def statistics(
     rows,
     channels,
     tiles,
+    each,
     momentum,
     epsilon,
-    ROWS: tl.constexpr,
     TILES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """The tiles' moments -> found (4, C): scale, shift, mean, 1 / deviation; and the running statistics."""
+    """Moments of tiles of `each` rows -> found (4, C): scale, shift, mean, 1 / deviation; and running statistics."""
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     tile = tl.arange(0, TILES)[:, None]
     there = tile < tiles
     at = partial + tile * 2 * channels + channel
     means = tl.load(at, mask=there, other=0.0)
     squares = tl.load(at + channels, mask=there, other=0.0)
-    counts = tl.where(there, tl.minimum(rows - tile * ROWS, ROWS), 0).to(tl.float32)
+    counts = tl.where(there, tl.minimum(rows - tile * each, each), 0).to(tl.float32)
     mean = tl.sum(means * counts, 0)[None, :] / rows
     off = means - mean
     variance = (tl.sum(squares + counts * off * off, 0) / rows)[None, :]
@@ -114,7 +117,7 @@ def statistics(
     tl.store(running_var + channel, before + momentum * (variance * rows / (rows - 1) - before))
 
 
-@triton.jit
+@_kernel
 def apply(
     x,
     found,
@@ -139,7 +142,7 @@ def apply(
     tl.store(y + row * channels + channel, tl.where(largest <= 0.0, 0.0, largest), mask=there)
 
 
-@triton.jit
+@_kernel
 def backward_sums(
     x,
     dy,
@@ -168,7 +171,7 @@ def backward_sums(
     tl.store(out + channels, tl.sum(gradient * (value - mean) * inverse, 0)[None, :])
 
 
-@triton.jit
+@_kernel
 def gradients(
     partial,
     of_both,
@@ -185,7 +188,7 @@ def gradients(
     tl.store(of_both + channels + channel, tl.sum(tl.load(at + channels, mask=tile < tiles, other=0.0), 0)[None, :])
 
 
-@triton.jit
+@_kernel
 def backward_input(
     x,
     dy,

@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from raycifar import norm
+from raycifar.spec import BLOCKS
 
 pytest.importorskip("triton")
+from raycifar import norm_kernels
+
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 
@@ -92,7 +95,7 @@ def test_the_trunk_gives_what_its_layers_give(monkeypatch):
 
 
 def test_only_what_trains_on_a_gpu_is_done_at_once(monkeypatch):
-    monkeypatch.setattr(norm, "works", lambda device: True)
+    monkeypatch.setattr(norm, "works", lambda device, dtype: True)
     given = images(2, 64, 4, 4).detach()
     assert norm.at_once(layer(), given) == GPU
     with torch.no_grad():
@@ -100,11 +103,38 @@ def test_only_what_trains_on_a_gpu_is_done_at_once(monkeypatch):
     assert not norm.at_once(layer().eval(), given)
 
 
-def test_the_trial_on_a_few_numbers_finds_a_wrong_kernel(monkeypatch):
-    assert norm._tried(torch.device(DEVICE)) == ""
+class Asked:
+    """Stands for a kernel: notes what it would have to be compiled for, and computes nothing."""
+
+    def __init__(self, name, kinds):
+        self.name, self.kinds = name, kinds
+
+    def __getitem__(self, grid):
+        return lambda first, *_, **settings: self.kinds.add((self.name, first.dtype, *settings.items()))
+
+
+def test_an_epochs_last_batch_is_computed_by_the_kernels_of_the_others(monkeypatch):
+    kinds = set()
+    for name in ("moments", "statistics", "apply", "backward_sums", "gradients", "backward_input"):
+        monkeypatch.setattr(norm_kernels, name, Asked(name, kinds))
+    for batch in (128, 72):
+        for block, (side, convolutions) in enumerate(BLOCKS):
+            for pools in (False, True) if block else (False,):
+                shape = (batch, convolutions[-1][1], side, side)
+                given = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
+                norm.norm_pool_relu(layer(shape[1]), given, pools).sum().backward()
+        if batch == 128:
+            of_whole_batches = set(kinds)
+    assert kinds == of_whole_batches
+    assert len(kinds) < 20
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_trial_on_a_few_numbers_finds_a_wrong_kernel(monkeypatch, dtype):
+    assert norm._tried(torch.device(DEVICE), dtype) == ""
     right = norm.norm_pool_relu
-    monkeypatch.setattr(norm, "norm_pool_relu", lambda *arguments: right(*arguments) * 1.01)
-    assert "other numbers" in norm._tried(torch.device(DEVICE))
+    monkeypatch.setattr(norm, "norm_pool_relu", lambda *arguments: right(*arguments) * 1.05)
+    assert "other numbers" in norm._tried(torch.device(DEVICE), dtype)
 
 
 def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
@@ -114,7 +144,7 @@ def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
     monkeypatch.setattr(norm, "norm_pool_relu", missing)
     norm.works.cache_clear()
     try:
-        assert not norm.works(torch.device(DEVICE))
+        assert not norm.works(torch.device(DEVICE), torch.float32)
     finally:
         norm.works.cache_clear()
     assert "Failed to find C compiler" in caplog.text
@@ -128,4 +158,4 @@ def test_a_full_memory_is_no_missing_triton(monkeypatch):
     monkeypatch.setattr(norm, "norm_pool_relu", full)
     norm.works.cache_clear()
     with pytest.raises(torch.OutOfMemoryError):
-        norm.works(torch.device(DEVICE))
+        norm.works(torch.device(DEVICE), torch.float32)
