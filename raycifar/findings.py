@@ -107,6 +107,9 @@ def _apart(results: Results) -> list[str]:
     devices = dict.fromkeys(results.sessions["device"].dropna())
     if len(devices) > 1:
         notes.append(f"Times do not compare between trials on different devices: {listed(list(devices))}.")
+    sessions = zip(results.sessions["trial"], results.sessions["warnings"], strict=True)
+    if slow := [f"{trial} ({line})" for trial, lines in sessions for line in lines]:
+        notes.append(f"Some trials were slower than they might have been: {listed(list(dict.fromkeys(slow)))}.")
     for arm, trial in arms:
         if trial.model.upsample > 1:
             notes.append(

@@ -182,6 +182,16 @@ def test_trials_on_unlike_devices_are_among_the_cautions(tmp_path: Path) -> None
     assert said in cautions(read_results(sweep.path))
 
 
+def test_what_slowed_a_trial_down_is_among_the_cautions(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s")
+    assert not any("slower" in caution for caution in cautions(read_results(sweep.path)))
+    history = sweep.trial("scratch").history()
+    sessions = [replace(session, warnings=["no CUDA graph"]) for session in history.sessions * 2]
+    sweep.trial("scratch").write_history(History(history.epochs, sessions))
+    said = "Some trials were slower than they might have been: scratch (no CUDA graph)."
+    assert said in cautions(read_results(sweep.path))
+
+
 def test_arms_so_far_are_compared_at_the_newest_epoch_of_the_trials_that_have_not_failed(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"transfer": (4, 9)}, running=True)
     write_failure(sweep, "transfer-1", "no more")
