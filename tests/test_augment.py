@@ -131,3 +131,8 @@ def test_about_as_many_images_are_mixed_as_the_probability_says(train_images):
     images, _ = mixed(train_images, mixup=1.0, mix_probability=0.25)
     changed = (images != train_images.images[:200]).flatten(1).any(1)
     assert 0.15 < changed.float().mean() < 0.35
+
+
+def test_cutout_paints_the_mean_colour_of_the_training_images(train_images):
+    fill = Augmenter.of(train_images, Augmentation(cutout=8), 1).fill
+    assert fill.flatten().tolist() == train_images.images.float().mean((0, 2, 3)).round().tolist()

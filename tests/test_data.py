@@ -57,3 +57,12 @@ def test_drop_last_leaves_out_only_the_smaller_batch():
 def test_a_subset_larger_than_a_class_is_refused(sample):
     with pytest.raises(ValueError, match="class 0 has 32 images"):
         stratified(sample["train_labels"], 1000)
+
+
+def test_the_test_index_tells_which_images_are_tested(sample):
+    data = load_cifar10(SAMPLE, SMALL)
+    assert data.test.images.equal(sample["test_images"][data.test_index])
+
+
+def test_the_images_that_are_held_out_are_those_of_all_earlier_results(sample):
+    assert stratified(sample["train_labels"], 10).tolist() == [0, 8, 37, 63, 134, 146, 169, 189, 254, 317]

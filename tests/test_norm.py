@@ -159,3 +159,36 @@ def test_a_full_memory_is_no_missing_triton(monkeypatch):
     norm.works.cache_clear()
     with pytest.raises(torch.OutOfMemoryError):
         norm.works(torch.device(DEVICE), torch.float32)
+
+
+@pytest.mark.parametrize("pools", [False, True])
+def test_large_tiles_and_many_of_them_are_combined_as_in_a_large_batch(monkeypatch, pools):
+    monkeypatch.setattr(norm, "TILES", 4)
+    monkeypatch.setattr(norm, "FEW", 2)
+    rows, tiles, _ = norm._summed(5 * 8 * 8, 64, 1)
+    assert (rows > norm.ROWS, tiles > norm.FEW) == (True, True)
+    for expected, given in both((5, 64, 8, 8), pools):
+        assert torch.allclose(given, expected, rtol=1e-4, atol=1e-4)
+
+
+class OnAGpu:
+    """Stands for images of so many pixels in all."""
+
+    is_cuda, device, dtype = True, torch.device("cuda"), torch.float32
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __getitem__(self, _):
+        return torch.empty(self.pixels, device="meta")
+
+
+def test_what_the_kernels_cannot_do_is_left_to_pytorchs_layers(monkeypatch):
+    monkeypatch.setattr(norm, "works", lambda device, dtype: True)
+    most = norm.MOST_COMBINED * norm.MOST_ROWS
+    of_all, narrow = layer(), layer(96)
+    of_all.momentum = None  # its statistics are the mean of all batches
+    assert norm.at_once(layer(), OnAGpu(most))
+    assert not norm.at_once(layer(), OnAGpu(most + 1))
+    assert not norm.at_once(narrow, OnAGpu(4))
+    assert not norm.at_once(of_all, OnAGpu(4))

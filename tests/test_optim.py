@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from raycifar import spec
+from raycifar.muon import Muon
 from raycifar.optim import Patience, Plateau, build_average, build_optimizer, exponential_share, learning_rate_factor
 from raycifar.records import EpochRecord
 
@@ -152,3 +153,26 @@ def test_a_plain_mean_is_the_mean_of_what_it_has_seen():
         average.set_share(1 / (averaged + 1))
         average.update()
     assert average.module.weight.item() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("muon", Muon), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+)
+def test_the_optimizer_is_the_one_that_the_spec_names(name, kind):
+    assert type(build_optimizer(torch.nn.Linear(1, 1), spec.Optimizer(name=name))) is kind
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_the_momentum_is_the_specs(name, nesterov):
+    settings = spec.Optimizer(name=name, momentum=0.8, nesterov=nesterov)
+    for group in build_optimizer(torch.nn.Linear(1, 1), settings).param_groups:
+        assert (group["momentum"], group["nesterov"]) == (0.8, nesterov)
+
+
+def test_patience_wants_more_than_its_least_difference():
+    patience = Patience("val_accuracy", min_delta=0.1)
+    assert [patience.observe(record(accuracy=a)) for a in (0.5, 0.55, 0.65, 0.7)] == [0, 1, 0, 1]
+    patience = Patience("val_loss", min_delta=0.1)
+    assert [patience.observe(record(loss=loss)) for loss in (1.0, 0.95, 0.85, 0.9)] == [0, 1, 0, 1]

@@ -17,10 +17,12 @@ from raycifar.placement import (
     finish_times,
     flops_an_image,
     idle_share,
+    largest_step,
     least_makespan,
     make_plan,
     makespan,
     most_to_share,
+    trials_that_fit,
     work,
 )
 from raycifar.spec import load_sweep
@@ -289,3 +291,19 @@ def test_longest_first_is_as_near_the_best_of_all_ways_as_graham_proved(duration
     found, best = makespan(sorted(durations, reverse=True), slots), best_makespan(durations, slots)
     assert least_makespan(durations, slots) <= best + 1e-9
     assert best <= found <= (4 / 3 - 1 / (3 * slots)) * best + 1e-9  # R. L. Graham 1969, theorem 2
+
+
+@pytest.mark.parametrize(("workers", "at_once"), [(1, 4), (2, 2)])
+def test_every_worker_of_a_trial_takes_its_memory(make_trial, workers, at_once):
+    trials = [make_trial(name=name) for name in "abcdefgh"]
+    assert make_plan(trials, machine(0, 16, memory=4.5 * WORKER_BYTES), workers=workers).at_once == at_once
+
+
+def test_the_largest_step_is_that_of_the_most_images_and_operations(make_trial):
+    head = {"weights": "random", "train": "head"}
+    few, many, small = make_trial(batch_size=4), make_trial(batch_size=8), make_trial(batch_size=10, model=head)
+    assert largest_step([few, many, small]) == many
+
+
+def test_a_tenth_of_a_gpus_memory_is_not_counted_on():
+    assert [trials_that_fit(80, each) for each in (0, 1, 26, 36.5, 100)] == [8, 8, 2, 1, 1]

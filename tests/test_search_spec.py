@@ -237,3 +237,7 @@ def test_too_many_settings_are_refused(load, monkeypatch):
 def test_a_wrong_setting_of_the_search_is_refused_by_its_name(load, setting):
     with pytest.raises(SpecError, match=f"some.toml --set {setting}"):
         load(GOOD.replace("loguniform = [1e-3, 1e-1]", "uniform = [1, 2]"), setting)
+
+
+def test_a_grace_of_all_epochs_is_admitted(load):
+    assert load(GOOD, "search.grace_epochs=4").grace_epochs == 4

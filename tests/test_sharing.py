@@ -1,5 +1,8 @@
 """What several trials on one GPU give, measured by real processes on the CPU: there is no GPU here."""
 
+import json
+from unittest.mock import Mock
+
 import pytest
 
 from raycifar import sharing
@@ -72,3 +75,13 @@ def test_real_processes_train_side_by_side(monkeypatch, make_trial):
 def test_the_reason_why_one_cannot_be_measured_is_told(make_trial, tmp_path):
     with pytest.raises(SharingError, match="No such file"):
         measure_sharing(make_trial(), tmp_path / "absent.safetensors", 2, "cpu")
+
+
+def test_rates_add_up_and_each_takes_its_part_of_the_memory(monkeypatch, make_trial):
+    """The processes' answers, without the processes."""
+    answers = [json.dumps({"images_per_second": rate, "used": 6 * GB, "total": 80 * GB}) for rate in (100, 50)]
+    lines = iter(["warm", "warm", *answers])
+    monkeypatch.setattr(sharing, "_started", lambda *_: Mock())
+    monkeypatch.setattr(sharing, "_line", lambda _: next(lines))
+    monkeypatch.setattr(sharing, "print", lambda *_, **__: None, raising=False)  # "go"
+    assert sharing._side_by_side(2, make_trial(), SAMPLE, "cuda:0") == Shared(2, 150, 3 * GB, 80 * GB)

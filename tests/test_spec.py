@@ -9,7 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from raycifar.spec import MOST_BYTES, Model, SpecError, SweepSpec, TrialSettings, TrialSpec, check_name, load_sweep
+from raycifar.spec import (
+    LATER,
+    MOST_BYTES,
+    Model,
+    SpecError,
+    SweepSpec,
+    TrialSettings,
+    TrialSpec,
+    check_name,
+    load_sweep,
+)
 from tests.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
@@ -434,3 +444,18 @@ def test_arbitrary_tables_are_loaded_or_refused(tmp_path, file):
     complete = {"epochs": 2, "model": {"weights": "random"}, "name": "a"} | file.get("defaults", {})
     for content in (file, file | {"defaults": complete}):
         assert_loads_or_is_refused(tmp_path / "some.toml", tomli_w.dumps(content).encode("utf-8", "replace"))
+
+
+def test_defaults_stay_what_they_were_for_results_that_left_them_out():
+    settings = BASE.settings()
+    later = {key: settings[f"{table}.{key}"] for table, keys in LATER.items() for key in keys}
+    ones = ("upsample", "head_decay_ratio", "head_lr_ratio", "layer_decay", "mix_probability")
+    assert {key: float(later.pop(key)) for key in ones} == dict.fromkeys(ones, 1.0)
+    assert (later.pop("policy"), later.pop("muon_lr")) == ('"none"', "0.01")
+    assert set(later.values()) == {"0", "0.0", "false"}
+    assert BASE.data.images == (45_000, 5_000, 10_000)
+
+
+@pytest.mark.parametrize("setting", ["averaging = { swa_epochs = 2 }", "data = { train_images = 45000 }"])
+def test_what_just_fits_is_admitted(load, setting):
+    assert load(TRIAL + setting)

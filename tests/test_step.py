@@ -6,12 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from raycifar import muon, step
 from raycifar.data import Split
 from raycifar.training import TrainState, fit
-from tests.test_training import Small, numbers
+from tests.test_training import Floats, Small, numbers
 
 HARD = {  # all that draws random numbers or keeps state, and a last batch of another size
     "batch_size": 16,
@@ -231,3 +232,39 @@ def test_on_a_gpu_recorded_steps_give_the_numbers_of_steps_launched_kernel_by_ke
     assert records == numbers(fit(launched, *on_gpu, spec))
     assert weights(recorded.evaluated).equal(weights(launched.evaluated))
     assert not caplog.records
+
+
+def test_the_seed_decides_which_images_are_mirrored_first_and_how_much_is_mixed(make_trial, splits):
+    ingredients = {"augmentation": {"flip": "alternating", "mixup": 1.0}}
+    one, other = (step_of(make_trial(seed=seed, **ingredients), splits[0])[0] for seed in (1, 2))
+    assert not one._augment.first_mirrored.equal(other._augment.first_mirrored)
+    assert not one._mixer.shares.equal(other._mixer.shares)
+
+
+def test_the_average_takes_in_what_the_step_has_learnt(make_trial, splits):
+    one, state = step_of(make_trial(batch_size=8, averaging={"ema_decay": 0.9}), splits[0])
+    state.average.set_share(1.0)
+    one(torch.arange(8), 1, 0.1)
+    assert weights(state.average.module).equal(weights(state.model))
+
+
+def test_gradients_of_uneven_shares_average_to_the_whole_batchs(make_trial, splits, monkeypatch):
+    """Of 8 images three workers have 3, 3 and 2; each moves by its own gradient here, which nothing averages."""
+    spec = make_trial(batch_size=8, optimizer={"momentum": 0.0, "nesterov": False}, precision="fp32")
+    begun, moves = Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), []
+    monkeypatch.setattr(step, "_distribute", lambda model: model)
+    for place in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        monkeypatch.setattr(step, "world", lambda place=place: place)
+        state = TrainState(copy.deepcopy(begun), spec)
+        step.Step(state.model, state.optimizer, None, splits[0], spec)(torch.arange(8), 1, 0.1)
+        moves.append(state.model.inner[1].weight.detach() - begun.inner[1].weight.detach())
+    assert torch.allclose(torch.stack(moves[1:]).mean(0), moves[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({}, "fp32"), ({"avx2": True}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+)
+def test_auto_is_bf16_where_a_processor_has_instructions_for_it(monkeypatch, capabilities, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert step.resolve_precision("auto", torch.device("cpu")) == precision

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raycifar.data import Split
-from raycifar.optim import Average
+from raycifar.optim import Average, Patience
 from raycifar.step import Step
 from raycifar.training import NonFiniteLossError, TrainState, evaluate, fit, predict
 
@@ -177,12 +177,12 @@ def test_the_best_weights_are_those_of_the_best_validation_accuracy(make_trial, 
 def test_ties_keep_the_earlier_epoch(make_trial, splits):
     spec = make_trial(epochs=3, optimizer={"lr": 1e-9, "nesterov": False, "momentum": 0.0}, precision="fp32")
     model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-    state = TrainState(_Floats(model), spec)
+    state = TrainState(Floats(model), spec)
     assert len({record.val_accuracy for record in fit(state, *splits, spec)}) == 1
     assert state.best_epoch == 1
 
 
-class _Floats(nn.Module):
+class Floats(nn.Module):
     def __init__(self, inner):
         super().__init__()
         self.inner = inner
@@ -193,7 +193,7 @@ class _Floats(nn.Module):
 
 def test_early_stopping_ends_the_trial(make_trial, splits):
     spec = make_trial(epochs=30, optimizer={"lr": 1e-9}, early_stopping={"patience": 3, "monitor": "val_accuracy"})
-    state = TrainState(_Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), spec)
+    state = TrainState(Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), spec)
     assert len(list(fit(state, *splits, spec))) == 4
     assert state.stopped_early
 
@@ -269,7 +269,7 @@ def test_the_moving_averages_statistics_are_recomputed_where_the_spec_says_so(ma
 
 def test_a_loss_that_is_not_finite_names_epoch_and_step(make_trial, splits):
     spec = make_trial(epochs=3, optimizer={"lr": 1e6}, precision="fp32")
-    model = _Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 10)))
+    model = Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 64), nn.ReLU(), nn.Linear(64, 64), nn.Linear(64, 10)))
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, step \d of 8: lower optimizer.lr"):
         list(fit(TrainState(model, spec), *splits, spec))
 
@@ -324,6 +324,7 @@ def test_the_callers_time_is_the_next_records_checkpoint_seconds(make_trial, spl
     for _ in range(10):  # the caller takes its time
         next(clock)
     assert (first.checkpoint_seconds, next(training).checkpoint_seconds) == (0.0, 11.0)
+    assert (first.train_seconds, first.val_seconds, first.images_per_second) == (1.0, 1.0, 120.0)
 
 
 def test_a_states_copy_does_not_change_with_it(make_trial, splits):
@@ -337,3 +338,49 @@ def test_a_states_copy_does_not_change_with_it(make_trial, splits):
     assert all(best[name].equal(state.best_weights[name]) for name in best)
     learnt = {name: weight for name, weight in state.model.named_parameters() if name != "convolution.bias"}
     assert not any(best[name].equal(weight) for name, weight in learnt.items())  # batch norm takes that bias out
+
+
+def test_another_seed_and_another_epoch_take_other_batches(make_trial, splits):
+    losses = []
+    for seed in (1, 1, 2):
+        spec = make_trial(seed=seed, optimizer={"lr": 1e-9}, precision="fp32")
+        state = TrainState(Small(), spec)  # of the same weights, which stay
+        state.model.dropout.p = 0.0
+        losses.append([record.train_loss for record in fit(state, *splits, spec)])
+    assert losses[0] == losses[1]
+    assert len({round(loss, 5) for loss in losses[0] + losses[2]}) == 4
+
+
+def test_another_seed_and_another_epoch_drop_others_out(make_trial, splits):
+    same = splits[0].take(torch.zeros(120, dtype=torch.int64))  # in whichever order
+    losses = []
+    for seed in (1, 2):
+        spec = make_trial(seed=seed, optimizer={"lr": 1e-9}, precision="fp32")
+        losses += [record.train_loss for record in fit(TrainState(Small(), spec), same, splits[1], spec)]
+    assert len({round(loss, 5) for loss in losses}) == 4
+
+
+def test_plateau_and_early_stopping_watch_what_their_own_tables_say(make_trial):
+    schedule = {"name": "plateau", "monitor": "val_accuracy"}
+    stopping = {"patience": 2, "monitor": "val_loss", "min_delta": 0.5}
+    state = TrainState(Small(), make_trial(schedule=schedule, early_stopping=stopping))
+    assert state.plateau.waiting == Patience("val_accuracy")
+    assert state.stopping == Patience("val_loss", 0.5)
+
+
+def test_a_trial_whose_patience_ends_with_its_last_epoch_has_not_stopped_early(make_trial, splits):
+    settings = {"optimizer": {"lr": 1e-9}, "early_stopping": {"patience": 3, "min_delta": 9.0}}
+    state = TrainState(Small(), spec := make_trial(epochs=4, **settings))
+    assert len(list(fit(state, *splits, spec))) == 4
+    assert state.stopping.waited == 3
+    assert not state.stopped_early
+
+
+def test_images_that_are_left_out_count_in_no_mean(make_trial, splits):
+    losses = []
+    for drop_last in (False, True):  # of batches of 50, 50 and 20
+        data = {"train_images": 120, "holdout_images": 20}
+        settings = {"batch_size": 50, "drop_last": drop_last, "data": data, "optimizer": {"lr": 1e-9}}
+        spec = make_trial(epochs=1, precision="fp32", **settings)
+        losses.append(next(fit(TrainState(Small(), spec), *splits, spec)).train_loss)
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -35,7 +35,7 @@ from raycifar.trial import (
 )
 from raycifar.vgg import build_vgg16
 from tests.conftest import SAMPLE
-from tests.test_training import TIMES, Small
+from tests.test_training import TIMES, Floats, Small
 
 ASSETS = Assets(SAMPLE, None)
 PLACE = Place("cpu", 1, "here:cpu")
@@ -412,3 +412,75 @@ def test_a_clock_that_is_set_back_makes_no_negative_time(make_trial, tmp_path, s
     assert min(*seconds, history.sessions[0].startup_seconds, summary.startup_seconds, summary.test_seconds) >= 0
     assert max(*seconds, summary.startup_seconds) < 3600
     assert history.sessions[0].ended_at >= history.sessions[0].started_at
+
+
+def test_the_seed_decides_the_weights_that_a_trial_begins_with(make_trial):
+    train = load_cifar10(SAMPLE, make_trial().data).train
+    one, other = (network(make_trial(seed=seed), ASSETS, train).head[1].weight for seed in (1, 2))
+    assert not one.equal(other)
+
+
+def linear():
+    """A network that sees the difference between left and right."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Floats(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)))
+
+
+@pytest.mark.parametrize("averaging", [{}, {"ema_decay": 0.5}], ids=["as trained", "averaged"])
+def test_what_is_tested_is_the_best_epochs_network_also_on_mirror_images(make_trial, tmp_path, monkeypatch, averaging):
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: linear())
+    data = {"train_images": 40, "holdout_images": 20, "test_images": 160}
+    spec = make_trial(epochs=8, optimizer={"lr": 0.003}, averaging=averaging, data=data, precision="fp32")
+    summary = run(spec, tmp_path)
+    assert summary.best_epoch < summary.epochs_run, "the last epoch is the best one: nothing is tested here"
+    model, test = linear(), load_cifar10(SAMPLE, spec.data).test
+    model.load_state_dict(load_file(tmp_path / "best.safetensors"))
+    with torch.inference_mode():
+        logits, mirrored = model(test.images), model(test.images.flip(-1))
+    assert np.allclose(np.load(tmp_path / "predictions.npz")["logits"], logits, atol=1e-3)
+    both = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
+    right, unflipped = ((answers == test.labels).float().mean().item() for answers in (both, logits.argmax(1)))
+    assert right != unflipped, "mirror images make no difference: nothing is tested here"
+    assert summary.test_accuracy_flip == pytest.approx(right)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_all_that_a_trial_computes_is_in_its_precision(make_trial, tmp_path, monkeypatch, precision, dtype):
+    class Watched(Small):
+        def forward(self, images):
+            logits = super().forward(images)
+            seen.add((self.training, logits.dtype))
+            return logits
+
+    seen = set()
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: Watched())
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    averaging = {"ema_decay": 0.9, "ema_recompute_batch_norm": True}  # its pass is in training mode
+    run(make_trial(precision=precision, averaging=averaging), tmp_path)
+    assert seen == {(True, dtype), (False, dtype)}
+
+
+def test_the_last_epochs_checkpoint_is_part_of_the_summarys_time(make_trial, tmp_path, small_network):
+    assert run(make_trial(epochs=1), tmp_path, lambda record, path: time.sleep(0.2)).checkpoint_seconds >= 0.2
+
+
+def test_a_resumed_trial_keeps_its_threads(make_trial, tmp_path, small_network):
+    spec = make_trial()
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, tmp_path, stop)
+    run_trial(spec, tmp_path, ASSETS, replace(PLACE, threads=2), Caller(lambda record, path: None))
+    assert [session.threads for session in TrialFolder(tmp_path).history().sessions] == [1, 1]
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_only_a_deterministic_trial_gives_up_speed_for_it(make_trial, monkeypatch, deterministic):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", deterministic)
+    try:
+        set_up_torch(make_trial(deterministic=deterministic), replace(PLACE, threads=2))
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert torch.backends.cudnn.benchmark == (not deterministic)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(1)

@@ -81,3 +81,11 @@ def test_the_augmenter_applies_it_after_crop_and_flip(train_images):
     expected = cropped(index, 1, generator)
     expected = apply(expected, draw(50, generator), both.fill)
     assert both(index, 1, torch.Generator().manual_seed(5)).equal(expected)
+
+
+def test_cutout_paints_over_what_the_policy_made(train_images):
+    index, spec = torch.arange(50), Augmentation(policy="trivial", cutout=8)
+    without, painted = (Augmenter.of(train_images, s, 1) for s in (spec.model_copy(update={"cutout": 0}), spec))
+    generator = torch.Generator().manual_seed(5)
+    expected = painted._cutout(without(index, 1, generator), generator)
+    assert painted(index, 1, torch.Generator().manual_seed(5)).equal(expected)

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from raycifar.assets import fetch_vgg16
 from raycifar.spec import Model
-from raycifar.vgg import VGG16, build_vgg16, calibrate_batch_norm
+from raycifar.vgg import VGG16, build_vgg16, calibrate_batch_norm, normalised
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,16 @@ def test_the_real_weights_see_something_in_real_images(train_images):
     means = torch.stack([features[half & (train_images.labels == c)].mean(0) for c in range(10)])
     guesses = (features[~half] @ means.T).argmax(1)
     assert (guesses == train_images.labels[~half]).float().mean() > 0.35
+
+
+def test_a_network_from_scratch_sees_pixels_of_mean_0_and_deviation_1(train_images):
+    model = build_vgg16(Model(weights="random"), 1)
+    pixels = normalised(train_images.images, model.mean, model.std)
+    assert pixels.mean((0, 2, 3)).abs().max() < 0.1
+    assert (pixels.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def test_convolutions_begin_with_he_et_als_deviation_by_fan_out():
+    for layer in build_vgg16(Model(weights="random"), 1).features:
+        if isinstance(layer, torch.nn.Conv2d):
+            assert layer.weight.std().item() == pytest.approx((2 / (9 * layer.out_channels)) ** 0.5, rel=0.05)

@@ -19,6 +19,8 @@ import sys, time
 from pathlib import Path
 from raycifar.watchdog import Watchdog
 watchdog = Watchdog(Path(sys.argv[1]), "node:0", 1)
+watchdog.pause()
+watchdog.resume()
 print("started", flush=True)
 sys.stdin.readline()
 watchdog.close()
@@ -84,3 +86,11 @@ def test_a_dead_watchdog_is_no_reason_to_stop(tmp_path):
     watchdog.pause()
     watchdog.resume()
     watchdog.close()
+
+
+def test_who_has_waited_for_others_is_watched_again(pipe):
+    os.write(pipe[1], PAUSED + ALIVE)
+    ending = threading.Timer(1, os.close, [pipe[1]])
+    ending.start()
+    assert watch(pipe[0], 0.05)
+    ending.cancel()
