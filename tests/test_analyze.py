@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock
 
 import analyze
+from raycifar.results import LEAK
 from tests.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
-from tests.sweep_folders import begin_trial, trial_spec, write_sweep
+from tests.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep
 
 ROOT = Path(__file__).parents[1]
 TORCHLESS = """
@@ -325,3 +326,13 @@ def test_a_watched_sweep_is_read_again_only_when_it_has_moved_on_and_once_it_end
     seen = [sweeps[0] for sweeps in analyze.readings([folder.path], watch=True)]
     assert [len(results.epochs) - 3 for results in seen] == [0, 1, 2, 2]
     assert [results.running for results in seen] == [True, True, True, False]
+
+
+def test_the_terminal_marks_a_leak_and_says_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 1)}, data={"validation": "train"})
+    write_failure(folder, "transfer-2", "lost")
+    assert analyze.main([str(folder.path)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Accuracy and loss by trial — {LEAK}" in printed
+    assert f"! transfer: {LEAK}." in printed
+    assert "! transfer-2 failed: RuntimeError: lost" in printed

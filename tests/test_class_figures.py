@@ -10,6 +10,7 @@ from raycifar.class_figures import IMAGES_A_ROW, PITCH, class_figures
 from raycifar.plotting import Drawing, style
 from raycifar.predictions import Predictions, read_predictions
 from raycifar.results import LEAK, read_results
+from raycifar.spec import CLASS_NAMES
 from tests.test_figures import problems_of_layout, shown_texts
 
 QUICK = Path(__file__).parent / "data" / "quick"
@@ -97,3 +98,23 @@ def test_no_text_is_clipped_or_overlaps_and_a_leak_is_marked(predictions: Predic
         assert list(problems_of_layout(drawing)) == []
         assert LEAK in [text.get_text() for text in shown_texts(drawing)], drawing.name
         assert LEAK in drawing.caption
+
+
+def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks_are(predictions: Predictions) -> None:
+    found, trials = draw(predictions, None), predictions.by_arm(ARMS)["transfer"]
+    shares = [100 * np.mean([t.right[t.tests.labels == label].mean() for t in trials]) for label in range(10)]
+    hardest = f"the hardest is {CLASS_NAMES[np.argmin(shares)]} for transfer ({min(shares):.1f} %)"
+    assert hardest in found["class-accuracy"].caption
+    right, sure = (100 * np.mean([getattr(t, key) for t in trials]) for key in ("right", "confidence"))
+    assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in found["reliability"].caption
+    axes = found["arm-transfer-confusion"].figure.axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of", "taken for")
+
+
+def test_examples_are_those_that_the_wrong_network_was_surest_of(
+    predictions: Predictions, numbered: np.ndarray
+) -> None:
+    images = shown(draw(predictions, numbered)["examples-transfer-right-scratch-wrong"])
+    *transfer, scratch = predictions.trials
+    split = np.all([t.right for t in transfer], axis=0) & ~scratch.right
+    assert scratch.confidence[images].tolist() == sorted(scratch.confidence[split].tolist(), reverse=True)[:16]

@@ -17,7 +17,8 @@ from raycifar.class_tables import (
 )
 from raycifar.predictions import Predictions, read_predictions
 from raycifar.results import Results, read_results
-from raycifar.tables import percent
+from raycifar.spec import CLASS_NAMES
+from raycifar.tables import number, percent
 from tests.sweep_folders import add_predictions, write_sweep
 
 QUICK = Path(__file__).parent / "data" / "quick"
@@ -112,3 +113,35 @@ def synthetic(
         folder.trial(missing).predictions.unlink()
     results = read_results(folder.path)
     return results, read_predictions(results)
+
+
+def test_calibration_is_computed_from_the_predictions(quick: tuple[Results, Predictions]) -> None:
+    row, trials = calibration_by_arm(*quick).rows[0], quick[1].by_arm(["transfer"])["transfer"]
+    right, sure = (float(np.mean([getattr(t, key).mean() for t in trials])) for key in ("right", "confidence"))
+    assert row[:5] == ["transfer", "3", percent(right), percent(sure), percent(sure - right, "+")]
+    bins = [np.ceil(t.confidence.astype(float) * 15) for t in trials]
+    errors = [
+        sum(abs((t.confidence[b == i].astype(float) - t.right[b == i]).sum()) for i in range(1, 16)) / 1000
+        for t, b in zip(trials, bins, strict=True)
+    ]
+    assert row[5] == f"{percent(float(np.mean(errors)))} ± {percent(float(np.std(errors, ddof=1)))}"
+    finished = quick[0].finished
+    assert row[6] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
+
+
+def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -> None:
+    arrays = np.load(QUICK / "scratch/predictions.npz")
+    labels, right = arrays["labels"], arrays["logits"].argmax(1) == arrays["labels"]
+    assert [[row[0], row[3]] for row in accuracy_by_class(*quick).rows] == [
+        [name, percent(right[labels == label].mean())] for label, name in enumerate(CLASS_NAMES)
+    ]
+
+
+def test_the_notes_count_the_pairs_that_differ_and_name_the_fewest_trials(
+    quick: tuple[Results, Predictions], tmp_path: Path
+) -> None:
+    table = paired_tests(*quick)
+    assert {row[7] for row in table.rows} == {"< 0.0001"}
+    assert "Below 0.05: 3 of 3 pairs." in table.notes[0]
+    notes = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1)})).notes
+    assert any("each arm has 2 trials or more" in note for note in notes)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from raycifar.cost_tables import covered, device_use, time_totals
+from raycifar.cost_tables import covered, device_use, time_by_trial, time_totals
 from raycifar.records import History, SweepFolder
 from raycifar.results import read_results
-from tests.sweep_folders import write_sweep
+from tests.sweep_folders import write_failure, write_sweep
 
 
 def test_covered_counts_overlaps_once_and_pauses_not_at_all() -> None:
@@ -77,3 +77,23 @@ def report_energy(folder: SweepFolder, trial: str, joules: object) -> None:
     history = folder.trial(trial).history()
     sessions = [replace(session, energy_joules=joules) for session in history.sessions]  # type: ignore[arg-type]
     folder.trial(trial).write_history(History(history.epochs, sessions))
+
+
+def test_the_sweeps_time_is_also_that_of_the_trials_that_have_not_finished(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s")
+    write_failure(folder, "transfer-3", "lost")
+    rows = {row[0]: row[1:5] for row in time_totals(read_results(folder.path)).rows}
+    assert rows["transfer"] == ["2", "113", "226", "24.0"]
+    assert rows["not finished, so far"] == ["1", "110", "110", "12.0"]
+    assert rows["the sweep"] == ["4", "–", "504", "48.0"]
+
+
+def test_all_devices_are_idle_for_their_share_of_all_their_time(tmp_path: Path) -> None:
+    *each, both = device_use(read_results(write_sweep(tmp_path / "s", {"transfer": (2, 4)}, lanes=2).path)).rows
+    assert float(both[3]) == pytest.approx(sum(float(row[3]) for row in each), abs=1)
+    assert float(both[4]) == pytest.approx(sum(float(row[4]) for row in each) / 2, abs=0.01)
+
+
+def test_every_phase_of_a_trial_is_in_its_column(tmp_path: Path) -> None:
+    (row,) = time_by_trial(read_results(write_sweep(tmp_path / "s", {"scratch": (1, 4)}).path)).rows
+    assert row[2:] == ["1", "12.0", "100", "8.0", "2.0", "3.0", "113", "113"]

@@ -17,6 +17,7 @@ from raycifar.results import LEAK, read_results
 from raycifar.time_figures import timeline
 from tests.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep
 
+QUICK = Path(__file__).parent / "data" / "quick"
 LONG = "transfer-with-a-name-that-is-about-as-long-as-a-name-may-be"
 SWEEPS = {
     "one-trial-one-epoch": ({"transfer": (1, 1)}, {}),
@@ -246,3 +247,44 @@ def test_the_share_of_the_time_that_devices_held_a_trial_is_in_the_timelines_cap
 def test_gaps_of_many_trials_are_averages_and_say_so(tmp_path: Path) -> None:
     results = read_results(write_sweep(tmp_path / "s", {"transfer": (41, 1)}).path)
     assert " points for transfer on average." in gap(results.finished, results.arms).caption
+
+
+def test_the_mean_of_many_repeats_ends_with_the_shortest(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (9, 6)})
+    (folder.trial("transfer-1").path / "summary.json").unlink()
+    begin_trial(folder, trial_spec(folder, "transfer-1"), 2)
+    lines = drawings(folder.path)["arm-transfer-validation-accuracy"].figure.axes[0].lines
+    (mean,) = (line for line in lines if line.get_label() == "mean")
+    assert list(mean.get_xdata()) == [1, 2]
+
+
+def test_the_band_of_very_many_repeats_holds_nine_of_ten(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (41, 1)})
+    (band,) = drawings(folder.path)["arm-transfer-validation-accuracy"].figure.axes[0].collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    expected = 100 * read_results(folder.path).epochs["val_accuracy"].quantile([0.05, 0.95])
+    assert [heights.min(), heights.max()] == pytest.approx(expected.tolist())
+
+
+def test_minutes_are_minutes_in_every_line_and_bar(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 3)}, seconds={"transfer": 597.5}, lanes=2)
+    (folder.trial("transfer-2").path / "summary.json").unlink()
+    begin_trial(folder, trial_spec(folder, "transfer-2"), 2, train_seconds=597.5)
+    found = drawings(folder.path)
+    mean, ahead, *_ = found["validation-accuracy-against-seconds"].figure.axes[0].lines
+    assert list(mean.get_xdata()) == pytest.approx([10, 20])
+    assert list(ahead.get_xdata()) == pytest.approx([20, 30])
+    bars = [bar for bar in found["time-by-arm"].figure.axes[0].patches if not bar.get_hatch()]
+    own, wall = (sum(bar.get_width() for bar in bars if abs(bar.get_y() + 0.31 - y) < 1e-6) for y in (0, 1))
+    assert own == pytest.approx(5 * 10 + 3 / 60)
+    assert wall == pytest.approx(read_results(folder.path).wall_seconds / 60)
+
+
+def test_marks_labels_and_legends_of_a_real_sweep_have_its_numbers() -> None:
+    found, finished = drawings(QUICK), read_results(QUICK).finished
+    (mark,) = found["trial-scratch-accuracy"].figure.axes[0].collections  # the tested epoch, on the validation curve
+    assert mark.get_offsets().tolist() == [[2, pytest.approx(10.8)]]
+    gaps = [f"{100 * gap:+.1f}".replace("-", "\u2212") for gap in finished["train_test_gap"]]
+    assert [text.get_text() for text in found["train-test-gap"].figure.axes[0].texts] == gaps
+    (legend,) = found["validation-accuracy-against-epochs"].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["transfer (n = 3)", "scratch (n = 1)"]

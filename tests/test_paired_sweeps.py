@@ -53,6 +53,16 @@ def test_without_a_common_seed_the_median_trials_are_tested(tmp_path: Path) -> N
     assert row[:4] == ["transfer", "B", *middle]
 
 
+def test_seeds_in_another_order_are_paired_all_the_same(tmp_path: Path) -> None:
+    a, b = (predicted(tmp_path / name, {"transfer": (2, 1)}) for name in "ab")
+    record = b.record()
+    for trial, seed in zip(record.spec["trials"], (2, 1), strict=True):
+        trial["seed"] = seed
+    b.write_record(record)
+    rows = table([read_results(a.path), read_results(b.path)]).rows
+    assert [row[2:4] for row in rows] == [["transfer-1", "transfer-2"], ["transfer-2", "transfer-1"]]
+
+
 def test_sweeps_on_other_images_or_without_predictions_are_left_out_and_named(tmp_path: Path) -> None:
     sweeps = [predicted(tmp_path / "a"), predicted(tmp_path / "b"), predicted(tmp_path / "c", images=80)]
     sweeps.append(write_sweep(tmp_path / "d", ARMS, data={"test_images": 160}))

@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,15 @@ def test_a_subset_without_its_index_has_no_images(tmp_path: Path) -> None:
     images, why = load_images(predictions(folder).tests)
     assert images is None
     assert "does not say which" in why
+
+
+def test_predictions_that_are_one_image_off_are_another_trials(sweep: SweepFolder) -> None:
+    trial = sweep.trial("scratch")
+    trial.write_summary(replace(trial.summary(), test_accuracy=trial.summary().test_accuracy + 1 / N))
+    assert "of them are right, where summary.json says" in predictions(sweep).problems[0]
+
+
+def test_the_whole_test_set_needs_no_index(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
+    add_predictions(folder)
+    assert np.array_equal(predictions(folder).tests.index, np.arange(10_000))

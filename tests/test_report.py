@@ -1,22 +1,40 @@
 """raycifar.report, tables, comparison and findings: what the report says. The sweeps are synthetic."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from raycifar.class_tables import NO_PREDICTIONS
-from raycifar.findings import answer, cautions
+from raycifar.comparison import COMPARED, against_reference
+from raycifar.findings import answer, cautions, costs
+from raycifar.milestones import at_equal_cost
 from raycifar.plotting import Drawing, canvas
 from raycifar.records import History, SweepFolder
 from raycifar.reference import load_reference
 from raycifar.report import Picture, Report, make_report, markdown, pages, plain, ranges, write_report
 from raycifar.results import LEAK, MOST_ARMS, read_results
-from raycifar.tables import MOST_ROWS, NOTHING_FINISHED, Table
+from raycifar.stats import compare, sample
+from raycifar.tables import (
+    MOST_ROWS,
+    NOTHING_FINISHED,
+    Table,
+    accuracy_by_trial,
+    averages_by_arm,
+    interval,
+    learning_speed,
+    number,
+    overfitting,
+    percent,
+    seconds,
+)
 from tests.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
 
 HOSTILE = "boom <script>alert('x')</script> | `code` *bold* &amp; \x1b[31m\nnext"
@@ -375,3 +393,140 @@ def test_runs_of_seeds_are_drawn_together() -> None:
 def test_plain_is_one_printable_line_and_markdown_means_nothing() -> None:
     assert plain(" a\n\tb\x00 ") == "a b�"
     assert markdown("a|b <c> [d](e)") == r"a\|b &lt;c&gt; \[d\](e)"
+
+
+# The tables of a real sweep against its own files (tests/data/README.md) --------------------------------------------
+
+QUICK = Path(__file__).parent / "data" / "quick"
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its trials' summary.json, and what follows from their history.json."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for name in ("transfer-1", "transfer-2", "transfer-3", "scratch"):
+        of = json.loads((QUICK / name / "summary.json").read_text())
+        epochs = json.loads((QUICK / name / "history.json").read_text())["epochs"]
+        of |= {key: epochs[-1][key] for key in ("train_accuracy", "train_loss", "val_accuracy", "val_loss")}
+        of["mean_train_accuracy"] = np.mean([epoch["train_accuracy"] for epoch in epochs])
+        of["train_test_gap"] = epochs[-1]["train_accuracy"] - of["test_accuracy"]
+        of["own_seconds"] = sum(of[f"{part}_seconds"] for part in ("train", "val", "checkpoint", "test"))
+        images = sum(epoch["images_per_second"] * epoch["train_seconds"] for epoch in epochs)
+        of["images_per_second"] = images / of["train_seconds"]
+        arms.setdefault(of["arm"], []).append(of)
+    return arms
+
+
+def test_every_figure_of_a_trial_is_that_of_its_files(files: dict[str, list[dict[str, Any]]]) -> None:
+    trials = [trial for of_arm in files.values() for trial in of_arm]
+    assert [row[2:5] + row[6:] for row in accuracy_by_trial(read_results(QUICK)).rows] == [
+        [
+            *(percent(t[key]) for key in ("test_accuracy", "val_accuracy", "train_accuracy")),
+            *(str(t["best_epoch"]), str(t["seed"]), percent(t["test_accuracy_flip"])),
+            *(number(t[key]) for key in ("train_loss", "val_loss", "test_loss")),
+        ]
+        for t in trials
+    ]
+    assert [row[4:] for row in learning_speed(read_results(QUICK)).rows] == [
+        [percent(t["best_val_accuracy"]), percent(t["mean_train_accuracy"]), seconds(t["images_per_second"])]
+        for t in trials
+    ]
+
+
+def test_every_average_is_of_the_quantity_that_it_is_said_to_be_of(files: dict[str, list[dict[str, Any]]]) -> None:
+    keys = ["test_accuracy", "test_accuracy_flip", "best_val_accuracy", "train_accuracy", "mean_train_accuracy"]
+    shows = dict.fromkeys([*keys, "train_test_gap"], percent) | {"test_loss": number, "own_seconds": seconds}
+    rows = averages_by_arm(read_results(QUICK)).rows
+    for (arm, trials), of_arm in zip(files.items(), (rows[:8], rows[8:]), strict=True):
+        for row, (key, show) in zip(of_arm, shows.items(), strict=True):
+            of = sample(trial[key] for trial in trials)
+            assert row[0] == arm
+            assert row[2:] == [str(len(trials)), show(of.mean), show(of.sd), interval(of, show)], row[1]
+
+
+def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str, list[dict[str, Any]]]) -> None:
+    results = read_results(QUICK)
+    transfer, scratch = (sample(t["test_accuracy"] for t in files[arm]) for arm in ("transfer", "scratch"))
+    assert compare(("transfer", "scratch"), transfer, scratch) in answer(results)
+    spread = (
+        f"interval {100 * transfer.low:.2f}–{100 * transfer.high:.2f} %, standard deviation {100 * transfer.sd:.2f}"
+    )
+    assert spread in answer(results)
+    own, (alone,) = [t["own_seconds"] for t in files["transfer"]], [t["own_seconds"] for t in files["scratch"]]
+    assert costs(results).startswith(
+        f"A trial's own time was {np.mean(own):,.0f} s for transfer ({sum(own):,.0f} s combined), {alone:,.0f} s for"
+    )
+
+
+def test_ours_beside_the_report_is_of_the_same_quantity(files: dict[str, list[dict[str, Any]]]) -> None:
+    table = against_reference(read_results(QUICK), load_reference())
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert (rows["trials (n)"], rows["epochs planned"]) == (["3", "3", "1", "1"], ["2", "15", "3", "125"])
+    keys = ["train_accuracy", "train_loss", "val_accuracy", "best_val_accuracy", "val_loss", "test_accuracy"]
+    keys += ["test_loss", "train_test_gap", "mean_train_accuracy"]
+    for key, (name, _, show) in zip(keys, COMPARED, strict=True):
+        of = sample(t[key] for t in files["transfer"])
+        assert rows[name][0] == f"{show(of.mean)} ± {show(of.sd)}", name
+        assert rows[name][2] == f"{show(files['scratch'][0][key])} (n = 1)", name
+    assert rows["combined own time, s [b]"][0] == seconds(sum(t["own_seconds"] for t in files["transfer"]))
+    assert "transfer: 14.48 percentage points below the report's 85.95 % in test accuracy." in table.notes
+    assert rows["training less test accuracy, points"][1::2] == ["10.17 ± 0.62", "8.38 (n = 1)"]
+    assert rows["test loss"][1::2] == ["0.8058 ± 0.0978", "0.5767 (n = 1)"]
+    assert load_reference().recomputed == {"transfer": {"seconds": 15 * 29, "combined_seconds": 1390}}
+
+
+def test_the_gap_is_training_less_test(files: dict[str, list[dict[str, Any]]]) -> None:
+    row = overfitting(read_results(QUICK)).rows[0]
+    train, test, gap = (
+        float(np.mean([t[key] for t in files["transfer"]]))
+        for key in ("train_accuracy", "test_accuracy", "train_test_gap")
+    )
+    assert row[:5] == ["transfer", "3", percent(train), percent(test), percent(gap, "+")]
+
+
+def test_last_epoch_and_test_have_rows_of_their_own(files: dict[str, list[dict[str, Any]]]) -> None:
+    (scratch,) = files["scratch"]
+    cells = [row[2] for row in at_equal_cost(read_results(QUICK)).rows[2:]]
+    assert cells == [f"{percent(scratch[key])} (n = 1)" for key in ("val_accuracy", "test_accuracy")]
+
+
+def test_the_largest_gap_is_named(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
+    trial = folder.trial("scratch")
+    trial.write_summary(replace(trial.summary(), test_accuracy=0.0))
+    assert "The largest gap is that of scratch." in overfitting(read_results(folder.path)).notes
+
+
+def test_a_trial_that_stopped_early_says_so(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4)})
+    trial = folder.trial("transfer")
+    trial.write_summary(replace(trial.summary(), stopped_early=True, epochs_planned=9))
+    assert accuracy_by_trial(read_results(folder.path)).rows[0][5] == "4 of 9, stopped early"
+
+
+def test_ours_beside_the_report_counts_finished_trials(sweep: SweepFolder) -> None:
+    write_failure(sweep, "transfer-2", "lost")
+    assert cells(table(report_on(sweep), "reference"), "trials (n)")["transfer, ours"] == "2"
+
+
+def test_the_best_epoch_so_far_is_named(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4)})
+    (folder.trial("transfer").path / "summary.json").unlink()
+    assert "the best validation accuracy is 82.84 % (transfer, epoch 4)." in answer(read_results(folder.path))
+
+
+def test_one_trial_that_leaks_marks_what_it_is_in(sweep: SweepFolder) -> None:
+    record, trial = sweep.record(), sweep.trial("scratch")
+    record.spec["trials"][3]["data"]["validation"] = "train"
+    sweep.write_record(record)
+    trial.write_summary(replace(trial.summary(), validation="train"))
+    report = report_on(sweep)
+    assert report.cautions[0].startswith(f"scratch: {LEAK}.")
+    assert all(table.leak for table in report.tables)
+
+
+def test_a_leak_is_marked_at_every_table_of_both_pages(tmp_path: Path) -> None:
+    report = report_on(write_sweep(tmp_path / "s", {"transfer": (1, 2)}, data={"validation": "train"}))
+    texts = pages(report, [])
+    assert texts["report.md"].count(f" — {LEAK}\n") == len(report.tables)
+    assert texts["report.html"].count(f'<p class="mark">{LEAK}</p>') == len(report.tables)

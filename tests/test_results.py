@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raycifar.records import History, Invocation, SweepFolder
-from raycifar.results import EPOCH_COLUMNS, TRIAL_COLUMNS, read_results
+from raycifar.milestones import milestones
+from raycifar.records import History, Invocation, SweepFolder, TrialError
+from raycifar.results import EPOCH_COLUMNS, MOST_ARMS, TRIAL_COLUMNS, read_results
 from raycifar.traces import active_intervals
 from tests.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 from tests.sweep_folders import START, begin_trial, trial_spec, write_failure, write_sweep
@@ -245,6 +247,7 @@ BROKEN = {  # the file, what happened to it, what the problem says
     "text for an accuracy": ("summary.json", lambda p: edit(p, test_accuracy="high"), "test_accuracy = 'high'"),
     "an accuracy of 7": ("summary.json", lambda p: edit(p, test_accuracy=7), "test_accuracy = 7 should lie"),
     "a summary of other epochs": ("summary.json", lambda p: edit(p, epochs_run=9), "where summary.json says 9"),
+    "a summary of fewer epochs": ("summary.json", lambda p: edit(p, epochs_run=3), "4 epochs, where summary.json"),
     "a device for the summary": ("summary.json", put("a device without end"), "not a file but a pipe, a device"),
     "a loop for the summary": ("summary.json", put("a link to itself"), "Too many levels of symbolic links"),
     "error cut short": ("error.json", holding("{"), "not valid JSON"),
@@ -279,3 +282,66 @@ def test_broken_invocations_are_named_and_the_trials_still_read(sweep: SweepFold
 def test_a_pipe_for_the_lock_is_no_running_sweep(sweep: SweepFolder) -> None:
     os.mkfifo(sweep.lock)
     assert not read_results(sweep.path).running
+
+
+def resumed(sweep: SweepFolder, **changes: Any) -> Any:
+    """The row of its trial scratch after a second session, from epoch 3 on, that is the first but for `changes`."""
+    history = sweep.trial("scratch").history()
+    first = replace(history.sessions[0], energy_joules=5.0)
+    sweep.trial("scratch").write_history(History(history.epochs, [first, replace(first, first_epoch=3, **changes)]))
+    return read_results(sweep.path).trials.iloc[3]
+
+
+def test_a_session_that_measured_nothing_leaves_gpu_time_and_energy_unknown(sweep: SweepFolder) -> None:
+    assert resumed(sweep)["energy_joules"] == 10
+    assert math.isnan(resumed(sweep, energy_joules=None)["energy_joules"])
+    assert math.isnan(resumed(sweep, device_kind="cpu")["gpu_seconds"])
+
+
+def test_workers_that_share_a_gpu_use_one(sweep: SweepFolder) -> None:
+    trial = resumed(sweep, devices=["node:0", "node:0"])
+    assert trial["gpu_seconds"] == pytest.approx(trial["own_seconds"])
+
+
+def test_start_up_of_an_unfinished_trial_is_that_of_all_its_sessions(sweep: SweepFolder) -> None:
+    (sweep.trial("scratch").path / "summary.json").unlink()
+    assert resumed(sweep, startup_seconds=7.0)["startup_seconds"] == 12 + 7
+
+
+def test_the_wall_clock_leaves_pauses_out_and_ends_a_killed_call_with_its_last_trace(sweep: SweepFolder) -> None:
+    end = sweep.trial("scratch").summary().finished_at
+    sweep.write_invocations([call(end + 100, end + 130), call(START)])
+    assert read_results(sweep.path).wall_seconds == pytest.approx(end - START + 30)
+
+
+def test_a_trial_that_fails_at_once_while_others_run_has_failed(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", running=True)
+    trial = sweep.trial("scratch")
+    for name in ("summary.json", "history.json"):
+        (trial.path / name).unlink()
+    trial.write_error(TrialError(kind="RuntimeError", message="no memory", traceback="", at=START + 60))
+    with held_by_another_process(sweep.lock):
+        assert status(sweep, "scratch") == "failed"
+
+
+def test_a_goal_is_reached_by_an_accuracy_that_equals_it(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
+    trial = folder.trial("transfer")
+    epochs = [replace(epoch, val_accuracy=0.85) for epoch in trial.history().epochs]
+    trial.write_history(History(epochs, trial.history().sessions))
+    trial.write_summary(replace(trial.summary(), best_val_accuracy=0.85))
+    results = read_results(folder.path)
+    assert results.trials.iloc[0][["epochs_to_threshold", "seconds_to_threshold"]].tolist() == [1, 27.5]
+    assert [row[:4] for row in milestones(results).rows] == [["transfer", "85", "1 of 1", "1.0"]]
+
+
+def test_the_shown_arms_have_the_highest_mean_validation_accuracy_not_the_luckiest_or_best_tested(
+    tmp_path: Path,
+) -> None:
+    folder = write_sweep(tmp_path / "s", {f"arm-{i}": (2, 1) for i in range(MOST_ARMS + 2)})
+    for i in range(MOST_ARMS + 2):
+        for repeat in (1, 2):
+            val = 0.5 + i / 100 if i else (0.4, 0.9)[repeat - 1] - 0.2
+            trial = folder.trial(f"arm-{i}-{repeat}")
+            trial.write_summary(replace(trial.summary(), best_val_accuracy=val, test_accuracy=0.5 - i / 100))
+    assert read_results(folder.path).shown_arms == [f"arm-{i}" for i in range(2, MOST_ARMS + 2)]

@@ -112,3 +112,24 @@ def test_sweeps_without_an_arm_in_common_are_not_compared(tmp_path):
     report = compare_sweeps([sweep(tmp_path / "a", {"transfer": (1, 1)}), sweep(tmp_path / "b", {"scratch": (1, 1)})])
     assert report.answer.startswith("No arm of A is in another sweep")
     assert [row[5] for row in table(report, "test-accuracy").rows] == ["–", "–"]
+
+
+def test_a_loss_is_as_sure_as_a_gain_and_every_quantity_is_its_own(tmp_path):
+    a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 5), ("b", 4)))
+    report = compare_sweeps([a, b])
+    assert "B is 3.42 percentage points below A in test accuracy (95 % interval -4.21 to -2.63" in report.answer
+    assert "n = 3; excludes 0)" in report.answer
+    times = table(report, "own-seconds").rows
+    assert [row[3] for row in times] == ["140", "113"]
+    assert times[1][5] == "-27.5"
+    for key in ("best_val_accuracy", "test_accuracy_flip"):
+        ours, theirs = (100 * results.trials[key].mean() for results in (b, a))
+        row = table(report, key.replace("_", "-")).rows[1]
+        assert (row[3], row[5]) == (f"{ours:.2f}", f"{ours - theirs:+.2f}")
+
+
+def test_the_figure_has_the_difference_and_its_interval_in_points(tmp_path):
+    a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 4), ("b", 5)))
+    interval, point, _ = _drawings([a, b])[0].figure.axes[0].lines
+    assert list(interval.get_xdata()) == pytest.approx([2.63, 4.21], abs=0.01)
+    assert list(point.get_xdata()) == pytest.approx([3.42], abs=0.01)
