@@ -9,7 +9,8 @@ looks for the largest.
 import triton
 import triton.language as tl
 
-# A kernel is compiled anew where one of the others, as the channels, becomes a multiple of 16; these decide no address.
+# Triton compiles a kernel anew where an integer becomes a multiple of 16. These give no address its alignment, as the
+# channels do, so they may be any number to one and the same kernel.
 _kernel = triton.jit(do_not_specialize=["rows", "inputs", "width", "tiles", "each"])
 
 

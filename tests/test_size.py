@@ -14,8 +14,8 @@ from tests.sweep_folders import add_predictions, sweep_spec, write_sweep
 
 ROOT = Path(__file__).parents[1]
 TRIALS, EPOCHS = 1000, 200
-# Processor time: the aim is 20 s; 17 and 18 s were measured, and on the slowest machine so far 20 to 30 s, the same code
-# within an hour. So this sees work that doubles, no less. Resident memory: of the analysing process alone.
+# Processor time: the aim is 20 s; 17 and 18 s were measured, and on the slowest machine 20 to 30 s within an hour, by
+# the same code. So this sees work that doubles, no less. Resident memory: of the analysing process alone.
 SECONDS, BYTES = 45, 1e9
 # What a child has used, as its parent is told it, includes the parent's own pages at the fork.
 ANALYSE = """
