@@ -303,6 +303,7 @@ def test_the_document_gives_the_command_of_every_benchmark():
     assert {name for name in commands if f"python -m benchmarks.{name} " not in text} == set()
 
 
+@pytest.mark.slow
 def test_a_recipes_step_is_measured_beside_plain_sgds(make_trial):
     settings = {"batch_size": 4, "model": {"weights": "random", "batch_norm": True}}
     arms = [make_trial(**settings, arm=name, optimizer={"name": name}) for name in ("muon", "sgd")]
