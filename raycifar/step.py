@@ -105,10 +105,10 @@ class Step:
             # thread_local: what the thread that writes checkpoints does meanwhile is no part of the step
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 sums = self._on_index()
+        except torch.OutOfMemoryError:  # steps launched one by one would only hide it
+            raise
         except RuntimeError as error:
             self._optimizer.zero_grad(set_to_none=True)
-            if isinstance(error, torch.OutOfMemoryError):  # steps launched one by one would only hide it
-                raise
             reason = str(error).partition("\n")[0]
             logging.getLogger(__name__).warning("no CUDA graph, steps are launched kernel by kernel: %s", reason)
             return self._on_index

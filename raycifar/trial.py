@@ -195,8 +195,7 @@ def _run(
         for record in fit(state, data.train, data.val, as_before, caller.alive):
             history.epochs.append(record)
             since_start = time.perf_counter() - entered
-            session = _extended(history.sessions[-1], record, since_start, meter.joules())
-            history.sessions[-1] = replace(session, warnings=list(warnings))
+            history.sessions[-1] = _extended(history.sessions[-1], record, since_start, meter.joules(), warnings)
             pause = time.perf_counter()
             completed = writer.save(state, history, last=state.finished(spec)) if first else None
             if first:
@@ -227,12 +226,14 @@ def _threads(trial: TrialFolder, place: Place) -> int:
     return sessions[-1].threads if same else place.threads
 
 
-def _extended(session: Session, record: EpochRecord, since_start: float, joules: float | None) -> Session:
+def _extended(
+    session: Session, record: EpochRecord, since_start: float, joules: float | None, warnings: list[str]
+) -> Session:
     """The session after one more epoch; its first one tells how long it took until training began."""
     if record.epoch == session.first_epoch:
         session = replace(session, startup_seconds=since_start - record.train_seconds - record.val_seconds)
     ended_at = max(session.ended_at, record.finished_at)  # a clock may be set back
-    return replace(session, ended_at=ended_at, energy_joules=joules)
+    return replace(session, ended_at=ended_at, energy_joules=joules, warnings=list(warnings))
 
 
 def set_up_torch(spec: TrialSpec, place: Place) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raycifar import muon, step
+from raycifar import muon, step, training
 from raycifar.data import Split
 from raycifar.training import TrainState, fit
 from tests.test_training import Floats, Small, numbers
@@ -37,7 +37,7 @@ def splits(train_images):
 
 def step_of(spec, train):
     state = TrainState(Small(), spec, train.labels.device)
-    return step.Step(state.model, state.optimizer, state.average, train, spec), state
+    return training.step_of(state, train, spec), state
 
 
 def weights(model):
@@ -92,7 +92,7 @@ def test_an_optimizer_from_before_there_were_ratios_learns_at_the_schedules_rate
     state = TrainState(Small(), spec)
     for group in state.optimizer.param_groups:
         del group["lr_ratio"]
-    one = step.Step(state.model, state.optimizer, None, splits[0], spec)
+    one = training.step_of(state, splits[0], spec)
     one(torch.arange(8), 1, 0.25)
     assert [group["lr"].item() for group in state.optimizer.param_groups] == [0.25, 0.25]
 
@@ -256,7 +256,7 @@ def test_gradients_of_uneven_shares_average_to_the_whole_batchs(make_trial, spli
     for place in ((0, 1), (0, 3), (1, 3), (2, 3)):
         monkeypatch.setattr(step, "world", lambda place=place: place)
         state = TrainState(copy.deepcopy(begun), spec)
-        step.Step(state.model, state.optimizer, None, splits[0], spec)(torch.arange(8), 1, 0.1)
+        training.step_of(state, splits[0], spec)(torch.arange(8), 1, 0.1)
         moves.append(state.model.inner[1].weight.detach() - begun.inner[1].weight.detach())
     assert torch.allclose(torch.stack(moves[1:]).mean(0), moves[0], atol=1e-6)
 
