@@ -10,7 +10,7 @@ from raycifar.placement import Plan
 from raycifar.progress import Progress
 from raycifar.search_records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search_spec import SearchSpec
-from raycifar.search_table import best_sample, write_best
+from raycifar.search_table import best_sample, write_best, write_table
 from raycifar.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
 from raycifar.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
 
@@ -31,6 +31,8 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     else:
         _on_ray(search, folder, missing, options, console)
     # A process killed after its last sample has not written it; one that is there may have been edited since.
+    if missing > 0 or not folder.table.exists():
+        write_table(folder)
     if (missing > 0 or not folder.best.exists()) and (best := best_sample(folder)):
         write_best(search, folder, best, options.source)
     return _finished(search, folder)

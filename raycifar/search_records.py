@@ -6,6 +6,7 @@
         search.json                   the resolved search, where it came from
         invocations.json, sweep.lock  as a sweep's
         best.toml                     a sweep file of the best sample, once every sample has ended
+        samples.csv                   then, too: how every sample ended, and its settings
         sample-0001/                  one folder a sample
             sample.json               the settings drawn for it; how it ended, once it has
             history.json              every finished epoch once
@@ -66,6 +67,10 @@ class SearchFolder:
     @property
     def best(self) -> Path:
         return self.path / "best.toml"
+
+    @property
+    def table(self) -> Path:
+        return self.path / "samples.csv"
 
     def trial(self, name: str) -> TrialFolder:
         return TrialFolder(self.path / name)

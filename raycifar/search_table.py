@@ -1,5 +1,7 @@
 """What run_sweep.py prints and writes of a search: its space, its samples, and a sweep file of the best."""
 
+import csv
+import io
 from pathlib import Path
 
 from rich import box
@@ -11,6 +13,7 @@ from raycifar.search_records import FINISHED, SampleRecord, SearchFolder, descri
 from raycifar.search_spec import SearchSpec
 
 SHOWN = 10  # of the samples, the best
+ENDS = ("outcome", "epochs_run", "best_epoch", "best_val_accuracy")  # of a sample, in samples.csv
 
 
 def space_table(search: SearchSpec, path: Path) -> Table:
@@ -46,7 +49,7 @@ def samples_table(search: SearchSpec, folder: SearchFolder) -> Table:
     table.add_column("settings")
     for sample in ranked(samples)[:SHOWN]:
         table.add_row(*_row(sample, search, folder))
-    left = f", the best {SHOWN} of them shown" if len(samples) > SHOWN else ""
+    left = f", the best {SHOWN} of them shown, all in samples.csv" if len(samples) > SHOWN else ""
     table.caption = f"{len(samples)} of {search.samples} samples{left}; accuracies on the held-out images"
     return table
 
@@ -57,6 +60,17 @@ def _row(sample: SampleRecord, search: SearchSpec, folder: SearchFolder) -> list
     epochs = f"{sample.epochs_run}/{search.trial.epochs}"
     end = epochs if sample.outcome == FINISHED else f"{epochs} {sample.outcome}" if sample.outcome else failed
     return [sample.name, accuracy, end, described(sample.settings)]
+
+
+def write_table(folder: SearchFolder) -> None:
+    """samples.csv: a row a sample, the best first; after how it ended, a column a setting. Raises OSError."""
+    samples = ranked(folder.samples())
+    rows = [{"sample": s.name} | {key: getattr(s, key) for key in ENDS} | s.settings for s in samples]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(folder.table, text.getvalue().encode())
 
 
 def best_sample(folder: SearchFolder) -> SampleRecord | None:

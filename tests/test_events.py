@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,26 @@ RECORD = EpochRecord(**dict.fromkeys(EpochRecord.__annotations__, 1))
 
 
 def test_an_event_is_one_line_with_the_records_own_names():
-    stream = io.StringIO()
+    stream, before = io.StringIO(), time.time()
     JsonLines(stream).epoch("a", RECORD)
     (line,) = stream.getvalue().splitlines()
     event = json.loads(line)
     assert (event.pop("event"), event.pop("trial")) == ("epoch", "a")
-    assert event.pop("at") > 1.7e9
+    assert before <= event.pop("at") <= time.time()
     assert EpochRecord.from_json(event) == RECORD
     assert set(event) == set(EpochRecord.__annotations__)
+
+
+def test_a_change_of_state_says_why():
+    stream = io.StringIO()
+    JsonLines(stream).state("a", "failed", "its process was killed")
+    event = json.loads(stream.getvalue())
+    assert {key: event[key] for key in event if key != "at"} == {
+        "event": "state",
+        "trial": "a",
+        "state": "failed",
+        "note": "its process was killed",
+    }
 
 
 def test_a_reader_that_has_gone_ends_no_sweep():

@@ -48,6 +48,19 @@ def test_a_browser_that_prints_nothing_is_an_error_with_its_last_words(tmp_path,
     assert not (tmp_path / "report.pdf").exists()
 
 
+def test_a_browser_that_says_much_is_quoted_by_its_last_words(tmp_path, browser):
+    browser(f"echo {'first ' * 100} last >&2; exit 3")
+    with pytest.raises(FormatError, match=r"\(.{,200} last\)"):
+        print_pdf(tmp_path / "report.html")
+
+
+def test_a_browser_that_hangs_is_not_waited_for_for_ever(tmp_path, browser, monkeypatch):
+    monkeypatch.setattr(raycifar.formats, "PRINT_SECONDS", 0.2)
+    browser("while :; do :; done")
+    with pytest.raises(FormatError, match=r"chromium could not print .*timed out after 0\.2 seconds"):
+        print_pdf(tmp_path / "report.html")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(NO_BROWSER, reason="no Chromium or Chrome on the PATH")
 def test_a_page_is_printed_beside_itself(tmp_path):

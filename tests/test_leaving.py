@@ -60,6 +60,14 @@ def test_a_signal_after_sigterm_leaves_at_once(second):
         signal.raise_signal(second)
 
 
+def test_what_is_saved_while_leaving_does_not_disturb_the_leaving():
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    leaving.epoch_saved("a")
+    leaving.trial_ended("a")
+
+
 def test_a_trial_that_ends_is_not_waited_for():
     signal.raise_signal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):

@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from raycifar import live_table
 from raycifar import progress as progress_module
 from raycifar.progress import Progress
 from raycifar.records import EpochRecord, History, TrialSummary
@@ -148,6 +149,25 @@ def test_at_80_columns_learning_rate_speed_and_gpu_give_way(clock):
     assert re.fullmatch(r"transfer-1  \S{6,} +1/3 +91.2 % +90.1 %  ▁ +training +0:00:24", first)
 
 
+def test_the_narrower_the_terminal_the_fewer_columns_and_those_that_matter_most_stay_longest(clock):
+    gone = []
+    for width in range(160, 20, -1):
+        names = screen(running(terminal(width)))[0].split()
+        columns = ["lr", "GPU", "images/s", "trend", "train", "ETA", "val", "epoch"]
+        gone += [name for name in columns if name not in [*names, *gone]]
+    assert gone == columns
+
+
+def test_the_bar_takes_the_room_that_is_left_up_to_thirty_cells(clock):
+    assert re.search(r"transfer-1  \S{30} ", screen(running(terminal(160)))[1])
+
+
+def test_long_numbers_of_epochs_are_shown_whole():
+    progress = Progress(trials("a", epochs=100_000), terminal(160))
+    progress.epoch("a", record(99_999))
+    assert " 99999/100000 " in screen(progress)[1]
+
+
 def trend(progress, row):
     return re.search(r"[▁▂▃▄▅▆▇█]+", screen(progress)[row])[0]
 
@@ -235,8 +255,8 @@ def test_no_line_wraps_and_none_is_wider_than_the_terminal(width, epochs, name):
 
 def test_a_long_name_keeps_its_end_where_repeats_differ():
     first, second = screen(Progress(trials("x" * 60 + "-1", "x" * 60 + "-2"), terminal(80)))[1:3]
-    assert first.split()[0].endswith("x-1")
-    assert second.split()[0].endswith("x-2")
+    assert first.split()[0] == f"..{'x' * 12}-1"  # a fifth of the line at most
+    assert second.split()[0] == f"..{'x' * 12}-2"
 
 
 def test_what_runs_is_shown_where_not_all_trials_fit():
@@ -259,8 +279,17 @@ def test_a_finished_trial_shows_its_test_accuracy():
     progress = Progress(trials("a"), terminal(120))
     progress.summary("a", summary("a"))
     shown = screen(progress)
-    assert "test 92.0 %, best epoch 2" in shown[1]
+    assert shown[1].endswith("  test 92.0 %, best epoch 2")
+    assert "done" not in shown[1]
     assert shown[2].startswith("1 of 1 trials done, 0 failed")
+
+
+def test_a_failure_is_red():
+    progress = Progress(trials("a"), terminal(120))
+    progress.state("a", "failed", "why")
+    with progress.console.capture() as capture:
+        progress.console.print(progress._view())
+    assert "\x1b[1;31mfailed  why" in capture.get()
 
 
 def test_a_failure_is_printed_in_full_above_the_table():
@@ -314,6 +343,24 @@ def test_a_trial_that_trains_no_more_has_no_time_left(clock, over):
     progress.state("a", over)
     assert "ETA" not in screen(progress)[-1]
     assert screen(progress)[1].endswith(over)
+
+
+def test_a_trial_whose_last_epoch_has_ended_has_no_time_left_whatever_it_does_next(clock):
+    progress = Progress(trials("a"), terminal())
+    progress.epoch("a", record(3))
+    progress.state("a", "training")
+    clock[0] += 5
+    assert screen(progress)[1].endswith("training")
+
+
+def test_a_trial_that_was_left_in_the_middle_has_no_time_left(clock):
+    with Progress(trials("a"), terminal()) as progress:
+        progress.epoch("a", record(1))
+    assert screen(progress)[1].endswith("training")
+
+
+def test_a_time_has_hours_minutes_and_seconds():
+    assert [live_table.clock(seconds) for seconds in (3.6, 3723, 360_000)] == ["0:00:04", "1:02:03", "100:00:00"]
 
 
 # A real terminal ------------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_a_search_killed_after_its_last_sample_gets_its_sweep_file_from_the_next
     _, printed, _ = command("--set=search.samples=2")
     assert "sample-0002: 40.00 % validation accuracy" in folder.best.read_text()
     assert f"Next: python run_sweep.py {folder.best}" in printed
+    assert folder.table.read_text().startswith("sample,outcome,epochs_run,best_epoch,best_val_accuracy,")
     folder.best.write_text("# edited")
     command("--set=search.samples=2")
     assert folder.best.read_text() == "# edited"

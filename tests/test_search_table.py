@@ -2,13 +2,14 @@
 
 import io
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from raycifar.records import TrialError
 from raycifar.search_records import DIVERGED, SampleRecord, SearchFolder
 from raycifar.search_spec import load_search
-from raycifar.search_table import best_sample, budget, samples_table, write_best
+from raycifar.search_table import best_sample, budget, samples_table, write_best, write_table
 from raycifar.spec import load_sweep
 from tests.search_folders import FILE, SETTINGS, write_samples
 from tests.test_spec import SWEEPS
@@ -63,7 +64,20 @@ def test_many_samples_show_only_the_best_and_say_so(search, folder, monkeypatch)
     printed = table(search, folder)
     assert "sample-0002" in printed
     assert "sample-0001" not in printed
-    assert "2 of 4 samples, the best 1 of them shown" in printed
+    assert "2 of 4 samples, the best 1 of them shown, all in samples.csv" in printed
+
+
+def test_all_samples_are_a_table_with_a_column_a_setting(search, folder):
+    write_samples(folder, search, {"sample-0001": [0.1, 0.2], "sample-0002": [0.5]})
+    folder.write_sample(SampleRecord(name="sample-0003", settings=SETTINGS | {"optimizer.lr": 0.02}))
+    write_table(folder)
+    table = pd.read_csv(folder.table)
+    ends = ["outcome", "epochs_run", "best_epoch", "best_val_accuracy"]
+    assert list(table.columns) == ["sample", *ends, *SETTINGS]
+    assert list(table["sample"]) == ["sample-0001", "sample-0002", "sample-0003"]
+    assert list(table["outcome"].fillna("")) == ["finished", "stopped", ""]
+    assert list(table["best_val_accuracy"]) == [0.2, 0.5, 0.0]
+    assert list(table["optimizer.lr"])[1:] == [SETTINGS["optimizer.lr"], 0.02]
 
 
 def test_a_search_that_stops_nothing_has_no_rungs():

@@ -1,14 +1,17 @@
 """Who may use a sweep's folder. Finished sweeps are synthetic (see sweep_folders): nothing here trains."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import raycifar.workspace
 from raycifar.records import RecordError, SweepFolder
@@ -178,6 +181,17 @@ def test_an_open_folder_says_what_it_holds(folder):
     assert type(SWEEP).model_validate(record.spec) == SWEEP
     assert (record.source, record.hardware, record.versions) == (CALL.source, CALL.hardware, CALL.versions)
     assert before <= record.created_at <= time.time()
+    assert record.commit == commit()
+
+
+def test_what_a_killed_call_wrote_in_part_is_cleared_away(finished):
+    left = [path / ".history.json.1234" for path in (finished.path, finished.trial("scratch").path)]
+    for path in left:
+        path.touch()
+        os.utime(path, (0, 0))
+    with opened(SWEEP, SWEEP, finished, CALL):
+        pass
+    assert not any(path.exists() for path in left)
 
 
 def test_the_folder_keeps_the_time_of_its_first_call(finished):
@@ -208,6 +222,13 @@ def test_a_folder_that_another_process_works_on_is_refused_with_its_command(fold
         ):
             pytest.fail("two calls at once")
     assert len(folder.invocations()) == 1
+
+
+def test_a_call_that_is_about_to_end_is_waited_for(finished):
+    lock = FileLock(finished.lock, thread_local=False)
+    lock.acquire()
+    threading.Timer(0.2, lock.release).start()
+    check_folder(SWEEP, finished)
 
 
 def test_a_fresh_start_does_not_take_the_folder_from_under_another_process(folder):
@@ -318,6 +339,37 @@ def test_a_folder_that_may_not_be_written_is_refused(finished, monkeypatch):
         opened(SWEEP, SWEEP, finished, CALL),
     ):
         pytest.fail("opened nothing")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout with one commit, where this module seems to lie."""
+    (tmp_path / "raycifar").mkdir()
+    (tmp_path / "raycifar/workspace.py").touch()
+    monkeypatch.setattr(raycifar.workspace, "__file__", str(tmp_path / "raycifar/workspace.py"))
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    return tmp_path
+
+
+def git(path, *arguments):
+    return subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_commit_is_twelve_digits_whatever_it_is_tagged(checkout):
+    git(checkout, "tag", "v1")
+    assert commit() == git(checkout, "rev-parse", "HEAD")[:12]
+
+
+def test_a_commit_with_changes_is_marked(checkout):
+    (checkout / "raycifar/workspace.py").write_text("changed")
+    assert commit() == git(checkout, "rev-parse", "HEAD")[:12] + "+changes"
+
+
+def test_a_package_installed_below_another_projects_checkout_has_no_commit(checkout, monkeypatch):
+    monkeypatch.setattr(raycifar.workspace, "__file__", str(checkout / "site-packages/raycifar/workspace.py"))
+    assert commit() is None
 
 
 def test_the_commit_is_none_without_git(monkeypatch):
