@@ -48,6 +48,22 @@ def finished(tmp_path):
     return write_sweep(tmp_path / "q", ARMS)
 
 
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout with one commit, where this module seems to lie."""
+    (tmp_path / "raycifar").mkdir()
+    (tmp_path / "raycifar/workspace.py").touch()
+    monkeypatch.setattr(raycifar.workspace, "__file__", str(tmp_path / "raycifar/workspace.py"))
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    return tmp_path
+
+
+def git(path, *arguments):
+    return subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, text=True, check=True).stdout
+
+
 @contextmanager
 def another_process_on(folder):
     """A real process that holds the folder open until it is told to end."""
@@ -181,7 +197,12 @@ def test_an_open_folder_says_what_it_holds(folder):
     assert type(SWEEP).model_validate(record.spec) == SWEEP
     assert (record.source, record.hardware, record.versions) == (CALL.source, CALL.hardware, CALL.versions)
     assert before <= record.created_at <= time.time()
-    assert record.commit == commit()
+
+
+def test_an_open_folder_names_the_commit(folder, checkout):
+    with opened(SWEEP, SWEEP, folder, CALL):
+        pass
+    assert folder.record().commit == git(checkout, "rev-parse", "HEAD")[:12]
 
 
 def test_what_a_killed_call_wrote_in_part_is_cleared_away(finished):
@@ -341,22 +362,6 @@ def test_a_folder_that_may_not_be_written_is_refused(finished, monkeypatch):
         pytest.fail("opened nothing")
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A git checkout with one commit, where this module seems to lie."""
-    (tmp_path / "raycifar").mkdir()
-    (tmp_path / "raycifar/workspace.py").touch()
-    monkeypatch.setattr(raycifar.workspace, "__file__", str(tmp_path / "raycifar/workspace.py"))
-    git(tmp_path, "init")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
-    return tmp_path
-
-
-def git(path, *arguments):
-    return subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, text=True, check=True).stdout
-
-
 def test_the_commit_is_twelve_digits_whatever_it_is_tagged(checkout):
     git(checkout, "tag", "v1")
     assert commit() == git(checkout, "rev-parse", "HEAD")[:12]
@@ -368,7 +373,9 @@ def test_a_commit_with_changes_is_marked(checkout):
 
 
 def test_a_package_installed_below_another_projects_checkout_has_no_commit(checkout, monkeypatch):
-    monkeypatch.setattr(raycifar.workspace, "__file__", str(checkout / "site-packages/raycifar/workspace.py"))
+    installed = checkout / "site-packages/raycifar/workspace.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(raycifar.workspace, "__file__", str(installed))
     assert commit() is None
 
 
