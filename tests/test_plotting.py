@@ -98,6 +98,7 @@ def test_epochs_are_whole_and_have_room_at_both_ends(epochs: int) -> None:
     assert low < 1
     assert high > epochs
     assert high - low < 1.1 * epochs + 1
+    assert high - low >= 1  # also around a single point
     assert shown
     assert all(tick == int(tick) for tick in shown)
     assert axes.get_xlabel() == "epoch"
@@ -118,8 +119,8 @@ def test_a_drawing_becomes_two_files_without_a_date_and_nothing_beside_them(tmp_
     figure, axes = canvas("the title")
     axes.plot([0, 1], color=BLUE)
     with style():
-        paths = save(Drawing("name", "heading", "caption", "alt", figure), tmp_path / "figures")
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["name.png", "name.svg"]
+        paths = save(Drawing("name", "heading", "caption", "alt", figure), tmp_path / "analysis/figures")
+    assert sorted(path.name for path in (tmp_path / "analysis/figures").iterdir()) == ["name.png", "name.svg"]
     png, svg = (path.read_bytes() for path in paths)
     assert png.startswith(b"\x89PNG")
     assert b"Software" not in png

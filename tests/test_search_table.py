@@ -68,13 +68,13 @@ def test_many_samples_show_only_the_best_and_say_so(search, folder, monkeypatch)
 
 
 def test_all_samples_are_a_table_with_a_column_a_setting(search, folder):
-    write_samples(folder, search, {"sample-0001": [0.1, 0.2], "sample-0002": [0.5]})
+    write_samples(folder, search, {"sample-0001": [0.5], "sample-0002": [0.1, 0.2]})
     folder.write_sample(SampleRecord(name="sample-0003", settings=SETTINGS | {"optimizer.lr": 0.02}))
     write_table(folder)
     table = pd.read_csv(folder.table)
     ends = ["outcome", "epochs_run", "best_epoch", "best_val_accuracy"]
     assert list(table.columns) == ["sample", *ends, *SETTINGS]
-    assert list(table["sample"]) == ["sample-0001", "sample-0002", "sample-0003"]
+    assert list(table["sample"]) == ["sample-0002", "sample-0001", "sample-0003"]
     assert list(table["outcome"].fillna("")) == ["finished", "stopped", ""]
     assert list(table["best_val_accuracy"]) == [0.2, 0.5, 0.0]
     assert list(table["optimizer.lr"])[1:] == [SETTINGS["optimizer.lr"], 0.02]
