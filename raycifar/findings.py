@@ -97,8 +97,8 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
 
 def _apart(results: Results) -> list[str]:
     """Arms with a setting that makes some of their figures another kind of figure, and trials on unlike devices."""
-    notes = []
-    arms = {trial.arm: trial for trial in results.spec.trials}.items()
+    notes, begun = [], set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
+    arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}.items()
     for verb, which in (("validated", 1), ("tested", 2)):
         numbers = {arm: trial.data.images[which] for arm, trial in arms}
         if len(set(numbers.values())) > 1:

@@ -170,11 +170,16 @@ def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> Non
     changes = {"model": {"weights": "imagenet", "upsample": 7}, "augmentation": {"cutmix": 1.0}}
     changed = type(transfer).model_validate(transfer.model_dump() | changes)
     spec = results.spec.model_copy(update={"trials": (changed.model_copy(update={"arm": "larger"}), *others)})
-    text = " ".join(cautions(replace(results, spec=spec)))
+    epochs = results.epochs.assign(arm=results.epochs["arm"].replace("transfer", "larger"))
+    text = " ".join(cautions(replace(results, spec=spec, epochs=epochs)))
     assert "larger enlarges its images to 224 pixels a side" in text
     assert "by about 49" in text
     assert "larger: training figures are of mixed images" in text
     assert "mixed" not in " ".join(cautions(results))
+    without = epochs[epochs["arm"] != "larger"]
+    text = " ".join(cautions(replace(results, spec=spec, epochs=without)))
+    assert "enlarges" not in text  # there is nothing to misread yet
+    assert "mixed" not in text
 
 
 def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_path: Path) -> None:
