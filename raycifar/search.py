@@ -30,7 +30,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
         console.print(f"Nothing to do: all {search.samples} samples in {path} have ended.", soft_wrap=True)
     else:
         _on_ray(search, folder, missing, options, console)
-    # A process killed after its last sample has not written it; one that is there may have been edited since.
+    # A process killed after its last sample has written neither; those that are there may have been edited since.
     if missing > 0 or not folder.table.exists():
         write_table(folder)
     if (missing > 0 or not folder.best.exists()) and (best := best_sample(folder)):
