@@ -1,7 +1,5 @@
 """What run_sweep.py prints and writes of a search: its space, its samples, and a sweep file of the best."""
 
-import csv
-import io
 from pathlib import Path
 
 from rich import box
@@ -64,13 +62,11 @@ def _row(sample: SampleRecord, search: SearchSpec, folder: SearchFolder) -> list
 
 def write_table(folder: SearchFolder) -> None:
     """samples.csv: a row a sample, the best first; after how it ended, a column a setting. Raises OSError."""
+    import pandas as pd  # slow to import, and nothing else here needs it
+
     samples = ranked(folder.samples())
     rows = [{"sample": s.name} | {key: getattr(s, key) for key in ENDS} | s.settings for s in samples]
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(folder.table, text.getvalue().encode())
+    write_bytes(folder.table, pd.DataFrame(rows).to_csv(index=False).encode())
 
 
 def best_sample(folder: SearchFolder) -> SampleRecord | None:

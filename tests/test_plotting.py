@@ -18,7 +18,6 @@ from raycifar.plotting import (
     mark,
     save,
     shorten,
-    style,
 )
 from raycifar.results import LEAK
 
@@ -118,8 +117,7 @@ def test_a_leak_is_written_between_the_title_and_the_axes() -> None:
 def test_a_drawing_becomes_two_files_without_a_date_and_nothing_beside_them(tmp_path: Path) -> None:
     figure, axes = canvas("the title")
     axes.plot([0, 1], color=BLUE)
-    with style():
-        paths = save(Drawing("name", "heading", "caption", "alt", figure), tmp_path / "analysis/figures")
+    paths = save(Drawing("name", "heading", "caption", "alt", figure), tmp_path / "analysis/figures")
     assert sorted(path.name for path in (tmp_path / "analysis/figures").iterdir()) == ["name.png", "name.svg"]
     png, svg = (path.read_bytes() for path in paths)
     assert png.startswith(b"\x89PNG")

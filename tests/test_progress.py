@@ -54,11 +54,16 @@ def lines(console):
     return console.file.getvalue().splitlines()
 
 
-def screen(progress):
-    """What the live table shows now, without colours."""
+def painted(progress):
+    """What the live table sends to the terminal now."""
     with progress.console.capture() as capture:
         progress.console.print(progress._view())
-    return [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", capture.get()).splitlines()]
+    return capture.get()
+
+
+def screen(progress):
+    """What the live table shows now, without colours."""
+    return [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", painted(progress)).splitlines()]
 
 
 # A pipe, a log, CI --------------------------------------------------------------------------------------------------
@@ -150,10 +155,9 @@ def test_at_80_columns_learning_rate_speed_and_gpu_give_way(clock):
 
 
 def test_the_narrower_the_terminal_the_fewer_columns_and_those_that_matter_most_stay_longest(clock):
-    gone = []
+    columns, gone = ["lr", "GPU", "images/s", "trend", "train", "ETA", "val", "epoch"], []
     for width in range(160, 20, -1):
         names = screen(running(terminal(width)))[0].split()
-        columns = ["lr", "GPU", "images/s", "trend", "train", "ETA", "val", "epoch"]
         gone += [name for name in columns if name not in [*names, *gone]]
     assert gone == columns
 
@@ -287,9 +291,7 @@ def test_a_finished_trial_shows_its_test_accuracy():
 def test_a_failure_is_red():
     progress = Progress(trials("a"), terminal(120))
     progress.state("a", "failed", "why")
-    with progress.console.capture() as capture:
-        progress.console.print(progress._view())
-    assert "\x1b[1;31mfailed  why" in capture.get()
+    assert "\x1b[1;31mfailed  why" in painted(progress)
 
 
 def test_a_failure_is_printed_in_full_above_the_table():

@@ -1,6 +1,5 @@
 """Who may use a sweep's folder. Finished sweeps are synthetic (see sweep_folders): nothing here trains."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -209,7 +208,6 @@ def test_what_a_killed_call_wrote_in_part_is_cleared_away(finished):
     left = [path / ".history.json.1234" for path in (finished.path, finished.trial("scratch").path)]
     for path in left:
         path.touch()
-        os.utime(path, (0, 0))
     with opened(SWEEP, SWEEP, finished, CALL):
         pass
     assert not any(path.exists() for path in left)
