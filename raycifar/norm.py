@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from raycifar.gpu_memory import memory_is_full
+
 CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
 TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
 COMBINED, FEW, MOST_COMBINED = 16, 64, 2048  # channels, and tiles, of a program that combines all tiles of its channels
@@ -49,9 +51,9 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once."""
     try:
         difference = _tried(device, dtype)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
+        if memory_is_full(error):
+            raise
         difference = (str(error) or type(error).__name__).partition("\n")[0]
     if difference:
         logging.getLogger(__name__).warning("batch norm's steps are launched one by one: %s", difference)

@@ -21,6 +21,7 @@ import torch
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from raycifar.gpu_memory import memory_is_full
 from raycifar.placement import Plan
 from raycifar.progress import Progress
 from raycifar.records import EpochRecord, TrialFolder
@@ -176,12 +177,11 @@ def train_sample(config: dict[str, Any], job: dict[str, Any]) -> None:
         for record in sample_epochs(spec, trial.path, assets, _place(todo)):
             epoch, best = record.epoch, max(best, record.val_accuracy)
             ray.tune.report(record.to_json() | {OBJECTIVE: best})
-    except (NonFiniteLossError, torch.OutOfMemoryError) as error:
-        trial.write_error(trial_error(error))
-        ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
     except Exception as error:
         trial.write_error(trial_error(error))
-        raise
+        if not (isinstance(error, NonFiniteLossError) or memory_is_full(error)):
+            raise
+        ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
 
 
 def _place(job: Job) -> Place:

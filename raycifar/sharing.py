@@ -131,6 +131,8 @@ def main(arguments: Sequence[str]) -> None:
         steps(WARM_UP_STEPS)
         done += WARM_UP_STEPS
     rate = done * len(index) / (time.perf_counter() - start)
+    if rest := 0 if trial.drop_last else len(train) % trial.batch_size:
+        step(index[:rest], 1, 1e-4)  # an epoch's last batch takes its memory beside the recording's
     free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
     print(json.dumps({"images_per_second": rate, "used": total - free, "total": total}), flush=True)
     sys.stdin.readline()  # until all have measured, for their memory is counted together

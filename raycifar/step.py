@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycifar.augment import Augmenter, Mixer
 from raycifar.data import Split
+from raycifar.gpu_memory import memory_is_full
 from raycifar.optim import Average
 from raycifar.spec import TrialSpec
 
@@ -105,9 +106,9 @@ class Step:
             # thread_local: what the thread that writes checkpoints does meanwhile is no part of the step
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 sums = self._on_index()
-        except torch.OutOfMemoryError:  # steps launched one by one would only hide it
-            raise
         except RuntimeError as error:
+            if memory_is_full(error):  # steps launched one by one would only hide it
+                raise
             self._optimizer.zero_grad(set_to_none=True)
             reason = str(error).partition("\n")[0]
             logging.getLogger(__name__).warning("no CUDA graph, steps are launched kernel by kernel: %s", reason)

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
 from raycifar.data import Cifar10, Split, load_cifar10
 from raycifar.energy import EnergyMeter
+from raycifar.gpu_memory import memory_is_full
+from raycifar.norm import works
 from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
@@ -88,8 +90,6 @@ class OtherNetworkError(Exception):
 
 # Would be so again, however often it is tried.
 HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError)
-# How PyTorch, CUDA, cuBLAS and cuDNN say that a GPU's memory is full; only the first has an exception of its own.
-_FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 CONTEXT_BYTES = 0.5e9  # of a GPU, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -115,7 +115,7 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, calle
 
 def _explained(error: Exception, spec: TrialSpec, folder: Path, place: Place) -> Exception:
     """The error with its remedy, where there is one that every user can apply."""
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL):
+    if memory_is_full(error):
         reason = str(error).partition("\n")[0].partition(". ")[0]
         remedy = _less_memory(spec, place)
         return GpuMemoryError(f"trial {spec.name!r}: {reason}: {remedy}, and give the same command again")
@@ -134,9 +134,12 @@ def _less_memory(spec: TrialSpec, place: Place) -> str:
     if place.sharing == 1:
         return f"it has the GPU to itself: lower batch_size = {spec.batch_size}"
     device = torch.device(place.device)
-    _, total = torch.cuda.mem_get_info(device)
-    fit = trials_that_fit(total, torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES)  # it wanted more than that
-    return f"{place.sharing} trials share the GPU: type --trials-per-gpu {min(fit, place.sharing - 1)}"
+    fewer = place.sharing - 1
+    with contextlib.suppress(RuntimeError):  # where no room is left for CUDA itself, it cannot be asked
+        _, total = torch.cuda.mem_get_info(device)
+        wanted = torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES  # and more
+        fewer = min(fewer, trials_that_fit(total, wanted))
+    return f"{place.sharing} trials share the GPU: type --trials-per-gpu {fewer}"
 
 
 def trial_error(error: BaseException) -> TrialError:
@@ -239,9 +242,10 @@ def _extended(
 def set_up_torch(spec: TrialSpec, place: Place) -> None:
     """Threads and determinism of this process, before anything is computed."""
     torch.set_num_threads(place.threads)
+    works.cache_clear()  # every trial that runs without Triton's kernels says so, not a process's first alone
     torch.backends.cudnn.benchmark = not spec.deterministic
-    if spec.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be reproducible
+    # What cuBLAS needs to be reproducible. It looks once a process, so a later trial's need counts from the first on.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.backends.cudnn.allow_tf32 = False  # or convolutions in "fp32" would have the mantissa of fp16
 

@@ -16,6 +16,15 @@ from raycifar.data import Split
 from raycifar.spec import TrialSpec
 
 SAMPLE = Path(__file__).parent / "data" / "cifar10_sample.safetensors"
+# In the words of PyTorch, CUDA and cuBLAS; and as the second error of one that was on its way.
+_MORE = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+_MORE.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+FULL_MEMORY = (
+    torch.OutOfMemoryError("CUDA out of memory"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate"),
+    _MORE,
+)
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when raycifar.norm_kernels is imported: they run on the CPU then

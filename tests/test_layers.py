@@ -19,6 +19,7 @@ TRAINING = [
     "trivialaugment",
     "augment",
     "convolution",
+    "gpu_memory",
     "norm_kernels",
     "norm",
     "vgg",

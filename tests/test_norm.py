@@ -1,11 +1,14 @@
 """The kernels, run by Triton's interpreter on the CPU where there is no GPU, beside PyTorch's layers."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch import nn
 
 from raycifar import norm
 from raycifar.spec import BLOCKS
+from tests.conftest import FULL_MEMORY
 
 pytest.importorskip("triton")
 from raycifar import norm_kernels
@@ -151,13 +154,11 @@ def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
     assert "and more" not in caplog.text
 
 
-def test_a_full_memory_is_no_missing_triton(monkeypatch):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(norm, "norm_pool_relu", full)
+@pytest.mark.parametrize("error", FULL_MEMORY)
+def test_a_full_memory_is_no_missing_triton(monkeypatch, error):
+    monkeypatch.setattr(norm, "norm_pool_relu", Mock(side_effect=error))
     norm.works.cache_clear()
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error), match=str(error)):
         norm.works(torch.device(DEVICE), torch.float32)
 
 

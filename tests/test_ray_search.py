@@ -4,7 +4,6 @@ import io
 import json
 
 import pytest
-import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -17,7 +16,7 @@ from raycifar.spec import SpecError, load_sweep
 from raycifar.sweep import Options
 from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets
-from tests.conftest import SAMPLE
+from tests.conftest import FULL_MEMORY, SAMPLE
 from tests.search_folders import FILE, SETTINGS, write_samples
 
 pytestmark = pytest.mark.ray
@@ -83,7 +82,7 @@ def test_how_a_sample_ended_is_read_from_its_files(search, folder, accuracies, o
 
 @pytest.mark.parametrize(
     ("error", "ended"),
-    [(NonFiniteLossError("the training loss is nan"), DIVERGED), (torch.OutOfMemoryError("CUDA out of"), TOO_LARGE)],
+    [(NonFiniteLossError("the training loss is nan"), DIVERGED), *((error, TOO_LARGE) for error in FULL_MEMORY)],
 )
 def test_a_sample_whose_settings_are_to_blame_ends_last_and_is_not_tried_again(
     search, folder, monkeypatch, error, ended

@@ -1,5 +1,6 @@
 """What several trials on one GPU give, measured by real processes on the CPU: there is no GPU here."""
 
+import io
 import json
 from unittest.mock import Mock
 
@@ -85,3 +86,20 @@ def test_rates_add_up_and_each_takes_its_part_of_the_memory(monkeypatch, make_tr
     monkeypatch.setattr(sharing, "_line", lambda _: next(lines))
     monkeypatch.setattr(sharing, "print", lambda *_, **__: None, raising=False)  # "go"
     assert sharing._side_by_side(2, make_trial(), SAMPLE, "cuda:0") == Shared(2, 150, 3 * GB, 80 * GB)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lengths"), [({}, {16, 8}), ({"drop_last": True}, {16}), ({"batch_size": 8}, {8})]
+)
+def test_an_epochs_last_batch_takes_its_memory_before_it_is_read(monkeypatch, make_trial, capsys, settings, lengths):
+    """In this process, and with a step that only notes how long its batch is."""
+    seen = []
+    step = Mock(side_effect=lambda index, epoch, lr: seen.append(len(index)))
+    monkeypatch.setattr(sharing, "step_of", lambda *_: step)
+    monkeypatch.setattr(sharing, "predict", lambda *_: None)
+    monkeypatch.setattr(sharing, "SECONDS", 0.01)
+    monkeypatch.setattr("sys.stdin", io.StringIO("go\nend\n"))
+    trial = make_trial(model={"weights": "random", "train": "head"}, **settings)
+    sharing.main([trial.model_dump_json(), str(SAMPLE), "cpu"])
+    assert (set(seen), seen[-1]) == (lengths, min(lengths))
+    assert capsys.readouterr().out.startswith("warm\n")

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from raycifar import muon, step, training
 from raycifar.data import Split
 from raycifar.training import TrainState, fit
+from tests.conftest import FULL_MEMORY
 from tests.test_training import Floats, Small, numbers
 
 HARD = {  # all that draws random numbers or keeps state, and a last batch of another size
@@ -212,10 +213,11 @@ def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_sa
     ]
 
 
-def test_where_a_recording_does_not_fit_into_memory_the_trial_hears_of_it(make_trial, splits, monkeypatch):
-    record_at_once(monkeypatch, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+@pytest.mark.parametrize("error", FULL_MEMORY)
+def test_where_a_recording_does_not_fit_into_memory_the_trial_hears_of_it(make_trial, splits, monkeypatch, error):
+    record_at_once(monkeypatch, error)
     spec = make_trial(**HARD)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(type(error), match=str(error)):
         list(fit(TrainState(Small(), spec), *splits, spec))
 
 

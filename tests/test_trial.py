@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import raycifar.trial
 import raycifar.writer
+from raycifar import norm
 from raycifar.checkpoints import newest_checkpoint
 from raycifar.data import load_cifar10
 from raycifar.records import TrialFolder
@@ -270,6 +271,14 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
     assert error.message == f"trial 'tiny': CUDA out of memory: {remedy}, and give the same command again"
 
 
+def test_a_gpu_that_cannot_even_be_asked_is_shared_by_one_less(make_trial, tmp_path, monkeypatch):
+    full = RuntimeError("CUDA error: out of memory")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", Mock(side_effect=full))
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", Mock(side_effect=full))
+    with pytest.raises(GpuMemoryError, match="4 trials share the GPU: type --trials-per-gpu 3,"):
+        run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", 4), Caller(print))
+
+
 @pytest.mark.parametrize(
     ("told", "reason"),
     [
@@ -484,3 +493,24 @@ def test_only_a_deterministic_trial_gives_up_speed_for_it(make_trial, monkeypatc
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(1)
+
+
+def test_cublas_is_told_of_determinism_before_the_first_trial_for_it_asks_once(make_trial, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    set_up_torch(make_trial(), PLACE)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_each_trial_of_a_process_hears_that_triton_does_not_run(make_trial, tmp_path, monkeypatch):
+    class OnAGpu(Small):
+        def forward(self, images):
+            norm.works(torch.device("cpu"), torch.float32)
+            return super().forward(images)
+
+    monkeypatch.setattr(norm, "_tried", lambda *_: "no compiler")
+    monkeypatch.setattr(raycifar.trial, "build_vgg16", lambda *_: OnAGpu())
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run_trial(make_trial(), tmp_path / name, ASSETS, PLACE, Caller(lambda record, path: None))
+        warnings = TrialFolder(tmp_path / name).history().sessions[-1].warnings
+        assert warnings == ["batch norm's steps are launched one by one: no compiler"]
