@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raycifar.completion import complete
+from raycifar.command_line import Parser, complete
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ WATCH_SECONDS = 10.0  # between two looks at a running sweep; what has not moved
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "analyze.py",
         description="Write a sweep's tables, figures and report, or compare sweeps. Works on running ones too.",
         epilog=EXAMPLES,
@@ -54,7 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if len(options.folders) > 1 and (options.watch or options.export):
         parser.error("--watch and --export take one folder")
     if len(folders) < len(options.folders) or len(folders) > MOST_SWEEPS:
-        parser.error(f"name each sweep once, and at most {MOST_SWEEPS} to compare")
+        parser.error(f"{len(options.folders)} folders: name each sweep once, and at most {MOST_SWEEPS} to compare")
     if options.export and options.format:
         parser.error("--format is of the report, which --export does not write")
     return options

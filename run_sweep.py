@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from raycifar import leaving
-from raycifar.completion import complete
+from raycifar.command_line import Parser, complete
 from raycifar.events import JsonLines
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ INTERRUPTED, BAD_INPUT = 130, 2
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "run_sweep.py",
         description=__doc__,
         epilog=EXAMPLES,
@@ -148,7 +148,7 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     from raycifar.records import RecordError
     from raycifar.sweep import Options
     from raycifar.trackers import TrackerError, check_trackers
-    from raycifar.workspace import SweepError
+    from raycifar.workspace import SweepError, is_there
 
     options = Options(
         gpus=args.gpus,
@@ -170,6 +170,7 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     before = _last_call(path)
     try:
         check_trackers(options.log, args.local)
+        is_there(path)  # a plan that could not run is none
         return act(path, options, args.dry_run, console)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")

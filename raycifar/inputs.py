@@ -1,9 +1,11 @@
 """What others wrote: read only where it is a file, and only so much of it; refused in words that stay on their line."""
 
+import difflib
 import errno
 import io
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 # Opening a pipe would otherwise wait for somebody who writes into it. (Windows has no such pipes.)
@@ -24,6 +26,12 @@ class InputError(Exception):
 def printable(text: str) -> str:
     """The text with what cannot be printed, and what could steer a terminal, written as Python writes it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """', did you mean ...?', where one of the known words is close."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def open_file(path: Path) -> io.BufferedReader:

@@ -63,6 +63,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     trace = best_trial(path)
     file = trace.folder.best_weights
     try:
+        if not file.exists():  # as in results that are kept without their weights
+            raise ResultsError(f"{file}: not there, and the network with it; restore it, or run the trial again")
         open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
         network = VGG16(trace.spec.model)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, Field, model_validator
 
+from raycifar.inputs import nearest
 from raycifar.spec import (
     Name,
     SpecError,
@@ -29,7 +30,6 @@ from raycifar.spec import (
     Table,
     TrialSettings,
     TrialSpec,
-    nearest,
     parse_setting,
     parse_sweep,
     read_toml,
@@ -280,7 +280,7 @@ def _check_numbers(kind: str, values: Any, place: str) -> tuple[Plain, ...]:
     if low == high:
         raise SpecError(f"{place}: an empty range: name two different ends, or set it in the trial")
     if low > high:
-        raise SpecError(f"{place}: an inverted range: [{_toml(high)}, {_toml(low)}]")
+        raise SpecError(f"{place}: an inverted range: write [{_toml(high)}, {_toml(low)}]")
     if kind == "loguniform" and low <= 0:
         raise SpecError(f"{place}: a logarithm needs a lowest value above 0: for example [1e-5, {_toml(high)}]")
     return (low, high) if kind == "int" else (float(low), float(high))

@@ -4,7 +4,6 @@ A sweep file has `[defaults]`, from which every trial starts, and `[[trials]]`; 
 turns the trial `transfer` into `transfer-1`, `transfer-2`, `transfer-3` with the seeds `seed`, `seed + 1`, `seed + 2`.
 """
 
-import difflib
 import hashlib
 import json
 import re
@@ -17,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from raycifar.inputs import InputError, read_file
+from raycifar.inputs import InputError, nearest, read_file
 
 CIFAR10_TRAIN_IMAGES = 50_000
 CIFAR10_TEST_IMAGES = 10_000
@@ -93,8 +92,10 @@ class Data(Table):
     def _fits(self) -> "Data":
         held_out = self.holdout_images if self.validation == "holdout" else 0
         if held_out + max(self.train_images, CLASSES) > CIFAR10_TRAIN_IMAGES:
+            held = f"holdout_images = {held_out} + " if held_out else ""
             raise ValueError(
-                f"holdout_images + train_images must not exceed CIFAR-10's {CIFAR10_TRAIN_IMAGES:,} training images"
+                f"{held}train_images = {self.train_images}: CIFAR-10 has {CIFAR10_TRAIN_IMAGES:,} training images, of "
+                f"which at least {CLASSES} must train: lower them"
             )
         if held_out % CLASSES or self.train_images % CLASSES or self.test_images % CLASSES:
             raise ValueError(f"a stratified number of images is a multiple of the {CLASSES} classes")
@@ -124,7 +125,8 @@ class Augmentation(Table):
     @model_validator(mode="after")
     def _one_mix(self) -> "Augmentation":
         if self.mixup and self.cutmix:
-            raise ValueError("mixup and cutmix exclude each other: mixup = 0, or cutmix = 0")
+            both = f"mixup = {self.mixup} and cutmix = {self.cutmix}"
+            raise ValueError(f"{both} exclude each other: mixup = 0, or cutmix = 0")
         return self
 
 
@@ -187,7 +189,8 @@ class Averaging(Table):
     @model_validator(mode="after")
     def _one_average(self) -> "Averaging":
         if self.ema_decay and self.swa_epochs:
-            raise ValueError("ema_decay and swa_epochs exclude each other: ema_decay = 0, or swa_epochs = 0")
+            both = f"ema_decay = {self.ema_decay} and swa_epochs = {self.swa_epochs}"
+            raise ValueError(f"{both} exclude each other: ema_decay = 0, or swa_epochs = 0")
         if self.ema_recompute_batch_norm and not self.ema_decay:
             raise ValueError("ema_recompute_batch_norm needs an average: set ema_decay, such as 0.999, or leave it out")
         return self
@@ -249,8 +252,8 @@ class TrialSettings(Table):
             raise ValueError(f"averaging.swa_epochs = {tail} must not exceed epochs = {self.epochs}")
         if tail and self.early_stopping.patience:
             raise ValueError(
-                "averaging.swa_epochs and early_stopping.patience exclude each other, as the last epochs may not be "
-                "reached: swa_epochs = 0, or patience = 0"
+                f"averaging.swa_epochs = {tail} and early_stopping.patience = {self.early_stopping.patience} exclude "
+                "each other, as the last epochs may not be reached: swa_epochs = 0, or patience = 0"
             )
         return self
 
@@ -459,7 +462,8 @@ def _override(tables: list[dict[str, Any]], keys: list[str], value: Any, text: s
         known = [str(table.get("name")) for table in tables] + list(_TrialTable.model_fields)
         there = _listed(known[: len(tables)])
         raise SpecError(
-            f"--set {text}: no trial {short(keys[0])!r}{nearest(keys[0], known)}; the file's trials: {there}"
+            f"--set {text}: no [[trials]] and no setting is named {short(keys[0])!r}{nearest(keys[0], known)} "
+            f"(the file's [[trials]], whose repeats share their settings: {there})"
         )
     if keys[0] == "name":
         raise SpecError(f"--set {text}: a trial's name is set in the sweep file only")
@@ -513,9 +517,16 @@ def _expected(key: str, error: Mapping[str, Any]) -> str:
         return "expected at least one [[trials]], in two pairs of brackets"
     if error["type"] in ("model_type", "dict_type"):
         return f"expected a table, for example {_EXAMPLES[key]}"
-    if error["type"] == "tuple_type":
-        return "expected a list, for example [4096, 4096]"
-    return str(error["msg"]).removeprefix("Input ")
+    return _KINDS.get(error["type"]) or str(error["msg"]).removeprefix("Input ")
+
+
+_KINDS = {
+    "tuple_type": "expected a list, for example [4096, 4096]",
+    "int_type": "expected a whole number such as 15, unquoted",
+    "float_type": "expected a number such as 0.01, unquoted",
+    "finite_number": "expected a finite number such as 0.01",
+    "bool_type": "expected true or false, unquoted",
+}
 
 
 _EXAMPLES = {
@@ -558,12 +569,6 @@ def _table_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseMode
 def _unknown(key: str, model: type[BaseModel]) -> str:
     known = list(model.model_fields)
     return f"unknown key{nearest(key, known)}; known here: {', '.join(known)}"
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """', did you mean ...?', where one of the known words is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _listed(names: Sequence[str]) -> str:

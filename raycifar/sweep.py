@@ -198,6 +198,8 @@ def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Pla
             "--local runs one trial at a time with one worker, without Ray: "
             "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
         )
+    if options.gpus is not None and options.gpus > 1:
+        raise PlacementError(f"--local --gpus {options.gpus}: one GPU at most: type --gpus 1, or leave out --local")
     check_precision(trials, gpus)
     return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
 

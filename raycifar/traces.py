@@ -98,6 +98,8 @@ def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:
 
 def _no_sweep(path: Path) -> str:
     names = {child.name for child in path.iterdir()}
+    if (path.parent / "sweep.json").is_file():
+        return f"{path}: a folder in a sweep's; give the sweep's own, {path.parent}"
     if not names:
         return f"{path}: an empty folder; give the one that run_sweep.py wrote{_nearby(path.parent)}"
     if "search.json" in names:

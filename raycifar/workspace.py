@@ -59,7 +59,7 @@ def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> 
 
 def check_place(folder: SweepFolder, record: str) -> bool:
     """Whether the folder is there. Raises SweepError where it is in use, or holds something else than such a record."""
-    if not _is_there(folder.path):
+    if not is_there(folder.path):
         return False
     if folder.lock.exists():
         _locked(folder).release()
@@ -76,7 +76,7 @@ def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
             raise SweepError(f"{path}: expected a trial's folder: move it away, or choose another --name")
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether the folder exists; SweepError where it neither does nor can."""
     try:
         nearest = next(there for there in (path, *path.parents) if there.exists())

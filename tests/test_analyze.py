@@ -219,10 +219,18 @@ def test_a_place_that_cannot_be_written_to_is_refused(
     assert everything(tmp_path) == before
 
 
-def test_a_missing_argument_is_refused_by_argparse() -> None:
+def test_a_missing_argument_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         analyze.main([])
     assert caught.value.code == 2
+    line = "analyze.py: the following arguments are required: FOLDER (--help shows what there is)\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_trials_folder_is_told_from_its_sweeps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_sweep(tmp_path / "sweep")
+    line = refuse(capsys, folder.trial("transfer-1").path)
+    assert line.endswith(f"sweep/transfer-1: a folder in a sweep's; give the sweep's own, {folder.path}\n")
 
 
 def test_two_sweeps_are_shown_side_by_side_in_80_columns(

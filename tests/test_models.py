@@ -58,12 +58,18 @@ def test_a_trial_that_the_sweep_does_not_have_is_refused(tmp_path):
         load_model(folder.path / "transferr")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no safetensors", "a pipe"])
+def test_results_that_are_kept_without_weights_say_so(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
+    with pytest.raises(ResultsError, match=r"transfer/best\.safetensors: not there, .*run the trial again$"):
+        load_model(folder.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", "a pipe"])
 def test_weights_that_cannot_be_read_are_named(tmp_path, content):
     folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
     if content == "a pipe":
         os.mkfifo(folder.trial("transfer").best_weights)
-    elif content is not None:
+    else:
         folder.trial("transfer").best_weights.write_bytes(content)
     with pytest.raises(ResultsError, match=r"best\.safetensors: not the trial's weights .*run the trial again"):
         load_model(folder.path)

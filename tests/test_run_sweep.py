@@ -75,6 +75,11 @@ BAD = {
     "storage without a name": ([QUICK, "--storage="], "--storage '': expected a folder"),
     "a storage that no path can be": ([QUICK, "--storage", "a\0b"], "--storage .*expected a folder"),
     "storage in a file": ([QUICK, "--storage", __file__], "is a file: choose another --name or --storage"),
+    "a plan in a file": ([QUICK, "--dry-run", "--storage", __file__], "is a file: choose another --name or --storage"),
+    "several GPUs in one process": (
+        [QUICK, "--dry-run", "--local", "--gpus=4"],
+        "--local --gpus 4: one GPU at most: type --gpus 1, or leave out --local",
+    ),
     "a file name too long": ([QUICK, "--storage", "/tmp/" + "a" * 300], "choose another --storage"),
     "GPUs that are not there": ([QUICK, "--local", "--gpus=4"], "--gpus 4: .* sees 0 GPUs: type --gpus 0 .*"),
     "storage that is no UTF-8": ([QUICK, "--storage", "a\udcffb"], r"--storage 'a\\udcffb': expected a folder"),
@@ -104,24 +109,27 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(command, storage, a
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "line"),
     [
-        ["--gpus=-1"],
-        ["--gpus=two"],
-        ["--gpus=1.0"],
-        ["--trials-per-gpu=0"],
-        ["--workers-per-trial="],
-        ["--nonsense"],
-        ["--fre"],
-        ["--log=tensorboard"],
-        ["--quiet", "--verbose"],
+        (["--gpus=-1"], "argument --gpus: '-1': expected a whole number from 0 up"),
+        (["--gpus=two"], "argument --gpus: 'two': expected a whole number"),
+        (["--gpus=1.0"], "argument --gpus: '1.0'"),
+        (["--trials-per-gpu=0"], "argument --trials-per-gpu: '0': expected a whole number from 1 up"),
+        (["--workers-per-trial="], "argument --workers-per-trial: ''"),
+        (["--nonsense"], r"unrecognized arguments: --nonsense (?=\(--help)"),
+        (["--nonsense\nmore"], r"unrecognized arguments: --nonsense\\nmore"),
+        (["--dry-ru"], "unrecognized arguments: --dry-ru, did you mean '--dry-run'?"),
+        (["--stroage=/tmp"], "unrecognized arguments: --stroage=/tmp, did you mean '--storage'?"),
+        (["--log=tensorboard"], "argument --log: invalid choice: 'tensorboard'"),
+        (["--quiet", "--verbose"], "argument --verbose: not allowed with argument --quiet"),
     ],
-    ids=" ".join,
 )
-def test_what_argparse_refuses_has_the_same_exit_status(command, storage, arguments):
+def test_what_argparse_refuses_is_one_line_with_the_same_exit_status(command, storage, capsys, arguments, line):
     with pytest.raises(SystemExit) as refused:
         command(QUICK, *arguments)
     assert refused.value.code == 2
+    errors = capsys.readouterr().err
+    assert re.match(rf"run_sweep\.py: {line}.*\(--help shows what there is\)\n\Z", errors)
     assert not storage.exists()
 
 

@@ -88,7 +88,7 @@ def test_without_optuna_one_line_says_how_to_install_it(command, tmp_path, monke
 def test_a_wrong_search_is_refused_before_anything_starts(command):
     status, printed, errors = command("--set=search.space.optimizer.lr={ uniform = [2, 1] }")
     assert (status, printed, errors.count("\n")) == (2, "", 1)
-    assert re.match(r"run_sweep\.py: .*tiny\.toml --set .*inverted range: \[1, 2\]", errors)
+    assert re.match(r"run_sweep\.py: .*tiny\.toml --set .*inverted range: write \[1, 2\]", errors)
 
 
 def test_a_dry_run_shows_the_space_and_the_budget_and_makes_nothing(command, tmp_path):
