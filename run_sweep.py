@@ -121,7 +121,8 @@ def begun_command() -> list[str]:
 
 def _run(args: argparse.Namespace, events: JsonLines | None) -> int:
     from raycifar.search_spec import load_search
-    from raycifar.spec import SpecError, load_sweep
+    from raycifar.spec import SpecError
+    from raycifar.sweep_file import load_sweep
     from raycifar.workspace import sweep_folder
 
     try:

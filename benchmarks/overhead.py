@@ -26,9 +26,10 @@ from raycifar.assets import AssetError
 from raycifar.data import load_cifar10
 from raycifar.placement import make_plan
 from raycifar.records import Session, SweepFolder, TrialSummary
-from raycifar.spec import SpecError, TrialSpec, load_sweep
+from raycifar.spec import SpecError, TrialSpec
 from raycifar.step import resolve_precision
 from raycifar.sweep import Options, cpu_count, fetch_assets, this_machine
+from raycifar.sweep_file import load_sweep
 from raycifar.training import TrainState, fit, predict
 from raycifar.trial import Assets
 from raycifar.vgg import build_vgg16

@@ -17,9 +17,10 @@ from raycifar import norm
 from raycifar.assets import AssetError
 from raycifar.data import load_training
 from raycifar.placement import flops_an_image
-from raycifar.spec import SpecError, TrialSpec, load_sweep
+from raycifar.spec import SpecError, TrialSpec
 from raycifar.step import WARM_UP_STEPS, resolve_precision
 from raycifar.sweep import Options, cpu_count, fetch_assets
+from raycifar.sweep_file import load_sweep
 from raycifar.training import TrainState, step_of
 from raycifar.trial import Assets, Place, network, set_up_torch
 

@@ -31,8 +31,9 @@ from raycifar.placement import (
     makespan,
     work,
 )
-from raycifar.spec import TrialSpec, load_sweep
+from raycifar.spec import TrialSpec
 from raycifar.sweep import Options, cpu_count, fetch_assets, hardware, this_machine
+from raycifar.sweep_file import load_sweep
 
 SWEEP = Path(__file__).parent.parent / "sweeps" / "vgg.toml"
 GPUS = (1, 2, 4, 8)

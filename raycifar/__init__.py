@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from raycifar.models import TrainedModel, load_model
     from raycifar.report import write_report
     from raycifar.results import Results, read_results
-    from raycifar.spec import SweepSpec, load_sweep
+    from raycifar.spec import SweepSpec
     from raycifar.sweep import Options
+    from raycifar.sweep_file import load_sweep
 
 __all__ = [
     "Options",
@@ -36,7 +37,7 @@ _ROOMS = {
     "SweepSpec": "spec",
     "TrainedModel": "models",
     "load_model": "models",
-    "load_sweep": "spec",
+    "load_sweep": "sweep_file",
     "read_results": "results",
     "run_sweep": "library",
     "write_report": "report",

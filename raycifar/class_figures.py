@@ -83,7 +83,8 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for i, j in np.ndindex(shares.shape):
         shade = "#{:02x}{:02x}{:02x}".format(*picture.to_rgba(shares[i, j], bytes=True)[:3])
-        text = f"{shares[i, j]:.0f}" if i == j or shares[i, j] >= 0.5 else ""
+        text = f"{shares[i, j]:.0f}"
+        text = "" if text == "0" and i != j else text
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink(shade))
     _class_axis(axes)
     axes.set_xticks(range(CLASSES), CLASS_NAMES, rotation=90)
@@ -95,7 +96,7 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"
-    caption = f"Off the diagonal is what {arm} confuses{most}. Shares below half a percent are left blank{mark(leak)}."
+    caption = f"Off the diagonal is what {arm} confuses{most}. Shares that round to 0 are left blank{mark(leak)}."
     alt = f"Confusion matrix of {arm}. Most confused: {'; '.join(worst) or 'nothing'}{mark(leak)}."
     return Drawing(f"arm-{arm}-confusion", f"{arm}: confusion matrix", caption, alt, figure)
 

@@ -7,8 +7,9 @@ from rich.console import Console
 
 import raycifar.sweep
 from raycifar.results import Results, read_results
-from raycifar.spec import SweepSpec, load_sweep
+from raycifar.spec import SweepSpec
 from raycifar.sweep import Options
+from raycifar.sweep_file import load_sweep
 from raycifar.workspace import sweep_folder
 
 

@@ -16,7 +16,7 @@ The objective is not to be chosen: it is the best validation accuracy so far, of
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -30,13 +30,9 @@ from raycifar.spec import (
     Table,
     TrialSettings,
     TrialSpec,
-    parse_setting,
-    parse_sweep,
-    read_toml,
     short,
-    shown,
-    validate,
 )
+from raycifar.sweep_file import NEEDS, parse_setting, parse_sweep, read_toml, shown, validate
 
 Plain = bool | int | float | str
 KINDS = ("choice", "uniform", "loguniform", "int")
@@ -57,31 +53,6 @@ NOT_SEARCHED = {
     "seed": LUCK,
     "repeats": LUCK,
     "name": "samples are named sample-0001, sample-0002, ...: leave it out",
-}
-
-
-# What a setting needs for it to decide anything.
-_Need = tuple[Callable[[TrialSettings], bool], str]
-_MUON: _Need = (lambda t: t.optimizer.name == "muon", 'optimizer.name = "muon"')
-_SGD: _Need = (lambda t: t.optimizer.name in ("sgd", "muon"), 'optimizer.name = "sgd" or "muon"')
-_DECAY: _Need = (lambda t: t.optimizer.weight_decay > 0, "optimizer.weight_decay above 0")
-_PLATEAU: _Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plateau"')
-_END: _Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
-_MIXING: _Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "augmentation.mixup or .cutmix above 0")
-NEEDS: dict[str, _Need] = {
-    "augmentation.mix_probability": _MIXING,
-    "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),
-    "optimizer.muon_lr": _MUON,
-    "optimizer.momentum": _SGD,
-    "optimizer.nesterov": _SGD,
-    "optimizer.head_decay_ratio": _DECAY,
-    "optimizer.bias_decay_ratio": _DECAY,
-    "optimizer.layer_decay": (lambda t: t.model.train != "head", 'model.train = "all", or from a block on'),
-    "schedule.final_ratio": _END,
-    "schedule.monitor": _PLATEAU,
-    "schedule.factor": _PLATEAU,
-    "schedule.patience": _PLATEAU,
-    "schedule.min_lr": _PLATEAU,
 }
 
 

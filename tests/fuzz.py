@@ -34,7 +34,8 @@ from raycifar.records import RecordError, SweepFolder
 from raycifar.report import make_report, pages
 from raycifar.results import read_results
 from raycifar.search_spec import load_search
-from raycifar.spec import SpecError, load_sweep
+from raycifar.spec import SpecError
+from raycifar.sweep_file import load_sweep
 from raycifar.traces import ResultsError
 from tests.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
 

@@ -22,7 +22,8 @@ from benchmarks.common import Measured, Table, markdown, publish, shown
 from benchmarks.processes import Peak, watched
 from benchmarks.turns import ContenderError, rounds
 from raycifar.placement import work
-from raycifar.spec import Model, load_sweep
+from raycifar.spec import Model
+from raycifar.sweep_file import load_sweep
 from raycifar.trial import Assets
 from raycifar.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
 from tests.conftest import SAMPLE

@@ -83,6 +83,26 @@ def test_arms_that_agree_have_no_examples(predictions: Predictions, numbered: np
     assert not any(name.startswith("examples") for name in draw(same, numbered))
 
 
+def test_what_rounds_to_0_is_left_blank_off_the_diagonal(
+    predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = np.eye(10) * 0.98
+    shares[0, 1:4] = 0.0049, 0.005, 0.0051
+    shares[9, 9] = 0
+    monkeypatch.setattr("raycifar.class_figures.mean_confusion", lambda trials: shares)
+    texts = [text.get_text() for text in draw(predictions, None)["arm-scratch-confusion"].figure.axes[0].texts]
+    assert texts == [
+        "98",
+        "",
+        "",
+        "1",
+        *6 * [""],
+        *("98" if i == j else "" for i in range(1, 9) for j in range(10)),
+        *9 * [""],
+        "0",
+    ]
+
+
 def test_a_subset_without_some_class_has_no_confusion_matrix(predictions: Predictions) -> None:
     chosen = predictions.tests.labels != 4
     tests = replace(predictions.tests, labels=predictions.tests.labels[chosen], index=None)

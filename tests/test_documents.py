@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 import analyze
 import run_sweep
-from raycifar.spec import TrialSettings, load_sweep
+from raycifar.spec import TrialSettings
+from raycifar.sweep_file import load_sweep
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 import raycifar
 
 ROOT = Path(__file__).parent.parent
-SHARED = ["inputs", "records", "spec", "search_records", "search_spec", "cache", "command_line"]
+SHARED = ["inputs", "records", "spec", "sweep_file", "search_records", "search_spec", "cache", "command_line"]
 TRAINING = [
     "placement",
     "assets",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from raycifar.overview import plan_table, results_table
 from raycifar.placement import Machine, make_plan, work
-from raycifar.spec import load_sweep
+from raycifar.sweep_file import load_sweep
 from tests.sweep_folders import begin_trial, sweep_spec, trial_spec, write_failure, write_sweep
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"

@@ -25,7 +25,7 @@ from raycifar.placement import (
     trials_that_fit,
     work,
 )
-from raycifar.spec import load_sweep
+from raycifar.sweep_file import load_sweep
 from raycifar.vgg import build_vgg16
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"

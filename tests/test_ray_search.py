@@ -12,8 +12,9 @@ from raycifar.events import JsonLines
 from raycifar.search import run_search
 from raycifar.search_records import DIVERGED, FINISHED, STOPPED, TOO_LARGE, SampleRecord, SearchFolder, SearchRecord
 from raycifar.search_spec import load_search
-from raycifar.spec import SpecError, load_sweep
+from raycifar.spec import SpecError
 from raycifar.sweep import Options
+from raycifar.sweep_file import load_sweep
 from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets
 from tests.conftest import FULL_MEMORY, SAMPLE

@@ -19,7 +19,7 @@ import raycifar.sweep
 import run_sweep
 from raycifar import assets
 from raycifar.records import SweepFolder
-from raycifar.spec import load_sweep
+from raycifar.sweep_file import load_sweep
 from raycifar.trial import Assets
 from tests.conftest import SAMPLE
 from tests.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from raycifar.search_spec import NEEDS, Range, SearchSpec, load_search
-from raycifar.spec import SpecError, load_sweep
+from raycifar.search_spec import Range, SearchSpec, load_search
+from raycifar.spec import SpecError
+from raycifar.sweep_file import NEEDS, load_sweep
 from tests.test_spec import SWEEPS
 
 TRIAL = '[[trials]]\nname = "a"\nepochs = 4\nmodel = { weights = "random" }\n'

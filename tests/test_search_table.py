@@ -10,7 +10,7 @@ from raycifar.records import TrialError
 from raycifar.search_records import DIVERGED, SampleRecord, SearchFolder
 from raycifar.search_spec import load_search
 from raycifar.search_table import best_sample, budget, samples_table, write_best, write_table
-from raycifar.spec import load_sweep
+from raycifar.sweep_file import load_sweep
 from tests.search_folders import FILE, SETTINGS, write_samples
 from tests.test_spec import SWEEPS
 

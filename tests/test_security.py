@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raycifar.spec import SpecError, load_sweep
+from raycifar.spec import SpecError
+from raycifar.sweep_file import load_sweep
 from raycifar.workspace import as_recorded
 from tests.sweep_folders import write_failure, write_sweep
 

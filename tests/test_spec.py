@@ -11,15 +11,14 @@ from pydantic import BaseModel
 
 from raycifar.spec import (
     LATER,
-    MOST_BYTES,
     Model,
     SpecError,
     SweepSpec,
     TrialSettings,
     TrialSpec,
     check_name,
-    load_sweep,
 )
+from raycifar.sweep_file import MOST_BYTES, load_sweep
 from tests.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SWEEPS = Path(__file__).parent.parent / "sweeps"
@@ -332,6 +331,32 @@ def test_a_bad_file_is_refused_in_one_line_that_says_where_and_what(load, conten
     with pytest.raises(SpecError) as caught:
         load(content)
     assert_one_line(str(caught.value), "some.toml: ", *parts)
+
+
+IDLE = {
+    "augmentation.mix_probability=0.5": "augmentation.mixup or .cutmix above 0",
+    "optimizer.muon_lr=0.02": 'optimizer.name = "muon"',
+    "optimizer.head_decay_ratio=10": "optimizer.weight_decay above 0",
+    "schedule.factor=0.5": 'schedule.name = "plateau"',
+    "schedule.final_ratio=0.1": 'schedule.name = "linear" or "cosine"',
+}
+
+
+@pytest.mark.parametrize(("setting", "need"), IDLE.items())
+def test_a_setting_that_decides_nothing_in_any_trial_is_refused_with_what_it_needs(load, setting, need):
+    key = setting.partition("=")[0]
+    with pytest.raises(SpecError) as caught:
+        load(TRIAL, setting)
+    assert_one_line(str(caught.value), f"some.toml --set {setting}: {key} decides nothing without {need}: set that, or")
+    with pytest.raises(SpecError, match=f"{key} decides nothing"):
+        load(TRIAL + f'[[trials]]\nname = "b"\n{setting}')
+
+
+def test_a_setting_may_stand_in_defaults_that_only_some_trials_need(load):
+    trials = TRIAL.replace("[[trials]]", "schedule = { patience = 5 }\n[[trials]]") + '[[trials]]\nname = "b"\n'
+    with pytest.raises(SpecError, match=r"schedule\.patience decides nothing"):
+        load(trials)
+    assert load(trials + 'schedule = { name = "plateau" }').trials[1].schedule.patience == 5
 
 
 BAD_SETTINGS = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from raycifar.checkpoints import load_checkpoint, newest_checkpoint
 from raycifar.records import SweepFolder, TrialFolder
-from raycifar.spec import load_sweep
+from raycifar.sweep_file import load_sweep
 
 TRIALS = [trial.name for trial in load_sweep(Path(__file__).with_name("sweep.toml")).trials]
 TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}

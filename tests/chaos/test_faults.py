@@ -15,8 +15,8 @@ from rich.console import Console
 import raycifar.sweep
 from raycifar.checkpoints import saved_history
 from raycifar.records import SweepFolder
-from raycifar.spec import load_sweep
 from raycifar.sweep import Options, run_sweep
+from raycifar.sweep_file import load_sweep
 from tests.chaos.compare import numbers, tune_epochs
 from tests.chaos.soak import ROOT
 from tests.chaos.victims import NAMES, found
