@@ -78,6 +78,12 @@ def test_the_reference_of_settings_has_all_of_them_with_their_defaults():
     assert rows == list(settings(TrialSettings))
 
 
+def test_every_source_of_a_setting_is_in_the_list_of_sources_and_no_other():
+    table, _, sources = (ROOT / "sweeps/README.md").read_text().partition("## Sources")
+    works = r"[A-ZÄÖÜ]\w+(?: & [A-Z]\w+| et al\.)? (?:19|20)\d\d"
+    assert set(re.findall(works, table)) == {line[2:].partition(":")[0] for line in sources.strip().splitlines()}
+
+
 def test_the_architecture_names_every_room():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     rooms = {path.name for path in (ROOT / "raycifar").glob("*.py")} - {"__init__.py"}
