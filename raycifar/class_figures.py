@@ -12,7 +12,7 @@ from raycifar.plotting import GREY, MARKERS, PALETTE, VERMILLION, WIDTH, Drawing
 from raycifar.predictions import Predictions, Tested
 from raycifar.results import LEAK
 from raycifar.spec import CLASS_NAMES, CLASSES
-from raycifar.stats import BINS, calibration
+from raycifar.stats import BINS, calibration, proportion_interval
 
 IMAGES_A_ROW = 8
 GUTTER = 3  # pixels between two images
@@ -117,6 +117,8 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
         there = bins.counts > 0
         x, y, share = 100 * bins.confidence[there], 100 * bins.accuracy[there], bins.counts[there] / bins.counts.sum()
         colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        chance = [proportion_interval(bins.accuracy[k], bins.counts[k]) for k in np.flatnonzero(there)]
+        axes.vlines(x, *100 * np.array(chance).T, color=colour, linewidth=3, alpha=0.3)
         axes.plot(x, y, color=colour, linewidth=1)
         axes.scatter(x, y, s=12 + 260 * share, color=colour, marker=marker, alpha=0.8)
         axes.plot([], [], color=colour, marker=marker, label=f"{shorten(arm)} (n = {len(trials)})")
@@ -127,7 +129,8 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     averages = "; ".join(said)
     caption = (
         f"On average {averages}. Below the dotted line a network is too sure of itself, above it not sure enough. "
-        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images{mark(leak)}."
+        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bar: the 95 % "
+        f"interval that so many images leave, each counted once a trial{mark(leak)}."
     )
     alt = f"Reliability diagram; on average {averages}{mark(leak)}."
     return Drawing("reliability", "Calibration", caption, alt, figure)

@@ -11,6 +11,7 @@ from raycifar.plotting import Drawing, style
 from raycifar.predictions import Predictions, read_predictions
 from raycifar.results import LEAK, read_results
 from raycifar.spec import CLASS_NAMES
+from raycifar.stats import calibration, proportion_interval
 from tests.test_figures import problems_of_layout, shown_texts
 
 QUICK = Path(__file__).parent / "data" / "quick"
@@ -129,6 +130,16 @@ def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks
     assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in found["reliability"].caption
     axes = found["arm-transfer-confusion"].figure.axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of", "taken for")
+
+
+def test_a_bin_of_few_images_has_a_long_bar(predictions: Predictions) -> None:
+    found, trials = draw(predictions, None)["reliability"].figure.axes[0], predictions.by_arm(ARMS)["transfer"]
+    sure, right = (np.concatenate([getattr(t, key) for t in trials]) for key in ("confidence", "right"))
+    bins = calibration(sure, right)
+    bars = [segment[:, 1] for segment in found.collections[0].get_segments()]
+    there = np.flatnonzero(bins.counts)
+    expected = [np.array(proportion_interval(bins.accuracy[k], int(bins.counts[k]))) * 100 for k in there]
+    assert np.allclose(bars, expected)
 
 
 def test_examples_are_those_that_the_wrong_network_was_surest_of(
