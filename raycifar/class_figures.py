@@ -129,8 +129,8 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     averages = "; ".join(said)
     caption = (
         f"On average {averages}. Below the dotted line a network is too sure of itself, above it not sure enough. "
-        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bar: the 95 % "
-        f"interval that so many images leave, each counted once a trial{mark(leak)}."
+        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bars: 95 % "
+        f"intervals by the number of images alone, each counted once for every trial{mark(leak)}."
     )
     alt = f"Reliability diagram; on average {averages}{mark(leak)}."
     return Drawing("reliability", "Calibration", caption, alt, figure)

@@ -1,4 +1,4 @@
-"""What both commands' argument parsers share: mistakes are answered in one line, and a shell's TAB is."""
+"""What both commands' argument parsers share: mistakes answered in one line, and completion in a shell."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that names the mistake in one line, without the usage, and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: --([^\s=]+)", message)
+        unknown = re.match(r"unrecognized arguments:.*? --?([^\s=]+)", message)
         known = [option.removeprefix("--") for option in self._option_string_actions]
         hint = nearest(unknown[1], known).replace("'", "'--", 1) if unknown else ""
         self.exit(2, f"{self.prog}: {printable(message)}{hint} (--help shows what there is)\n")

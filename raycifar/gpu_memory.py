@@ -4,8 +4,13 @@
 _FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 
 
-def memory_is_full(error: BaseException) -> bool:
-    """Whether the error says so, or came up while one that does was on its way: leaving a recording raises anew."""
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL):
-        return True
-    return error.__context__ is not None and memory_is_full(error.__context__)
+def full_memory(error: BaseException | None) -> RuntimeError | None:
+    """The error if it says so, or the one that does and was on its way when this one came up; else None.
+
+    Leaving a recording that has failed raises anew.
+    """
+    while isinstance(error, RuntimeError):
+        if any(sign in str(error) for sign in _FULL):
+            return error
+        error = None if error.__suppress_context__ else error.__context__
+    return None

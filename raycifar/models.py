@@ -64,7 +64,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     file = trace.folder.best_weights
     try:
         if not file.exists():  # as in results that are kept without their weights
-            raise ResultsError(f"{file}: not there, and the network with it; restore it, or run the trial again")
+            raise ResultsError(f"{file}: the trial's weights are not there; restore the file, or run the trial again")
         open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
         network = VGG16(trace.spec.model)

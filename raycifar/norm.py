@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from raycifar.gpu_memory import memory_is_full
+from raycifar.gpu_memory import full_memory
 
 CHANNELS, ROWS = 64, 32  # of a tile; half as many rows where four inputs make one
 TILES, MOST_ROWS = 512, 256  # of what is summed: as many rows to a tile as make so many tiles, within bounds
@@ -48,11 +48,11 @@ def at_once(layer: nn.BatchNorm2d, images: Tensor) -> bool:
 
 @cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once."""
+    """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once a trial."""
     try:
         difference = _tried(device, dtype)
     except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
-        if memory_is_full(error):
+        if full_memory(error):
             raise
         difference = (str(error) or type(error).__name__).partition("\n")[0]
     if difference:

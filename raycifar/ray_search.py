@@ -21,7 +21,7 @@ import torch
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from raycifar.gpu_memory import memory_is_full
+from raycifar.gpu_memory import full_memory
 from raycifar.placement import Plan
 from raycifar.progress import Progress
 from raycifar.records import EpochRecord, TrialFolder
@@ -179,7 +179,7 @@ def train_sample(config: dict[str, Any], job: dict[str, Any]) -> None:
             ray.tune.report(record.to_json() | {OBJECTIVE: best})
     except Exception as error:
         trial.write_error(trial_error(error))
-        if not (isinstance(error, NonFiniteLossError) or memory_is_full(error)):
+        if not (isinstance(error, NonFiniteLossError) or full_memory(error)):
             raise
         ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
 

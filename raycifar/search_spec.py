@@ -6,7 +6,7 @@
     samples = 16                    # drawn by Optuna; each is the trial with other settings
     seed = 1                        # of the draws
     grace_epochs = 1                # ASHA stops the worse of them after this many epochs, and again after
-    reduction = 3                   # three times as many, nine times as many ...: one in three goes on
+    reduction = 3                   # three times as many, nine times as many ...: about one in three goes on
 
     [search.space]
     optimizer.lr = { loguniform = [1e-3, 1e-1] }

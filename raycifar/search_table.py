@@ -9,6 +9,7 @@ from rich.text import Text
 from raycifar.records import write_bytes
 from raycifar.search_records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search_spec import SearchSpec
+from raycifar.sweep_file import idle
 
 SHOWN = 10  # of the samples, the best
 ENDS = ("outcome", "epochs_run", "best_epoch", "best_val_accuracy")  # of a sample, in samples.csv
@@ -33,7 +34,7 @@ def budget(search: SearchSpec) -> str:
         rungs.append(str(epochs))
         epochs *= search.reduction
     most = f"{search.samples} samples of at most {search.trial.epochs} epochs of {train:,} images"
-    stops = f"; after epoch {', '.join(rungs)} the best 1 in {search.reduction} go on" if rungs else ""
+    stops = f"; after epoch {', '.join(rungs)} about 1 in {search.reduction} goes on" if rungs else ""
     return f"{most}{stops}. Best by the accuracy on {val:,} held-out images; no test image is read."
 
 
@@ -78,7 +79,10 @@ def write_best(search: SearchSpec, folder: SearchFolder, best: SampleRecord, sou
     """A sweep file that trains and tests the trial with the best sample's settings. Raises OSError."""
     import tomli_w  # of the extra `search`, which a dry run can do without
 
-    trial = search.sample(best.settings, search.trial.name).model_dump(mode="json", exclude_defaults=True)
+    spec = search.sample(best.settings, search.trial.name)
+    trial = spec.model_dump(mode="json", exclude_defaults=True)
+    for above, _, name in (key.partition(".") for key in idle(spec)):  # which a sweep file may not have
+        trial.get(above, {}).pop(name, None)
     content = {"name": f"{search.name[:59]}-best", "trials": [{k: v for k, v in trial.items() if k != "arm"}]}
     of = f"{source or search.name}, {best.name}: {100 * best.best_val_accuracy:.2f} % validation accuracy"
     head = (

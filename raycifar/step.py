@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycifar.augment import Augmenter, Mixer
 from raycifar.data import Split
-from raycifar.gpu_memory import memory_is_full
+from raycifar.gpu_memory import full_memory
 from raycifar.optim import Average
 from raycifar.spec import TrialSpec
 
@@ -107,7 +107,7 @@ class Step:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 sums = self._on_index()
         except RuntimeError as error:
-            if memory_is_full(error):  # steps launched one by one would only hide it
+            if full_memory(error):  # steps launched one by one would only hide it
                 raise
             self._optimizer.zero_grad(set_to_none=True)
             reason = str(error).partition("\n")[0]

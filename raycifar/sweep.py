@@ -179,6 +179,7 @@ def _local(
     options: Options,
     console: Console,
 ) -> None:
+    _check_local(options)
     gpus = min(_gpus(options.gpus, torch.cuda.device_count(), "PyTorch sees"), 1)
     plan = _local_plan(unfinished, gpus, options)
     assets = fetch_assets(unfinished, options)
@@ -193,15 +194,21 @@ def _local(
 
 
 def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Plan:
+    _check_local(options)
+    check_precision(trials, gpus)
+    return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
+
+
+def _check_local(options: Options) -> None:
     if options.workers_per_trial > 1 or options.trials_per_gpu != 1 or options.address:
         raise PlacementError(
             "--local runs one trial at a time with one worker, without Ray: "
             "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
         )
     if options.gpus is not None and options.gpus > 1:
-        raise PlacementError(f"--local --gpus {options.gpus}: one GPU at most: type --gpus 1, or leave out --local")
-    check_precision(trials, gpus)
-    return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
+        raise PlacementError(
+            f"--local --gpus {options.gpus}: one GPU at most: type --gpus 1, or 0 for the CPU, or leave out --local"
+        )
 
 
 def _run_locally(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: Place, progress: Progress) -> None:

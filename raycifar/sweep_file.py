@@ -7,7 +7,7 @@ turns the trial `transfer` into `transfer-1`, `transfer-2`, `transfer-3` with th
 import re
 import reprlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -31,6 +31,7 @@ _DECAY: _Need = (lambda t: t.optimizer.weight_decay > 0, "optimizer.weight_decay
 _PLATEAU: _Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plateau"')
 _END: _Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
 _MIXING: _Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "augmentation.mixup or .cutmix above 0")
+_STOPPING: _Need = (lambda t: t.early_stopping.patience > 0, "early_stopping.patience above 0")
 NEEDS: dict[str, _Need] = {
     "augmentation.mix_probability": _MIXING,
     "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),
@@ -45,6 +46,9 @@ NEEDS: dict[str, _Need] = {
     "schedule.factor": _PLATEAU,
     "schedule.patience": _PLATEAU,
     "schedule.min_lr": _PLATEAU,
+    "early_stopping.monitor": _STOPPING,
+    "early_stopping.min_delta": _STOPPING,
+    "data.holdout_images": (lambda t: t.data.validation == "holdout", 'data.validation = "holdout"'),
 }
 
 
@@ -98,17 +102,27 @@ def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] 
     if (count := sum(trial.repeats for trial in checked)) > MOST_TRIALS:
         raise SpecError(f"{place}: {count:,} trials, repeats counted: a sweep has at most {MOST_TRIALS:,}")
     if file.search is None:  # the space may set what another setting needs
-        _refuse_idle(tables, checked, place)
+        # An override may well leave what the file sets without effect: only what is asked for now has to have one.
+        asked = {".".join(keys[-2:]) for keys, _, _ in overrides} if overrides else NEEDS.keys()
+        _refuse_idle(tables, checked, asked, place)
     trials = tuple(spec for trial, where in zip(checked, places, strict=True) for spec in trial.expand(where))
     return validate(SweepSpec, {"name": file.name or path.stem, "trials": trials}, place)
 
 
-def _refuse_idle(tables: Sequence[Mapping[str, Any]], trials: Sequence[TrialSettings], place: str) -> None:
-    """Refuse what decides nothing in any trial that has it: who sets it expects other numbers."""
-    for key, (decides, need) in NEEDS.items():
+def _refuse_idle(
+    tables: Sequence[Mapping[str, Any]], trials: Sequence[_TrialTable], keys: Collection[str], place: str
+) -> None:
+    """Refuse a setting that decides nothing in any trial that has it: who sets it expects other numbers."""
+    for key in (key for key in NEEDS if key in keys):
         having = [trial for table, trial in zip(tables, trials, strict=True) if _is_set(table, key)]
-        if having and not any(decides(trial) for trial in having):
-            raise SpecError(f"{place}: {key} decides nothing without {need}: set that, or leave {key} out")
+        if having and all(key in idle(trial) for trial in having):
+            names, need = listed([trial.name for trial in having]), NEEDS[key][1]
+            raise SpecError(f"{place}: {names}: {key} decides nothing without {need}: set that, or leave {key} out")
+
+
+def idle(trial: TrialSettings) -> list[str]:
+    """The settings that decide nothing in this trial, because of others."""
+    return [key for key, (decides, _) in NEEDS.items() if not decides(trial)]
 
 
 def _is_set(table: Mapping[str, Any], key: str) -> bool:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
 from raycifar.data import Cifar10, Split, load_cifar10
 from raycifar.energy import EnergyMeter
-from raycifar.gpu_memory import memory_is_full
+from raycifar.gpu_memory import full_memory
 from raycifar.norm import works
 from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
@@ -115,8 +115,8 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, calle
 
 def _explained(error: Exception, spec: TrialSpec, folder: Path, place: Place) -> Exception:
     """The error with its remedy, where there is one that every user can apply."""
-    if memory_is_full(error):
-        reason = str(error).partition("\n")[0].partition(". ")[0]
+    if full := full_memory(error):
+        reason = str(full).partition("\n")[0].partition(". ")[0]
         remedy = _less_memory(spec, place)
         return GpuMemoryError(f"trial {spec.name!r}: {reason}: {remedy}, and give the same command again")
     if isinstance(error, OSError) and error.errno in _NO_WRITING:

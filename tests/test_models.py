@@ -60,7 +60,9 @@ def test_a_trial_that_the_sweep_does_not_have_is_refused(tmp_path):
 
 def test_results_that_are_kept_without_weights_say_so(tmp_path):
     folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
-    with pytest.raises(ResultsError, match=r"transfer/best\.safetensors: not there, .*run the trial again$"):
+    with pytest.raises(
+        ResultsError, match=r"best\.safetensors: the trial's weights are not there; restore the file, or run"
+    ):
         load_model(folder.path)
 
 

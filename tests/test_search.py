@@ -96,7 +96,7 @@ def test_a_dry_run_shows_the_space_and_the_budget_and_makes_nothing(command, tmp
     assert status == 0
     assert re.search(r"optimizer\.lr +loguniform \[0\.0001, 0\.1\]", printed)
     words = " ".join(printed.split())
-    assert "4 samples of at most 9 epochs of 40 images; after epoch 1, 2, 4, 8 the best 1 in 2 go on." in words
+    assert "4 samples of at most 9 epochs of 40 images; after epoch 1, 2, 4, 8 about 1 in 2 goes on." in words
     assert "20 held-out images; no test image is read. 4 trials, 2 at once, on 2 GPUs" in words
     assert not (tmp_path / "results").exists()
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from raycifar.records import TrialError
-from raycifar.search_records import DIVERGED, SampleRecord, SearchFolder
+from raycifar.search_records import DIVERGED, FINISHED, SampleRecord, SearchFolder
 from raycifar.search_spec import load_search
 from raycifar.search_table import best_sample, budget, samples_table, write_best, write_table
 from raycifar.sweep_file import load_sweep
@@ -38,6 +38,20 @@ def test_the_best_is_a_sweep_file_of_the_trial_with_its_settings(search, folder)
     sweep = load_sweep(folder.best)
     assert (sweep.name, sweep.trials) == ("tiny-best", (search.sample(SETTINGS, "tiny"),))
     assert "tiny.toml, sample-0002: 30.00 % validation accuracy, epoch 1 of 2" in folder.best.read_text()
+
+
+def test_what_the_best_settings_leave_without_effect_is_not_in_its_sweep_file(folder, tmp_path):
+    """A sweep file that has it would be refused."""
+    space = '[search.space]\nschedule.name = { choice = ["constant", "linear"] }\n'
+    (tmp_path / "tiny.toml").write_text(
+        FILE.replace("[search.space]\n", space).replace("[search]\n", "schedule = { final_ratio = 0.05 }\n[search]\n")
+    )
+    search = load_search(tmp_path / "tiny.toml")
+    for name, ratio in (("linear", 0.05), ("constant", 0.0)):
+        best = SampleRecord(name="sample-0001", settings=SETTINGS | {"schedule.name": name}, outcome=FINISHED)
+        write_best(search, folder, best, "tiny.toml")
+        (trial,) = load_sweep(folder.best).trials
+        assert (trial.schedule.name, trial.schedule.final_ratio) == (name, ratio)
 
 
 def test_a_stopped_sample_is_never_the_best(search, folder):
@@ -81,4 +95,4 @@ def test_all_samples_are_a_table_with_a_column_a_setting(search, folder):
 
 
 def test_a_search_that_stops_nothing_has_no_rungs():
-    assert "go on" not in budget(load_search(SWEEPS / "search.toml", ["search.grace_epochs=5"]))
+    assert "goes on" not in budget(load_search(SWEEPS / "search.toml", ["search.grace_epochs=5"]))

@@ -339,6 +339,7 @@ IDLE = {
     "optimizer.head_decay_ratio=10": "optimizer.weight_decay above 0",
     "schedule.factor=0.5": 'schedule.name = "plateau"',
     "schedule.final_ratio=0.1": 'schedule.name = "linear" or "cosine"',
+    "early_stopping.min_delta=0.1": "early_stopping.patience above 0",
 }
 
 
@@ -347,14 +348,24 @@ def test_a_setting_that_decides_nothing_in_any_trial_is_refused_with_what_it_nee
     key = setting.partition("=")[0]
     with pytest.raises(SpecError) as caught:
         load(TRIAL, setting)
-    assert_one_line(str(caught.value), f"some.toml --set {setting}: {key} decides nothing without {need}: set that, or")
-    with pytest.raises(SpecError, match=f"{key} decides nothing"):
+    assert_one_line(
+        str(caught.value), f"some.toml --set {setting}: a: {key} decides nothing without {need}: set that, or"
+    )
+    with pytest.raises(SpecError, match=f"some.toml: b: {key} decides nothing"):
         load(TRIAL + f'[[trials]]\nname = "b"\n{setting}')
+
+
+@pytest.mark.parametrize(
+    ("stem", "setting"),
+    [("vgg", "scratch.augmentation.cutmix=0"), ("vgg", "optimizer.name=sgd"), ("report", "schedule.name=constant")],
+)
+def test_an_override_may_leave_the_files_settings_without_effect(stem, setting):
+    assert load_sweep(SWEEPS / f"{stem}.toml", [setting])
 
 
 def test_a_setting_may_stand_in_defaults_that_only_some_trials_need(load):
     trials = TRIAL.replace("[[trials]]", "schedule = { patience = 5 }\n[[trials]]") + '[[trials]]\nname = "b"\n'
-    with pytest.raises(SpecError, match=r"schedule\.patience decides nothing"):
+    with pytest.raises(SpecError, match=r"some.toml: a, b: schedule\.patience decides nothing"):
         load(trials)
     assert load(trials + 'schedule = { name = "plateau" }').trials[1].schedule.patience == 5
 

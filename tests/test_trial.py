@@ -20,6 +20,7 @@ import raycifar.writer
 from raycifar import norm
 from raycifar.checkpoints import newest_checkpoint
 from raycifar.data import load_cifar10
+from raycifar.gpu_memory import full_memory
 from raycifar.records import TrialFolder
 from raycifar.step import PrecisionError
 from raycifar.training import NonFiniteLossError
@@ -35,7 +36,7 @@ from raycifar.trial import (
     set_up_torch,
 )
 from raycifar.vgg import build_vgg16
-from tests.conftest import SAMPLE
+from tests.conftest import FULL_MEMORY, SAMPLE
 from tests.test_training import TIMES, Floats, Small
 
 ASSETS = Assets(SAMPLE, None)
@@ -284,10 +285,12 @@ def test_a_gpu_that_cannot_even_be_asked_is_shared_by_one_less(make_trial, tmp_p
     [
         ("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` ...", "CUDA error: out of memory"),
         ("CUDNN_STATUS_ALLOC_FAILED. This error ...", "CUDNN_STATUS_ALLOC_FAILED"),
+        (FULL_MEMORY[-1], "CUDA out of memory"),
     ],
 )
 def test_a_full_gpu_has_other_words_than_pytorchs(make_trial, tmp_path, monkeypatch, told, reason):
-    monkeypatch.setattr(raycifar.trial, "load_cifar10", Mock(side_effect=RuntimeError(told)))
+    error = RuntimeError(told) if isinstance(told, str) else told
+    monkeypatch.setattr(raycifar.trial, "load_cifar10", Mock(side_effect=error))
     with pytest.raises(GpuMemoryError, match=rf"trial 'tiny': {reason}: it has the GPU to itself: lower batch_size"):
         run(make_trial(), tmp_path)
 
@@ -514,3 +517,10 @@ def test_each_trial_of_a_process_hears_that_triton_does_not_run(make_trial, tmp_
         run_trial(make_trial(), tmp_path / name, ASSETS, PLACE, Caller(lambda record, path: None))
         warnings = TrialFolder(tmp_path / name).history().sessions[-1].warnings
         assert warnings == ["batch norm's steps are launched one by one: no compiler"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("another")])
+def test_what_comes_up_for_a_reason_of_its_own_is_no_full_memory(error):
+    error.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    error.__suppress_context__ = isinstance(error, RuntimeError)  # as `from None` sets it
+    assert full_memory(error) is None
