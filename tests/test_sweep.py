@@ -286,7 +286,8 @@ def test_the_table_begins_with_the_epochs_and_results_that_are_there(tmp_path, s
 
 
 REFUSED = {
-    "GPUs that are not there": (Options(local=True, gpus=4), r"--gpus 4: PyTorch sees 0 GPUs: type --gpus 0"),
+    "a GPU that is not there": (Options(local=True, gpus=1), r"--gpus 1: PyTorch sees 0 GPUs: type --gpus 0"),
+    "several GPUs": (Options(local=True, gpus=4), "--gpus 4: one GPU at most"),
     "several workers": (Options(local=True, gpus=0, workers_per_trial=2), "leave out --local"),
     "shared GPUs": (Options(local=True, gpus=0, trials_per_gpu=2), "leave out --local"),
     "a cluster": (Options(local=True, gpus=0, address="auto"), "leave out --local"),
