@@ -171,7 +171,8 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     before = _last_call(path)
     try:
         check_trackers(options.log, args.local)
-        is_there(path)  # a plan that could not run is none
+        if args.dry_run:  # a call that runs asks itself
+            is_there(path)
         return act(path, options, args.dry_run, console)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")

@@ -63,12 +63,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     trace = best_trial(path)
     file = trace.folder.best_weights
     try:
-        if not file.exists():  # as in results that are kept without their weights
-            raise ResultsError(f"{file}: the trial's weights are not there; restore the file, or run the trial again")
         open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
         network = VGG16(trace.spec.model)
         network.load_state_dict(weights)
+    except FileNotFoundError:  # as in results that are kept without their weights
+        raise ResultsError(
+            f"{file}: the trial's weights are not there; restore the file, or run the trial again"
+        ) from None
     except (OSError, SafetensorError, RuntimeError) as error:
         why = " ".join(str(error).split())[:200]
         raise ResultsError(

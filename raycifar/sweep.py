@@ -106,7 +106,8 @@ def plan_trials(trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, in
     """As plan_only, for any trials."""
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
     if options.local:
-        return _local_plan(trials, min(gpus, 1), options), min(gpus, 1)
+        _check_local(options)
+        return _local_plan(trials, min(gpus, 1)), min(gpus, 1)
     return _plan(trials, this_machine(gpus), options), gpus
 
 
@@ -181,7 +182,7 @@ def _local(
 ) -> None:
     _check_local(options)
     gpus = min(_gpus(options.gpus, torch.cuda.device_count(), "PyTorch sees"), 1)
-    plan = _local_plan(unfinished, gpus, options)
+    plan = _local_plan(unfinished, gpus)
     assets = fetch_assets(unfinished, options)
     host = platform.node()
     place = Place("cuda:0" if gpus else "cpu", plan.threads, f"{host}:{0 if gpus else 'cpu'}")
@@ -193,8 +194,7 @@ def _local(
                 gc.collect()  # weights that only a reference cycle holds: 118 MB a trial, but few objects to Python
 
 
-def _local_plan(trials: Sequence[TrialSpec], gpus: int, options: Options) -> Plan:
-    _check_local(options)
+def _local_plan(trials: Sequence[TrialSpec], gpus: int) -> Plan:
     check_precision(trials, gpus)
     return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
 

@@ -115,8 +115,9 @@ def _refuse_idle(
     """Refuse a setting that decides nothing in any trial that has it: who sets it expects other numbers."""
     for key in (key for key in NEEDS if key in keys):
         having = [trial for table, trial in zip(tables, trials, strict=True) if _is_set(table, key)]
-        if having and all(key in idle(trial) for trial in having):
-            names, need = listed([trial.name for trial in having]), NEEDS[key][1]
+        decides, need = NEEDS[key]
+        if having and not any(decides(trial) for trial in having):
+            names = listed([trial.name for trial in having])
             raise SpecError(f"{place}: {names}: {key} decides nothing without {need}: set that, or leave {key} out")
 
 
