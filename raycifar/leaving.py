@@ -3,11 +3,13 @@
 Either way the same command resumes after the last epoch that was saved. State of the whole process, as signals are.
 """
 
+import faulthandler
 import signal
 import sys
 from typing import NoReturn
 
 GRACE_SECONDS = 20.0  # of the 30 s that schedulers and clouds commonly give between SIGTERM and SIGKILL
+LEAVE_SECONDS = 60.0  # for what then has to be let go of, such as Ray: a process that hangs there ends all the same
 
 _running: set[str] = set()
 _awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
@@ -59,4 +61,6 @@ def _leave(*_: object) -> NoReturn:
     _awaited = None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)  # what follows must not be cut short: it lets go of the folder
+    # Needs neither a lock nor this thread; 2 is standard error, whatever sys.stderr is.
+    faulthandler.dump_traceback_later(LEAVE_SECONDS, exit=True, file=2)
     raise KeyboardInterrupt

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import os
+import queue
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own makes Ctrl-C look like success
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # or a thread's question, as Ray is shut down, starts another one
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # its TensorBoard's tags and steps; the others are named below
     # A trial has several processes that hardly compute; Ray warns at thrice this number, by default the CPUs'.
     "RAY_worker_maximum_startup_concurrency": str(max(16, os.cpu_count() or 1)),
@@ -72,6 +74,7 @@ DRIVER_FAILURES = 1
 MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
 MOST_UNANSWERED = 6  # times in a row
+HEAR_SECONDS = 60.0  # at most, for Tune to take in a trial's last report
 HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
@@ -358,13 +361,15 @@ def _wait_until_heard() -> None:
     """Let Tune take in the workers' last report before this trial ends.
 
     Ray 2.60 puts both into a queue of one from which Tune's thread reads: if the end is there first, when that thread
-    passes the report on, it waits for itself, for ever.
+    passes the report on, it waits for itself, for ever. So a None goes behind the report, which that thread drops: once
+    it has come for the None, it has passed the report on.
     """
-    reports, until = get_session()._inter_actor_queue, time.monotonic() + 60
-    with contextlib.suppress(ray.exceptions.RayError):
-        while reports is not None and not reports.empty() and time.monotonic() < until:
-            time.sleep(0.1)
-    time.sleep(1)  # from the queue into Tune's hands
+    reports, until = get_session()._inter_actor_queue, time.monotonic() + HEAR_SECONDS
+    with contextlib.suppress(ray.exceptions.RayError, queue.Full):
+        if reports is not None:
+            reports.put(None, timeout=HEAR_SECONDS)
+            while not reports.empty() and time.monotonic() < until:
+                time.sleep(0.1)
 
 
 def _worker_resources(job: Job) -> dict[str, float]:
@@ -442,11 +447,13 @@ def _metrics(record: EpochRecord) -> dict[str, Any]:
 def _ray_watched() -> Iterator[None]:
     """Ends this process where Ray dies: Tune would wait in calls that are deaf to Ctrl-C, or for room on no node."""
     over = threading.Event()
-    threading.Thread(target=_watch_ray, args=(over,), daemon=True).start()
+    watch = threading.Thread(target=_watch_ray, args=(over,), daemon=True)
+    watch.start()
     try:
         yield
     finally:
         over.set()
+        watch.join(ASK_SECONDS)  # what follows may shut Ray down: not under a question
 
 
 def _watch_ray(over: threading.Event) -> None:

@@ -1,6 +1,9 @@
-"""Real signals to this process."""
+"""Real signals to this process, and to one that then hangs."""
 
+import faulthandler
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -19,6 +22,7 @@ def heeded(monkeypatch):
     leaving.heed_signals()
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -76,3 +80,21 @@ def test_a_trial_that_ends_is_not_waited_for():
 
 def test_an_epoch_that_ends_while_nobody_wants_to_leave_is_nothing():
     leaving.epoch_saved("a")
+
+
+HANGS = """
+import ctypes, signal
+from raycifar import leaving
+leaving.LEAVE_SECONDS = 0.5
+leaving.heed_signals()
+try:
+    signal.raise_signal(signal.SIGINT)
+finally:
+    ctypes.CDLL(None).sleep(60)  # deaf to signals, as a library's call may be
+"""
+
+
+def test_a_leaving_that_hangs_ends_all_the_same_and_says_where():
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert 'File "<string>", line 9 in <module>' in done.stderr

@@ -176,6 +176,33 @@ def _works_on(process, trial):
     return Path(process.cwd()).name == trial
 
 
+def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logical_gpus, tmp_path):
+    """However long that takes: where the end overtakes the report, Tune's thread waits for itself, for ever."""
+    import ray.tune
+
+    tuner = ray.tune.Tuner(_reports_to_a_slow_tune, run_config=ray.tune.RunConfig(storage_path=str(tmp_path)))
+    [result] = tuner.fit()
+    assert result.error is None
+    assert result.metrics["epoch"] == 1
+
+
+def _reports_to_a_slow_tune(config):
+    from ray.train._internal.session import get_session
+
+    from raycifar import ray_runner
+
+    session = get_session()
+    passed_on = session.report
+
+    def late(metrics):
+        time.sleep(3 if "epoch" in metrics else 0)
+        passed_on(metrics)
+
+    session.report = late
+    session._get_or_create_inter_actor_queue().put({"epoch": 1})
+    ray_runner._wait_until_heard()
+
+
 def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
     started = time.monotonic()
     done = command("sweeps/vgg.toml", "--gpus", "4096", "--storage", str(tmp_path))
@@ -301,6 +328,15 @@ def test_a_loop_that_waits_for_something_else_than_ray_goes_on():
 def test_a_ray_that_does_not_answer_ends_the_call_with_a_line():
     """Here none was started."""
     assert watched(seconds=0.1, sleep=60, ray="ray_runner.contextlib.nullcontext()") == (1, True)
+
+
+def test_a_question_starts_no_ray():
+    """As Ray would by itself, in a thread that asks while the main one shuts Ray down."""
+    ask = "from raycifar import ray_runner; ray_runner.ray.get_runtime_context().get_node_id()"
+    command = [sys.executable, "-c", ask]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Ray has not been initialized" in done.stderr
 
 
 def test_a_ray_whose_node_was_killed_ends_the_call_with_a_line():
