@@ -6,6 +6,8 @@ Either way the same command resumes after the last epoch that was saved. State o
 import faulthandler
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 GRACE_SECONDS = 20.0  # of the 30 s that schedulers and clouds commonly give between SIGTERM and SIGKILL
@@ -13,6 +15,7 @@ LEAVE_SECONDS = 60.0  # for what then has to be let go of, such as Ray: a proces
 
 _running: set[str] = set()
 _awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
+_left = False  # whether this process is leaving
 
 
 def heed_signals() -> None:
@@ -39,6 +42,22 @@ def trial_ended(trial: str) -> None:
     epoch_saved(trial)
 
 
+@contextmanager
+def ends_within(seconds: float) -> Iterator[None]:
+    """A library's call that may hang: then this process ends, status 1, and the stacks of its threads say where."""
+    _end_after(seconds)
+    try:
+        yield
+    finally:
+        if not _left:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _end_after(seconds: float) -> None:
+    """Needs neither a lock nor this thread; 2 is standard error, whatever sys.stderr is."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+
+
 def _leave_soon(*_: object) -> None:
     global _awaited  # noqa: PLW0603
     signal.signal(signal.SIGTERM, _leave)
@@ -57,10 +76,9 @@ def _leave_if_none_is_awaited() -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    global _awaited  # noqa: PLW0603
-    _awaited = None
+    global _awaited, _left
+    _awaited, _left = None, True
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)  # what follows must not be cut short: it lets go of the folder
-    # Needs neither a lock nor this thread; 2 is standard error, whatever sys.stderr is.
-    faulthandler.dump_traceback_later(LEAVE_SECONDS, exit=True, file=2)
+    _end_after(LEAVE_SECONDS)
     raise KeyboardInterrupt

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import math
 import os
-import queue
 import signal
 import socket
 import sys
@@ -74,7 +73,7 @@ DRIVER_FAILURES = 1
 MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
 MOST_UNANSWERED = 6  # times in a row
-HEAR_SECONDS = 60.0  # at most, for Tune to take in a trial's last report
+START_SECONDS = 300.0  # at most, for Ray to start: it waits for its first workers without a limit of its own
 HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
@@ -100,7 +99,12 @@ def cluster(address: str | None = None, verbose: bool = False) -> Iterator[Clust
         yield Cluster(_machine(), dashboard)
     finally:
         if own:
-            ray.shutdown()
+            _shut_down()
+
+
+def _shut_down() -> None:
+    with leaving.ends_within(leaving.LEAVE_SECONDS):  # Ray waits for threads of its own without a limit
+        ray.shutdown()
 
 
 def _machine() -> Machine:
@@ -127,13 +131,14 @@ def _connect(address: str | None, verbose: bool) -> str | None:
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     _choose_interfaces(address)
     try:
-        context = ray.init(
-            address=address or "local",
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-            include_dashboard=True,
-            **start,
-        )
+        with leaving.ends_within(START_SECONDS):
+            context = ray.init(
+                address=address or "local",
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                include_dashboard=True,
+                **start,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"to the Ray cluster at {address}" if address else "to a Ray of its own on this machine"
         reason = " ".join(str(error).split())[:300]
@@ -254,7 +259,7 @@ def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
         with _ray_watched():
             results = tuner.fit()
     except BaseException:
-        ray.shutdown()  # the folder's lock may go only once nobody writes there
+        _shut_down()  # the folder's lock may go only once nobody writes there
         raise
     for result in results:
         if result.error is not None:
@@ -364,11 +369,11 @@ def _wait_until_heard() -> None:
     passes the report on, it waits for itself, for ever. So a None goes behind the report, which that thread drops: once
     it has come for the None, it has passed the report on.
     """
-    reports, until = get_session()._inter_actor_queue, time.monotonic() + HEAR_SECONDS
-    with contextlib.suppress(ray.exceptions.RayError, queue.Full):
+    reports = get_session()._inter_actor_queue
+    with contextlib.suppress(ray.exceptions.RayError):
         if reports is not None:
-            reports.put(None, timeout=HEAR_SECONDS)
-            while not reports.empty() and time.monotonic() < until:
+            reports.put(None)
+            while not reports.empty():
                 time.sleep(0.1)
 
 
@@ -453,7 +458,7 @@ def _ray_watched() -> Iterator[None]:
         yield
     finally:
         over.set()
-        watch.join(ASK_SECONDS)  # what follows may shut Ray down: not under a question
+        watch.join(3)  # what follows may shut Ray down: not under a question
 
 
 def _watch_ray(over: threading.Event) -> None:

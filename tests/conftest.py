@@ -1,7 +1,9 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/data/README.md)."""
 
+import faulthandler
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import raycifar
+from raycifar import leaving
 from raycifar.data import Split
 from raycifar.spec import TrialSpec
 
@@ -58,6 +61,20 @@ def make_trial():
         return TrialSpec.model_validate({**base, "model": {"weights": "random"}, "data": data, **settings})
 
     return make
+
+
+@pytest.fixture
+def no_leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever made this process leave in a test, and would soon end it, is undone behind the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    monkeypatch.setattr(leaving, "_running", set())
+    monkeypatch.setattr(leaving, "_awaited", None)
+    monkeypatch.setattr(leaving, "_left", False)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Real signals to this process, and to one that then hangs."""
 
-import faulthandler
+import re
 import signal
 import subprocess
 import sys
@@ -10,21 +10,12 @@ import pytest
 
 from raycifar import leaving
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-
 
 @pytest.fixture(autouse=True)
-def heeded(monkeypatch):
+def heeded(no_leaving):
     """The signals of a sweep of one running trial, for the time of a test."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    monkeypatch.setattr(leaving, "_running", {"a"})
-    monkeypatch.setattr(leaving, "_awaited", None)
     leaving.heed_signals()
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    faulthandler.cancel_dump_traceback_later()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    leaving.trial_started("a")
 
 
 def test_ctrl_c_leaves_at_once_and_a_second_one_does_not_disturb_the_leaving():
@@ -87,14 +78,27 @@ import ctypes, signal
 from raycifar import leaving
 leaving.LEAVE_SECONDS = 0.5
 leaving.heed_signals()
-try:
-    signal.raise_signal(signal.SIGINT)
-finally:
+{then}
     ctypes.CDLL(None).sleep(60)  # deaf to signals, as a library's call may be
 """
+INTERRUPTED = "try: signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:"
+INTERRUPTED_IN_A_CALL = """
+try:
+    with leaving.ends_within(0.5):
+        signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:"""
 
 
-def test_a_leaving_that_hangs_ends_all_the_same_and_says_where():
-    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, check=False, timeout=30)
+@pytest.mark.parametrize("then", [INTERRUPTED, INTERRUPTED_IN_A_CALL, "with leaving.ends_within(0.5):"])
+def test_what_hangs_ends_all_the_same_and_says_where(then):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS.format(then=then)], capture_output=True, text=True, check=False, timeout=30
+    )
     assert done.returncode == 1
-    assert 'File "<string>", line 9 in <module>' in done.stderr
+    assert re.search(r'File "<string>", line \d+ in <module>', done.stderr)
+
+
+def test_what_does_not_hang_goes_on():
+    then = "with leaving.ends_within(0.1): pass\nif True:"
+    code = HANGS.format(then=then).replace("sleep(60)", "sleep(1)")
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0

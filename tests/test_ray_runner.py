@@ -213,10 +213,9 @@ def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
     assert time.monotonic() - started < 60
 
 
-def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "run_sweep.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options
-    )
+def command(*arguments):
+    script = [sys.executable, "run_sweep.py", *arguments]
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
 
 SMALL = ["--set=data.train_images=60", "--set=data.holdout_images=50", "--set=batch_size=60"]
@@ -237,7 +236,10 @@ def test_ctrl_c_and_the_same_command_again_give_every_epoch_once(tmp_path):
             if "scratch  epoch 2/6" in line:
                 running.send_signal(signal.SIGINT)
                 break
-        _, errors = running.communicate(timeout=120)
+        try:
+            _, errors = running.communicate(timeout=120)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert "To go on: python run_sweep.py sweeps/quick.toml" in errors
     assert folder.trial("scratch").summary() is None

@@ -45,18 +45,15 @@ def neither_gpus_nor_ray_nor_downloads(monkeypatch):
 
 
 @pytest.fixture
-def command(capsys, storage):
+def command(capsys, storage, no_leaving):
     """Calls run_sweep.py in this process; returns its exit status, what it printed, and its errors."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
 
     def call(*arguments):
         status = run_sweep.main([f"--storage={storage}", *arguments])
         printed = capsys.readouterr()
         return status, printed.out, printed.err
 
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return call
 
 
 BAD = {
