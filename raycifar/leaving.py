@@ -1,6 +1,7 @@
 """When a sweep stops: Ctrl-C at once, SIGTERM once every running trial has saved an epoch, or after a time of grace.
 
-Either way the same command resumes after the last epoch that was saved. State of the whole process, as signals are.
+Either way the same command resumes after the last epoch that was saved. What hangs where Ray starts or ends, or behind
+Ctrl-C, ends the process after a while. State of the whole process, as signals are.
 """
 
 import faulthandler
