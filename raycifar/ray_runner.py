@@ -74,6 +74,7 @@ MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the o
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
 MOST_UNANSWERED = 6  # times in a row
 START_SECONDS = 300.0  # at most, for Ray to start: it waits for its first workers without a limit of its own
+SLOW_START_SECONDS = 300.0  # a trial whose workers are not up by then is worth a line
 HEARD = "epochs_heard_of"  # by Tune: a key of a trial's config beside "trial" and "job"
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
@@ -489,6 +490,15 @@ def _ray_lives() -> bool | None:
     return answers[0] if answers else None
 
 
+@dataclass(slots=True)
+class _Start:
+    """Of a trial whose workers are not up."""
+
+    sessions: int  # that it has had before
+    began_at: float  # time.monotonic()
+    told: bool = False  # that it takes long
+
+
 class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
     """Tells the terminal what Tune hears, in the place of Tune's own callback, which prints."""
 
@@ -496,7 +506,7 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
         super().__init__()
         self._progress, self._folder, self._gauges = progress, folder, gauges
         self._shown: dict[str, int] = {}  # the last epoch of each trial that the terminal knows
-        self._starting: dict[str, int] = {}  # trials whose workers are not up, with their sessions so far
+        self._starting: dict[str, _Start] = {}
         self._beginning: set[str] = set()  # trials whose first epoch in this session has not been heard of
 
     def __getstate__(self) -> dict[str, Any]:
@@ -510,7 +520,7 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
         except RecordError:  # its driver meets it, too, and then that trial alone fails
             epochs = 0
         self._shown.setdefault(name, epochs)  # a driver that starts again may find epochs that Tune has not heard of
-        self._starting[name] = len(folder.history().sessions)
+        self._starting[name] = _Start(len(folder.history().sessions), time.monotonic())
         self._beginning.add(name)
         leaving.trial_started(name)
         self._progress.state(name, "resumed" if epochs else "starting", f"after epoch {epochs}" if epochs else "")
@@ -522,10 +532,15 @@ class _ShowProgress(TrialProgressCallback):  # type: ignore[misc]
 
     def _find_place(self, name: str) -> None:
         """A trial's workers write down where they are once they begin to train."""
-        sessions = self._folder.trial(name).history().sessions
-        if name in self._starting and len(sessions) > self._starting[name]:
+        if (start := self._starting.get(name)) is None:
+            return
+        sessions, waited = self._folder.trial(name).history().sessions, time.monotonic() - start.began_at
+        if len(sessions) > start.sessions:
             del self._starting[name]
             self._progress.place(name, sessions[-1].devices)
+        elif waited >= SLOW_START_SECONDS and not start.told:
+            start.told = True
+            self._progress.warn(name, f"no worker after {waited:.0f} s, still waiting (Ray's dashboard shows for what)")
 
     def _find_warnings(self, name: str) -> None:
         """A session's warnings are written down by the end of its first epoch."""

@@ -369,3 +369,20 @@ def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
         show.on_trial_result(0, [], trial, record.to_json())
     assert re.findall(r"epoch (\d)/3", console.file.getvalue()) == ["1", "2", "3"]
     assert console.file.getvalue().count("a  warning: no CUDA graph: [bold]\n") == 1
+
+
+def test_a_trial_whose_workers_do_not_come_is_told_of_once(tmp_path, monkeypatch):
+    """Train tries again for a day: on a cluster a node may come back."""
+    from raycifar import ray_runner
+
+    folder = SweepFolder(tmp_path)
+    folder.trial("a").path.mkdir()
+    console = Console(file=io.StringIO(), width=200)
+    show = ray_runner._ShowProgress(Progress(sweep_of(a={}).trials, console), folder, SimpleNamespace(refresh=int))
+    show.on_trial_start(0, [], SimpleNamespace(config={"trial": {"name": "a"}}))
+    show.on_step_end(1, [])
+    assert "warning" not in console.file.getvalue()
+    monkeypatch.setattr(ray_runner, "SLOW_START_SECONDS", 0.0)
+    show.on_step_end(2, [])
+    show.on_step_end(3, [])
+    assert console.file.getvalue().count("a  warning: no worker after 0 s, still waiting") == 1
