@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3, help="in each")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; the next has the next")
     parser.add_argument("--workers", type=int, default=1, help="a trial")
-    parser.add_argument("--folder", type=Path, default=Path("chaos"), help="for results, logs and kills.jsonl")
+    parser.add_argument("--folder", type=Path, default=Path("build/chaos"), help="for results, logs and kills.jsonl")
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(10**6)
     wrong = soak(args.folder.resolve(), seed, args.rounds, args.kills, args.workers)
