@@ -41,6 +41,9 @@ from raycifar.search_trial import sample_epochs
 from raycifar.training import NonFiniteLossError
 from raycifar.trial import Assets, Place, trial_error
 
+# What a sample's folder gets from us and, from params.json on, from Tune's loggers.
+WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.json", "progress.csv", "error.txt",
+           "error.pkl", "events.out.tfevents.*")  # fmt: skip
 OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 
 
@@ -140,9 +143,9 @@ class _Draws(OptunaSearch):  # type: ignore[misc]
 
 
 def _forget_earlier_run(trial: TrialFolder) -> None:
-    """A sample that has not ended starts over."""
-    for path in trial.path.iterdir():
-        if path.is_file() and path.name != "sample.json":
+    """A sample that has not ended starts over, without the files that the product and Tune wrote for it."""
+    for name in WRITTEN:
+        for path in trial.path.glob(name):
             path.unlink()
 
 

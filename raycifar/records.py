@@ -249,7 +249,8 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        beside.unlink(missing_ok=True)  # of a killed process with this number, or a link laid there
+        with beside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -257,6 +258,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     except BaseException:  # a full disk, Ctrl-C
         beside.unlink(missing_ok=True)
         raise
+
+
+def refuse_link(folder: Path) -> None:
+    """Raises RecordError where a folder of results is a link: what is written or deleted there would be another's."""
+    if folder.is_symlink():
+        raise RecordError(f"{folder}: is a link, expected a folder of its own")
 
 
 def sweep_leftovers(folder: Path) -> None:

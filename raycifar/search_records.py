@@ -20,7 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raycifar.records import JsonRecord, SweepFolder, TrialFolder, read_record, write_json
+from raycifar.records import (
+    JsonRecord,
+    RecordError,
+    SweepFolder,
+    TrialFolder,
+    read_record,
+    refuse_link,
+    write_json,
+)
 
 # How a sample ends. A failed one has no outcome: the same command runs it again.
 FINISHED, STOPPED, DIVERGED, TOO_LARGE = "finished", "stopped", "diverged", "too large"
@@ -82,14 +90,23 @@ class SearchFolder:
         write_json(self.path / "search.json", record.to_json())
 
     def samples(self) -> list[SampleRecord]:
-        """Those drawn so far, in the order of the draws. Raises RecordError."""
-        found = (read_record(path, SampleRecord) for path in sorted(self.path.glob("sample-*/sample.json")))
-        return [sample for sample in found if sample]
+        """Those drawn so far, in the order of the draws. Raises RecordError, also for a link or a name not its own."""
+        return [sample for path in sorted(self.path.glob("sample-*")) if (sample := _sample(path))]
 
     def write_sample(self, sample: SampleRecord) -> None:
         folder = self.path / sample.name
         folder.mkdir(exist_ok=True)
+        refuse_link(folder)
         write_json(folder / "sample.json", sample.to_json())
+
+
+def _sample(folder: Path) -> SampleRecord | None:
+    """The record in a sample's folder: its name goes into paths, so it must be the folder's own."""
+    refuse_link(folder)
+    sample = read_record(folder / "sample.json", SampleRecord)
+    if sample and sample.name != folder.name:
+        raise RecordError(f"{folder / 'sample.json'}: names the sample {sample.name!r:.80}, not {folder.name!r}")
+    return sample
 
 
 def sample_name(number: int) -> str:

@@ -72,8 +72,9 @@ def check_place(folder: SweepFolder, record: str) -> bool:
 
 def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
     for path in trials:
-        if os.path.lexists(path) and not path.is_dir():
-            raise SweepError(f"{path}: expected a trial's folder: move it away, or choose another --name")
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+            what = " and is a link" if path.is_symlink() else ""
+            raise SweepError(f"{path}: expected a trial's own folder{what}: move it away, or choose another --name")
 
 
 def is_there(path: Path) -> bool:
@@ -134,6 +135,7 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
     """
     with held(folder, fresh):
         _refuse_another_sweep(sweep, folder)  # which may have begun, and ended, since check_folder
+        _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
         for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
             sweep_leftovers(path)
         _describe(sweep, folder, call)

@@ -364,8 +364,11 @@ def test_the_unpickler_reads_what_python_2_wrote():
     assert batch["labels"] == [6, 9]
 
 
-def test_a_batch_with_another_md5_is_not_unpickled(cache, unreachable, tmp_path, monkeypatch):
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_batch_with_another_md5_is_not_unpickled(cache, unreachable, tmp_path, monkeypatch, cached):
     monkeypatch.setattr(assets, "_ArraysOnly", lambda *args, **options: pytest.fail("unpickled"))
+    if cached:
+        monkeypatch.setattr(assets, "_flaw", lambda *_: None)
     for name in (*assets.TRAIN_BATCHES, assets.TEST_BATCH):
         (tmp_path / name).write_bytes(b"no batch")
     with pytest.raises(assets.AssetError, match=r"data_batch_1 has md5 .* expected c99cafc152244af753f735de768cd75f"):

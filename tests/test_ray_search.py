@@ -57,6 +57,16 @@ def test_what_had_not_ended_comes_first_then_something_new(search, folder):
     assert 0.3 in [trial.value for trial in draws._ot_study.trials], "Optuna has not heard of the sample that ended"
 
 
+def test_starting_over_deletes_what_the_product_wrote_and_nothing_else(search, folder):
+    from raycifar.ray_search import _Draws
+
+    first = _Draws(search, folder).suggest("a")
+    for name in ("history.json", "result.json", "events.out.tfevents.1", "notes.txt"):
+        (folder.path / "sample-0001" / name).write_text("")
+    assert _Draws(search, folder).suggest("b") == first
+    assert sorted(path.name for path in (folder.path / "sample-0001").iterdir()) == ["notes.txt", "sample.json"]
+
+
 def test_asha_remembers_the_samples_of_earlier_calls(search, folder):
     from raycifar.ray_search import _asha
 

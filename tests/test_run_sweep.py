@@ -146,6 +146,16 @@ def instead(name, what):
     return damage
 
 
+def linked(name):
+    """Puts a link to a folder elsewhere, which has the same content, in the place of one."""
+
+    def damage(folder):
+        elsewhere = (folder / name).rename(folder.parent / "elsewhere")
+        (folder / name).symlink_to(elsewhere, target_is_directory=True)
+
+    return damage
+
+
 def write(name, text):
     return lambda folder: (folder / name).write_text(text)
 
@@ -164,8 +174,12 @@ BAD_RECORDS = {
     "a summary cut short": (write("a-1/summary.json", '{"trial"'), "a-1/summary.json: not valid JSON"),
     "text for an accuracy": (write("a-1/summary.json", '{"test_accuracy": "high"}'), "test_accuracy = 'high'"),
     "a pipe for a summary": (instead("a-1/summary.json", "a pipe"), "a-1/summary.json: cannot be read"),
-    "a link to itself for a trial": (instead("a-1", "a link to itself"), "a-1: expected a trial's folder: move"),
-    "a pipe for a trial": (instead("a-1", "a pipe"), "a-1: expected a trial's folder: move it away"),
+    "a link to itself for a trial": (
+        instead("a-1", "a link to itself"),
+        "a-1: expected a trial's own folder and is a link",
+    ),
+    "a link to another folder for a trial": (linked("a-1"), "a-1: expected a trial's own folder and is a link: move"),
+    "a pipe for a trial": (instead("a-1", "a pipe"), "a-1: expected a trial's own folder: move it away"),
     "a folder for the lock": (lambda folder: (folder / "sweep.lock").mkdir(), "q: cannot be written .*sweep.lock"),
 }
 

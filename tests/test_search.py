@@ -15,7 +15,7 @@ import run_sweep
 from raycifar.search_records import SearchFolder, SearchRecord
 from raycifar.search_spec import load_search
 from raycifar.workspace import Call, SweepError
-from tests.search_folders import FILE, write_samples
+from tests.search_folders import FILE, SETTINGS, write_samples
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +145,28 @@ def test_another_search_in_the_same_folder_is_refused(command, folder, setting):
     status, printed, errors = command(f"--set={setting}")
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     assert re.search("another trial or space was searched there: .*--name OTHER.*--fresh", errors)
+
+
+def test_a_sample_that_names_another_folder_is_refused_and_nothing_there_is_touched(command, folder, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "thesis.tex").write_text("mine")
+    (folder.path / "sample-0001").mkdir()
+    record = {"name": str(tmp_path / "victim"), "settings": SETTINGS}
+    (folder.path / "sample-0001" / "sample.json").write_text(json.dumps(record))
+    status, printed, errors = command()
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert re.search(r"sample-0001/sample\.json: names the sample '.*victim', not 'sample-0001'; restore", errors)
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["thesis.tex"]
+
+
+def test_a_samples_folder_that_is_a_link_is_refused_and_nothing_there_is_touched(command, folder, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "thesis.tex").write_text("mine")
+    (folder.path / "sample-0001").symlink_to(tmp_path / "victim", target_is_directory=True)
+    status, printed, errors = command()
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert "sample-0001: is a link, expected a folder of its own" in errors
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["thesis.tex"]
 
 
 def test_a_sweep_does_not_take_a_searchs_folder_for_its_own(folder, tmp_path, capsys):
