@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
+from raycifar.gpu_memory import MOST_SHARED
 from raycifar.inputs import InputError
 from raycifar.spec import BLOCKS, CLASSES, TrialSpec
 
@@ -19,8 +20,6 @@ MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
 DRIVER_CPUS = 0.01  # what a trial's driver takes of Ray's count: it only waits, but zero is refused
 WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its helper processes included
 SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
-MOST_SHARED = 8  # trials on a GPU that are tried
-USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
 
 
 class PlacementError(InputError):
@@ -80,11 +79,6 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
     threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
     share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
     return Plan(order, at_once, workers, share, threads, _cpus_per_worker(there, at_once, workers, threads))
-
-
-def trials_that_fit(total: float, each: float) -> int:
-    """How many trials that need `each` bytes fit into a GPU of `total` bytes, one at least."""
-    return max(1, min(MOST_SHARED, int(USABLE * total // each))) if each else MOST_SHARED
 
 
 def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from raycifar.data import load_training
-from raycifar.placement import trials_that_fit
+from raycifar.gpu_memory import trials_that_fit
 from raycifar.spec import TrialSpec
 from raycifar.training import TrainState, predict, step_of
 from raycifar.trial import Place, set_up_torch

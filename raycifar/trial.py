@@ -28,9 +28,8 @@ from torch import Tensor, nn
 from raycifar.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
 from raycifar.data import Cifar10, Split, load_cifar10
 from raycifar.energy import EnergyMeter
-from raycifar.gpu_memory import full_memory
+from raycifar.gpu_memory import full_memory, trials_that_fit
 from raycifar.norm import works
-from raycifar.placement import trials_that_fit
 from raycifar.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
 from raycifar.spec import TrialSpec
 from raycifar.step import PrecisionError, gathered, require_native, resolve_precision, world

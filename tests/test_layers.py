@@ -13,13 +13,13 @@ import raycifar
 ROOT = Path(__file__).parent.parent
 SHARED = ["inputs", "records", "spec", "sweep_file", "search_records", "search_spec", "cache", "command_line"]
 TRAINING = [
+    "gpu_memory",
     "placement",
     "assets",
     "data",
     "trivialaugment",
     "augment",
     "convolution",
-    "gpu_memory",
     "norm_kernels",
     "norm",
     "vgg",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.scaling import planner_table
+from raycifar.gpu_memory import trials_that_fit
 from raycifar.optim import build_optimizer
 from raycifar.placement import (
     DRIVER_CPUS,
@@ -22,7 +23,6 @@ from raycifar.placement import (
     make_plan,
     makespan,
     most_to_share,
-    trials_that_fit,
     work,
 )
 from raycifar.sweep_file import load_sweep
