@@ -31,17 +31,17 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m tests.audit
+	$(BIN)/python -m tests.audit.packages
 
 audit: .venv/installed
-	$(BIN)/python -m tests.audit
+	$(BIN)/python -m tests.audit.packages
 
 # Mutated files at every reader, for SECONDS; a sweep of TRIALS tiny trials, watched for what it does not let go.
 fuzz: .venv/installed
-	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz.readers $(or $(SECONDS),60)
 
 load: .venv/installed
-	$(BIN)/python -m tests.load $(or $(TRIALS),200)
+	$(BIN)/python -m tests.load.many_trials $(or $(TRIALS),200)
 
 # A file is newer than all that it was made from only once everything is installed.
 .venv/installed: pyproject.toml constraints.txt

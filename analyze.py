@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raycifar.command_line import Parser, complete
+from raycifar.commands.parser import Parser, complete
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raycifar.report import Report
-    from raycifar.results import Results
+    from raycifar.analysis.report.report import Report
+    from raycifar.analysis.results import Results
 
 EXAMPLES = """examples:
   python analyze.py ~/ray_results/vgg                       the report, also while the sweep runs
@@ -70,7 +70,7 @@ def folder(text: str) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    from raycifar.traces import ResultsError
+    from raycifar.analysis.trial_state import ResultsError
 
     try:
         return export(options) if options.export else analyze(options)
@@ -82,14 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def analyze(options: argparse.Namespace) -> int:
     """Read, write, and print the summary; heavy libraries are imported only once the folders are known to be there."""
-    from raycifar.records import SweepFolder
-    from raycifar.traces import read_sweep
+    from raycifar.analysis.trial_state import read_sweep
+    from raycifar.storage.records import SweepFolder
 
     for path in options.folders:
         read_sweep(SweepFolder(path))  # what is wrong shows before pandas and matplotlib have been loaded
     from rich.console import Console
 
-    from raycifar.formats import FormatError, check_formats
+    from raycifar.analysis.report.formats import FormatError, check_formats
 
     out, console = options.out or analysis_folder(options.folders), Console(highlight=False, markup=False)
     try:
@@ -117,7 +117,7 @@ def analysis_folder(paths: list[Path]) -> Path:
 
 def readings(paths: list[Path], watch: bool) -> Iterator[list["Results"]]:
     """The sweeps as they stand; while watched, again whenever they have moved on, and a last time once they end."""
-    from raycifar.results import read_results
+    from raycifar.analysis.results import read_results
 
     before = None
     while True:
@@ -134,9 +134,9 @@ def readings(paths: list[Path], watch: bool) -> Iterator[list["Results"]]:
 
 def write(sweeps: list["Results"], out: Path, formats: list[str]) -> "Report":
     """The report of one sweep, or of several side by side. Raises FormatError."""
-    from raycifar.formats import FormatError, write_formats
-    from raycifar.report import write_report
-    from raycifar.side_by_side import joined_tables, write_comparison
+    from raycifar.analysis.report.formats import FormatError, write_formats
+    from raycifar.analysis.report.report import write_report
+    from raycifar.analysis.report.side_by_side import joined_tables, write_comparison
 
     try:
         if len(sweeps) == 1:
@@ -173,7 +173,7 @@ def show(report: "Report", out: Path, console: "Console", tables: int | None = N
     from rich.table import Table
     from rich.text import Text
 
-    from raycifar.results import LEAK
+    from raycifar.analysis.results import LEAK
 
     console.print(Text(report.title, "bold"))
     console.print(Text(report.answer))

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from raycifar import leaving
-from raycifar.command_line import Parser, complete
-from raycifar.events import JsonLines
+from raycifar.commands.parser import Parser, complete
+from raycifar.execution import interruption
+from raycifar.tracking.json_lines import JsonLines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raycifar.records import Invocation
-    from raycifar.search_spec import SearchSpec
-    from raycifar.spec import SweepSpec
-    from raycifar.sweep import Options
+    from raycifar.config.settings import SweepSpec
+    from raycifar.execution.sweep import Options
+    from raycifar.search.spec import SearchSpec
+    from raycifar.storage.records import Invocation
 
 EXAMPLES = """examples:
   python run_sweep.py --gpus 4                       sweeps/vgg.toml on four GPUs
@@ -87,7 +87,7 @@ def sharing(text: str) -> int | Literal["auto"]:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
-    leaving.heed_signals()
+    interruption.heed_signals()
     if not args.json:
         return _status(args)
     events = JsonLines(sys.stdout)
@@ -120,10 +120,10 @@ def begun_command() -> list[str]:
 
 
 def _run(args: argparse.Namespace, events: JsonLines | None) -> int:
-    from raycifar.search_spec import load_search
-    from raycifar.spec import SpecError
-    from raycifar.sweep_file import load_sweep
-    from raycifar.workspace import sweep_folder
+    from raycifar.config.settings import SpecError
+    from raycifar.config.sweep_file import load_sweep
+    from raycifar.execution.workspace import sweep_folder
+    from raycifar.search.spec import load_search
 
     try:
         if search := load_search(args.sweep, args.set):
@@ -144,12 +144,12 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     """Call `act` with the folder, the options, whether only to plan, and the terminal; answer for what it raises."""
     from rich.console import Console
 
-    from raycifar.assets import AssetError
-    from raycifar.placement import PlacementError
-    from raycifar.records import RecordError
-    from raycifar.sweep import Options
-    from raycifar.trackers import TrackerError, check_trackers
-    from raycifar.workspace import SweepError, is_there
+    from raycifar.data.assets import AssetError
+    from raycifar.execution.placement import PlacementError
+    from raycifar.execution.sweep import Options
+    from raycifar.execution.workspace import SweepError, is_there
+    from raycifar.storage.records import RecordError
+    from raycifar.tracking.trackers import TrackerError, check_trackers
 
     options = Options(
         gpus=args.gpus,
@@ -186,9 +186,9 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
 def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
     from rich.console import Console
 
-    from raycifar.overview import plan_table, results_table
-    from raycifar.records import SweepFolder
-    from raycifar.sweep import describe_plan, plan_only, run_sweep, tell_plan
+    from raycifar.execution.overview import plan_table, results_table
+    from raycifar.execution.sweep import describe_plan, plan_only, run_sweep, tell_plan
+    from raycifar.storage.records import SweepFolder
 
     if dry_run:
         plan, gpus = plan_only(sweep, options)
@@ -206,10 +206,10 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
 def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
     from rich.console import Console
 
-    from raycifar.search import plan_search, run_search
-    from raycifar.search_records import SearchFolder, sample_name
-    from raycifar.search_table import budget, samples_table, space_table
-    from raycifar.sweep import describe_plan, tell_plan
+    from raycifar.execution.sweep import describe_plan, tell_plan
+    from raycifar.search.records import SearchFolder, sample_name
+    from raycifar.search.search import plan_search, run_search
+    from raycifar.search.tables import budget, samples_table, space_table
 
     if dry_run:
         plan, gpus = plan_search(spec, options)
@@ -225,7 +225,7 @@ def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry
 
 
 def _last_call(path: Path) -> "Invocation | None":
-    from raycifar.records import RecordError, SweepFolder
+    from raycifar.storage.records import RecordError, SweepFolder
 
     try:
         calls = SweepFolder(path).invocations()

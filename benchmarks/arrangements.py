@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.turns import Figures, Turn, started
-from raycifar.data import Split
-from raycifar.records import EpochRecord
-from raycifar.spec import TrialSpec
-from raycifar.training import TrainState, fit
-from raycifar.trial import Assets
-from raycifar.vgg import build_vgg16
+from raycifar.config.settings import TrialSpec
+from raycifar.data.splits import Split
+from raycifar.networks.vgg import build_vgg16
+from raycifar.storage.records import EpochRecord
+from raycifar.training.loop import TrainState, fit
+from raycifar.training.trial import Assets
 
 FOR_EVER = 100_000  # epochs
 

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity
 
-from raycifar.data import Split
-from raycifar.optim import build_optimizer
-from raycifar.spec import BLOCKS, TrialSpec
-from raycifar.step import autocast
+from raycifar.config.settings import BLOCKS, TrialSpec
+from raycifar.data.splits import Split
+from raycifar.training.optimizers import build_optimizer
+from raycifar.training.step import autocast
 
 REPEATS = 3
 # The first that fits an operator's name counts it.

@@ -16,11 +16,11 @@ from torchvision.transforms import v2
 
 from benchmarks.common import Measured, Table, count, parser, publish, refuse, surroundings
 from benchmarks.peers import CROP, torchvision_loader
-from raycifar.assets import AssetError, fetch_cifar10
-from raycifar.augment import Augmenter
-from raycifar.data import Split, batches, load_cifar10
-from raycifar.spec import Augmentation, Data
-from raycifar.vgg import CIFAR10_MEAN, CIFAR10_STD, normalised
+from raycifar.config.settings import Augmentation, Data
+from raycifar.data.assets import AssetError, fetch_cifar10
+from raycifar.data.augment import Augmenter
+from raycifar.data.splits import Split, batches, load_cifar10
+from raycifar.networks.vgg import CIFAR10_MEAN, CIFAR10_STD, normalised
 
 BATCH = 128
 OURS = "raycifar, batched gather"

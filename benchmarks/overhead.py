@@ -22,17 +22,17 @@ import torch
 
 from benchmarks.common import Cell, Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.processes import Peak, watched
-from raycifar.assets import AssetError
-from raycifar.data import load_cifar10
-from raycifar.placement import make_plan
-from raycifar.records import Session, SweepFolder, TrialSummary
-from raycifar.spec import SpecError, TrialSpec
-from raycifar.step import resolve_precision
-from raycifar.sweep import Options, cpu_count, fetch_assets, this_machine
-from raycifar.sweep_file import load_sweep
-from raycifar.training import TrainState, fit, predict
-from raycifar.trial import Assets
-from raycifar.vgg import build_vgg16
+from raycifar.config.settings import SpecError, TrialSpec
+from raycifar.config.sweep_file import load_sweep
+from raycifar.data.assets import AssetError
+from raycifar.data.splits import load_cifar10
+from raycifar.execution.placement import make_plan
+from raycifar.execution.sweep import Options, cpu_count, fetch_assets, this_machine
+from raycifar.networks.vgg import build_vgg16
+from raycifar.storage.records import Session, SweepFolder, TrialSummary
+from raycifar.training.loop import TrainState, fit, predict
+from raycifar.training.step import resolve_precision
+from raycifar.training.trial import Assets
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ROOT / "sweeps" / "quick.toml"
@@ -41,9 +41,9 @@ import json, time
 marks = [time.perf_counter()]
 import torch
 marks.append(time.perf_counter())
-import raycifar.sweep, raycifar.ray_runner
+import raycifar.execution.sweep, raycifar.execution.ray_sweep
 marks.append(time.perf_counter())
-with raycifar.ray_runner.cluster():
+with raycifar.execution.ray_sweep.cluster():
     marks.append(time.perf_counter())
     time.sleep(5)
     marks.append(time.perf_counter())

@@ -13,16 +13,16 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
-from raycifar import norm
-from raycifar.assets import AssetError
-from raycifar.data import load_training
-from raycifar.placement import flops_an_image
-from raycifar.spec import SpecError, TrialSpec
-from raycifar.step import WARM_UP_STEPS, resolve_precision
-from raycifar.sweep import Options, cpu_count, fetch_assets
-from raycifar.sweep_file import load_sweep
-from raycifar.training import TrainState, step_of
-from raycifar.trial import Assets, Place, network, set_up_torch
+from raycifar.config.settings import SpecError, TrialSpec
+from raycifar.config.sweep_file import load_sweep
+from raycifar.data.assets import AssetError
+from raycifar.data.splits import load_training
+from raycifar.execution.placement import flops_an_image
+from raycifar.execution.sweep import Options, cpu_count, fetch_assets
+from raycifar.networks import fused_norm
+from raycifar.training.loop import TrainState, step_of
+from raycifar.training.step import WARM_UP_STEPS, resolve_precision
+from raycifar.training.trial import Assets, Place, network, set_up_torch
 
 WARM = WARM_UP_STEPS + 2  # recorded, and replayed once
 SGD, NORM = ", SGD", ", PyTorch's batch norm"
@@ -60,7 +60,7 @@ def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[
         yield arm.arm + SGD, _run(arm.model_copy(update={"optimizer": sgd}), assets, device)
     if arm.model.batch_norm and device.type == "cuda":
         run = _run(arm, assets, device)
-        with patch.object(norm, "works", lambda *_: False):
+        with patch.object(fused_norm, "works", lambda *_: False):
             run(WARM)  # recorded as it is now
         yield arm.arm + NORM, run
 

@@ -18,8 +18,10 @@ import torch
 from benchmarks.arrangements import FOR_EVER, Costs, Short, measure_costs, measure_makespan
 from benchmarks.common import Cell, Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.turns import ContenderError
-from raycifar.assets import AssetError
-from raycifar.placement import (
+from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep_file import load_sweep
+from raycifar.data.assets import AssetError
+from raycifar.execution.placement import (
     CPU_FLOPS,
     CPU_SCALING,
     Machine,
@@ -31,9 +33,7 @@ from raycifar.placement import (
     makespan,
     work,
 )
-from raycifar.spec import TrialSpec
-from raycifar.sweep import Options, cpu_count, fetch_assets, hardware, this_machine
-from raycifar.sweep_file import load_sweep
+from raycifar.execution.sweep import Options, cpu_count, fetch_assets, hardware, this_machine
 
 SWEEP = Path(__file__).parent.parent / "sweeps" / "vgg.toml"
 GPUS = (1, 2, 4, 8)

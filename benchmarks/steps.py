@@ -19,15 +19,15 @@ from safetensors.torch import load_file
 from benchmarks import ceiling, peers
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.turns import Contender, ContenderError, Figures, Turn, rounds
-from raycifar.assets import AssetError
-from raycifar.data import Split
-from raycifar.placement import flops_an_image
-from raycifar.spec import TrialSpec
-from raycifar.step import resolve_precision
-from raycifar.sweep import Options, cpu_count, fetch_assets
-from raycifar.training import TrainState, fit
-from raycifar.trial import Assets
-from raycifar.vgg import build_vgg16
+from raycifar.config.settings import TrialSpec
+from raycifar.data.assets import AssetError
+from raycifar.data.splits import Split
+from raycifar.execution.placement import flops_an_image
+from raycifar.execution.sweep import Options, cpu_count, fetch_assets
+from raycifar.networks.vgg import build_vgg16
+from raycifar.training.loop import TrainState, fit
+from raycifar.training.step import resolve_precision
+from raycifar.training.trial import Assets
 
 OURS, CEILING, PROFILE = "raycifar", "ceiling", "profile"
 VALIDATED = 10  # images: fit() validates every epoch, outside of what is timed

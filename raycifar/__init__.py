@@ -11,13 +11,13 @@ A name's room is imported when the name is first used (PEP 562), so that reading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from raycifar.analysis.report.report import write_report
+    from raycifar.analysis.results import Results, read_results
+    from raycifar.config.settings import SweepSpec
+    from raycifar.config.sweep_file import load_sweep
+    from raycifar.execution.sweep import Options
     from raycifar.library import run_sweep
-    from raycifar.models import TrainedModel, load_model
-    from raycifar.report import write_report
-    from raycifar.results import Results, read_results
-    from raycifar.spec import SweepSpec
-    from raycifar.sweep import Options
-    from raycifar.sweep_file import load_sweep
+    from raycifar.trained_model import TrainedModel, load_model
 
 __all__ = [
     "Options",
@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Options": "sweep",
-    "Results": "results",
-    "SweepSpec": "spec",
-    "TrainedModel": "models",
-    "load_model": "models",
-    "load_sweep": "sweep_file",
-    "read_results": "results",
+    "Options": "execution.sweep",
+    "Results": "analysis.results",
+    "SweepSpec": "config.settings",
+    "TrainedModel": "trained_model",
+    "load_model": "trained_model",
+    "load_sweep": "config.sweep_file",
+    "read_results": "analysis.results",
     "run_sweep": "library",
-    "write_report": "report",
+    "write_report": "analysis.report.report",
 }
 
 

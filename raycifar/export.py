@@ -14,14 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import save
 from torch import Tensor
 
-from raycifar.assets import AssetError, fetch_cifar10
-from raycifar.data import load_cifar10
-from raycifar.inputs import InputError
-from raycifar.models import TrainedModel, load_model, read_trials
-from raycifar.records import SweepFolder
-from raycifar.results import read_results
-from raycifar.stats import sample
-from raycifar.vgg import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
+from raycifar.analysis.results import read_results
+from raycifar.analysis.stats import sample
+from raycifar.data.assets import AssetError, fetch_cifar10
+from raycifar.data.splits import load_cifar10
+from raycifar.errors import InputError
+from raycifar.networks.vgg import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
+from raycifar.storage.records import SweepFolder
+from raycifar.trained_model import TrainedModel, load_model, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
@@ -128,7 +128,10 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     results = read_results(folder.path)
     arm = results.finished[results.finished["arm"] == model.trial.arm]
     jinja = Environment(  # noqa: S701 - Markdown
-        loader=PackageLoader("raycifar"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("raycifar.analysis.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     pretrained = model.trial.model.weights == "imagenet"
     values: dict[str, Any] = {

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-import raycifar.sweep
-from raycifar.results import Results, read_results
-from raycifar.spec import SweepSpec
-from raycifar.sweep import Options
-from raycifar.sweep_file import load_sweep
-from raycifar.workspace import sweep_folder
+from raycifar.analysis.results import Results, read_results
+from raycifar.config.settings import SweepSpec
+from raycifar.config.sweep_file import load_sweep
+from raycifar.execution import sweep as execution
+from raycifar.execution.sweep import Options
+from raycifar.execution.workspace import sweep_folder
 
 
 def run_sweep(
@@ -33,5 +33,5 @@ def run_sweep(
         options = replace(options, source=options.source or str(sweep))
         sweep = load_sweep(sweep)
     path = sweep_folder(str(storage), sweep.name if name is None else name)
-    raycifar.sweep.run_sweep(sweep, path, options, console or Console(highlight=False, markup=False, emoji=False))
+    execution.run_sweep(sweep, path, options, console or Console(highlight=False, markup=False, emoji=False))
     return read_results(path)

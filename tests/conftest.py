@@ -1,4 +1,4 @@
-"""Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/data/README.md)."""
+"""Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/samples/README.md)."""
 
 import faulthandler
 import os
@@ -14,23 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 import raycifar
-from raycifar import leaving
-from raycifar.data import Split
-from raycifar.spec import TrialSpec
-
-SAMPLE = Path(__file__).parent / "data" / "cifar10_sample.safetensors"
-# In the words of PyTorch, CUDA and cuBLAS; and as the second error of one that was on its way.
-_MORE = RuntimeError("CUDA error: operation failed due to a previous error during capture")
-_MORE.__context__ = torch.OutOfMemoryError("CUDA out of memory")
-FULL_MEMORY = (
-    torch.OutOfMemoryError("CUDA out of memory"),
-    torch.AcceleratorError("CUDA error: out of memory"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate"),
-    _MORE,
-)
+from raycifar.config.settings import TrialSpec
+from raycifar.data.splits import Split
+from raycifar.execution import interruption
+from tests.support.paths import SAMPLE
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when raycifar.norm_kernels is imported: they run on the CPU then
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the norm kernels are imported: they run on the CPU then
 torch.set_num_threads(1)  # pytest runs several processes
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 hypothesis.settings.load_profile("any machine")
@@ -67,9 +57,9 @@ def make_trial():
 def no_leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever made this process leave in a test, and would soon end it, is undone behind the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    monkeypatch.setattr(leaving, "_running", set())
-    monkeypatch.setattr(leaving, "_awaited", None)
-    monkeypatch.setattr(leaving, "_left", False)
+    monkeypatch.setattr(interruption, "_running", set())
+    monkeypatch.setattr(interruption, "_awaited", None)
+    monkeypatch.setattr(interruption, "_left", False)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     faulthandler.cancel_dump_traceback_later()

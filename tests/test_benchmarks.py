@@ -8,7 +8,6 @@ import time
 from argparse import Namespace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import psutil
 import pytest
@@ -21,16 +20,15 @@ from benchmarks.ceiling import profile
 from benchmarks.common import Measured, Table, markdown, publish, shown
 from benchmarks.processes import Peak, watched
 from benchmarks.turns import ContenderError, rounds
-from raycifar.placement import work
-from raycifar.spec import Model
-from raycifar.sweep_file import load_sweep
-from raycifar.trial import Assets
-from raycifar.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
-from tests.conftest import SAMPLE
-from tests.contenders import counting, failing
-from tests.sweep_folders import write_sweep
+from raycifar.config.settings import Model
+from raycifar.config.sweep_file import load_sweep
+from raycifar.execution.placement import work
+from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
+from raycifar.training.trial import Assets
+from tests.support.contenders import counting, failing
+from tests.support.paths import ROOT, SAMPLE
+from tests.support.sweep_folders import write_sweep
 
-ROOT = Path(__file__).parent.parent
 WHERE = {"command": "c", "at": "now", "machine": "m", "load": 0.1, "commit": "x", "versions": {"torch": "2"}}
 VGG = load_sweep(ROOT / "sweeps" / "vgg.toml").trials
 

@@ -4,17 +4,16 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 import analyze
 import run_sweep
-from raycifar.spec import TrialSettings
-from raycifar.sweep_file import load_sweep
+from raycifar.config.settings import TrialSettings
+from raycifar.config.sweep_file import load_sweep
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.partition("#")[0].strip() for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
@@ -86,8 +85,8 @@ def test_every_source_of_a_setting_is_in_the_list_of_sources_and_no_other():
 
 def test_the_architecture_names_every_room():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    rooms = {path.name for path in (ROOT / "raycifar").glob("*.py")} - {"__init__.py"}
-    assert {room for room in rooms if f"`{room}`" not in text} == set()
+    paths = (path.relative_to(ROOT / "raycifar").as_posix() for path in (ROOT / "raycifar").rglob("*.py"))
+    assert {path for path in paths if not path.endswith("__init__.py") and f"`{path}`" not in text} == set()
 
 
 def test_constraints_are_versions_only():

@@ -11,7 +11,7 @@ import analyze
 import raycifar.export
 from raycifar import load_model
 from raycifar.export import ExportError, export_model, largest_difference
-from tests.sweep_folders import write_failure, write_sweep
+from tests.support.sweep_folders import write_failure, write_sweep
 
 FILES = ["README.md", "model.onnx", "model.safetensors"]
 

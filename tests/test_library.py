@@ -1,16 +1,15 @@
 """raycifar as a library: one call runs a sweep; names come when they are used."""
 
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 import raycifar
 from raycifar import Options, run_sweep
-from raycifar.spec import SpecError
+from raycifar.config.settings import SpecError
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 QUICK = ROOT / "sweeps/quick.toml"
 
 
@@ -26,7 +25,7 @@ def test_a_call_returns_the_sweeps_results_and_again_runs_nothing(real_sweep):
 
 def test_a_sweep_files_name_and_its_folder_go_on_record(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr("raycifar.sweep.run_sweep", lambda *arguments: called.append(arguments))
+    monkeypatch.setattr("raycifar.execution.sweep.run_sweep", lambda *arguments: called.append(arguments))
     monkeypatch.setattr("raycifar.library.read_results", lambda path: path)
     assert run_sweep(QUICK, Options(gpus=0), storage=tmp_path, name="mine") == tmp_path / "mine"
     ((sweep, path, options, _),) = called

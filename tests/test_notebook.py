@@ -1,12 +1,12 @@
 """The example notebook runs from top to bottom on a real, tiny sweep."""
 
-from pathlib import Path
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks/example.ipynb"
+from tests.support.paths import ROOT
+
+NOTEBOOK = ROOT / "notebooks/example.ipynb"
 
 
 @pytest.mark.assets

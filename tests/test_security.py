@@ -6,16 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from raycifar.spec import SpecError
-from raycifar.sweep_file import load_sweep
-from raycifar.workspace import as_recorded
-from tests.sweep_folders import write_failure, write_sweep
+from raycifar.config.settings import SpecError
+from raycifar.config.sweep_file import load_sweep
+from raycifar.execution.workspace import as_recorded
+from tests.support.paths import ROOT
+from tests.support.sweep_folders import write_failure, write_sweep
 
-ROOT = Path(__file__).parent.parent
 MARK = "document.documentElement.setAttribute('owned', 'yes')"
 PAYLOAD = (
     f'\x1b]0;owned\x07\x1b[2J<script>{MARK}</script>"\'><img src=x onerror="{MARK}"><svg onload="{MARK}"></svg>'
@@ -102,7 +101,7 @@ def test_a_sweep_whose_trial_is_markup_is_refused_before_anything_is_written(tmp
 
 
 def modules():
-    return [*sorted((ROOT / "raycifar").glob("*.py")), ROOT / "run_sweep.py", ROOT / "analyze.py"]
+    return [*sorted((ROOT / "raycifar").rglob("*.py")), ROOT / "run_sweep.py", ROOT / "analyze.py"]
 
 
 def calls(path):

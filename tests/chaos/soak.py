@@ -21,11 +21,11 @@ from pathlib import Path
 
 import psutil
 
-from raycifar.records import RecordError, SweepFolder
+from raycifar.storage.records import RecordError, SweepFolder
 from tests.chaos.compare import TRIALS, differences
 from tests.chaos.victims import Kill, choose, working
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 420  # without a kill and without an epoch: a sweep that hangs
 LONGEST_PAUSE = 12.0  # seconds between two kills, and before the first: a trial of this sweep trains for about as long
 CALLS = 12  # of one command; a sweep that is not done by then will never be

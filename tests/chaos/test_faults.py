@@ -12,14 +12,14 @@ import psutil
 import pytest
 from rich.console import Console
 
-import raycifar.sweep
-from raycifar.checkpoints import saved_history
-from raycifar.records import SweepFolder
-from raycifar.sweep import Options, run_sweep
-from raycifar.sweep_file import load_sweep
+import raycifar.execution.sweep
+from raycifar.config.sweep_file import load_sweep
+from raycifar.execution.sweep import Options, run_sweep
+from raycifar.storage.checkpoints import saved_history
+from raycifar.storage.records import SweepFolder
 from tests.chaos.compare import numbers, tune_epochs
-from tests.chaos.soak import ROOT
 from tests.chaos.victims import NAMES, found
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.assets]
 SWEEP = "tests/chaos/sweep.toml"
@@ -53,7 +53,7 @@ def of_trial(process, role, trial):
 def undisturbed(path, trials, threads):
     """The same trials without Ray and without faults, on as many threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raycifar.sweep, "cpu_count", lambda: threads)
+        patch.setattr(raycifar.execution.sweep, "cpu_count", lambda: threads)
         options = Options(gpus=0, local=True, only=tuple(trials))
         assert run_sweep(load_sweep(ROOT / SWEEP), path, options, Console(file=io.StringIO()))
     return SweepFolder(path)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from raycifar.records import TrialFolder
-from raycifar.spec import TrialSpec
-from tests.test_resume import SETTINGS, killed_at_random, left, started
+from raycifar.config.settings import TrialSpec
+from raycifar.storage.records import TrialFolder
+from tests.training.test_resume import SETTINGS, killed_at_random, left, started
 
 SPEC = TrialSpec.model_validate(
     {

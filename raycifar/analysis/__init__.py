@@ -1,0 +1,1 @@
+"""A finished or running sweep as numbers; no torch, no Ray."""

@@ -1,0 +1,144 @@
+"""DataFrame -> Figure: every arm's validation accuracy against epochs and seconds, with bands over its seeds."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from raycifar.analysis.figures.style import (
+    DRAWN_REPEATS,
+    GREY,
+    MARKED_EPOCHS,
+    MARKERS,
+    PALETTE,
+    Drawing,
+    canvas,
+    epoch_axis,
+    in_words,
+    legend,
+    mark,
+    shorten,
+    time_unit,
+)
+from raycifar.analysis.results import THRESHOLD, leaks
+from raycifar.analysis.stats import n_of
+from raycifar.analysis.tables.equal_cost import accuracies_within, common_limit, epochs_of
+
+BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
+AHEAD = "; thin: trials beyond the last epoch that all of their arm have"
+
+
+def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
+    """Validation accuracy of all arms against the epoch."""
+    leak = leaks(epochs)
+    figure, axes = canvas("Validation accuracy against epoch", leak)
+    curves = _curves(epochs)
+    _bands(axes, curves, arms, 1.0, "epoch")
+    ahead = _ahead(axes, epochs, arms, 1.0, "epoch")
+    epoch_axis(axes, int(epochs["epoch"].max()))
+    legend(figure, axes)
+    caption = (
+        f"{_together(epochs, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
+        f"{BAND}{ahead}{mark(leak)}."
+    )
+    return Drawing(
+        "validation-accuracy-against-epochs",
+        "Accuracy against epochs",
+        caption,
+        f"Validation accuracy against epoch: {_ends(curves, arms)}{mark(leak)}.",
+        figure,
+    )
+
+
+def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
+    """Validation accuracy of all arms against the trials' own seconds, so that epochs of different cost compare."""
+    leak = leaks(epochs)
+    figure, axes = canvas("Validation accuracy against own time", leak)
+    curves = _curves(epochs)
+    unit, name = time_unit(float(epochs["own_seconds"].max()))
+    _bands(axes, curves, arms, unit, "own_seconds")
+    ahead = _ahead(axes, epochs, arms, unit, "own_seconds")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
+    legend(figure, axes)
+    caption = (
+        f"{_together(epochs, arms, 'own_seconds')} Who is ahead after the same time of computing. Each epoch stands at "
+        f"the mean time that its trials took to it; {BAND}{ahead}{mark(leak)}."
+    )
+    return Drawing(
+        "validation-accuracy-against-seconds",
+        "Accuracy against time",
+        caption,
+        f"Validation accuracy against own time: {_ends(curves, arms)}{mark(leak)}.",
+        figure,
+    )
+
+
+def _curves(epochs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each arm and epoch that all of its trials have: accuracy in percent, mean own seconds at its end.
+
+    Further on the mean would be of other trials, and jump, even back in time.
+    """
+    of = epochs[epochs["epoch"] <= _limits(epochs)].groupby(["arm", "epoch"])
+    accuracy = of["val_accuracy"].agg(["count", "mean", "min", "max"])
+    accuracy[["mean", "min", "max"]] *= 100
+    return accuracy.assign(own_seconds=of["own_seconds"].mean()).reset_index()
+
+
+def _limits(epochs: pd.DataFrame) -> "pd.Series[float]":
+    """For each row, the last epoch that all trials of its arm have."""
+    return epochs["arm"].map({arm: common_limit(of_arm, "epoch") for arm, of_arm in epochs.groupby("arm")})
+
+
+def _ahead(axes: Axes, epochs: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> str:
+    """Draw, each by itself, the trials that have come further than their arm's slowest; returns the caption's words."""
+    rest = epochs[epochs["epoch"] >= _limits(epochs)]
+    lines = [(arm, line) for (arm, _), line in rest.groupby(["arm", "trial"], sort=False) if len(line) > 1]
+    if len(lines) > DRAWN_REPEATS:
+        return ""
+    for arm, line in lines:
+        colour = PALETTE[arms.index(arm) % len(PALETTE)]
+        axes.plot(line[along] / unit, 100 * line["val_accuracy"], color=colour, linewidth=0.8)
+    return AHEAD if lines else ""
+
+
+def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> None:
+    for i, arm in enumerate(arms):
+        curve = curves[curves["arm"] == arm]
+        if curve.empty:
+            continue
+        x = curve[along] / unit
+        colour = PALETTE[i % len(PALETTE)]
+        marker = MARKERS[i % len(MARKERS)] if len(curve) <= MARKED_EPOCHS else ""
+        n = int(curve["count"].max())
+        axes.plot(x, curve["mean"], marker=marker, label=f"{shorten(arm)} (n = {n})", color=colour)
+        if n > 1:
+            axes.fill_between(x, curve["min"], curve["max"], color=colour, alpha=0.25, linewidth=0)
+    if curves["mean"].max() >= 100 * (THRESHOLD - 0.1):
+        axes.axhline(100 * THRESHOLD, color=GREY, linestyle=":", label=f"{100 * THRESHOLD:.0f} %")
+    axes.set_ylabel("validation accuracy (%)")
+
+
+def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
+    """Where all arms are after as many epochs, or seconds, as each trial has had."""
+    limit = common_limit(epochs, along)
+    reached = accuracies_within(epochs, along, limit)
+    parts = []
+    for arm in arms:
+        trials = epochs.loc[epochs["arm"] == arm, "trial"].unique()
+        there = reached[reached.index.isin(trials)]
+        n = n_of(len(there), len(trials))
+        if len(trials):
+            parts.append(f"{arm} is at {100 * there.mean():.1f} % ({n})" if len(there) else f"{arm} has no epoch yet")
+    amount = epochs_of(limit) if along == "epoch" else in_words(limit)
+    return f"After {amount} {', '.join(parts)}."
+
+
+def _ends(curves: pd.DataFrame, arms: Sequence[str]) -> str:
+    parts = []
+    for arm in arms:
+        curve = curves[curves["arm"] == arm]
+        if len(curve):
+            last = curve.iloc[-1]
+            parts.append(f"{arm} at {last['mean']:.1f} % after {len(curve)} epochs and {last['own_seconds']:,.0f} s")
+    return "; ".join(parts)

@@ -1,0 +1,163 @@
+"""What the finished trials said of each test image: predictions.npz, read with suspicion, and the images themselves.
+
+Reads NumPy's archives without pickle, and safetensors; no torch.
+"""
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from raycifar.analysis.results import Results
+from raycifar.config.settings import CIFAR10_TEST_IMAGES, CLASSES
+from raycifar.errors import open_file
+from raycifar.storage.cache import cache_folder
+from raycifar.storage.records import TrialFolder
+
+MOST_BYTES = 100 * CIFAR10_TEST_IMAGES  # of one array; the logits of all test images in float64 take 80 an image
+ARRAYS = ("logits", "labels", "index")
+# What NumPy and zipfile raise for what is none of theirs.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
+    *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Which images were tested: labels uint8 (N,); index int64 (N,) into the official test images, None if unknown."""
+
+    labels: NDArray[np.uint8]
+    index: NDArray[np.int64] | None
+
+    def same(self, other: "ImageSet") -> bool:
+        return np.array_equal(self.labels, other.labels) and np.array_equal(self._known, other._known)
+
+    @property
+    def _known(self) -> NDArray[np.int64]:
+        return np.empty(0, np.int64) if self.index is None else self.index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tested:
+    """One finished trial: the class uint8 (N,) that it gave each test image, and its probability float32 (N,)."""
+
+    trial: str
+    arm: str
+    tests: ImageSet
+    predicted: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        return np.asarray(self.predicted == self.tests.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Of all finished trials that left some. `missing` counts those that did not; `problems`: a line for each bad file.
+
+    All trials that are here were tested on the same images: those of the most trials, where sets differ.
+    """
+
+    trials: list[Tested] = field(default_factory=list)
+    missing: int = 0
+    elsewhere: int = 0  # trials tested on other images
+    problems: list[str] = field(default_factory=list)
+
+    def by_arm(self, arms: Sequence[str]) -> dict[str, list[Tested]]:
+        """The trials of each of the `arms` that has some."""
+        groups = {arm: [tested for tested in self.trials if tested.arm == arm] for arm in arms}
+        return {arm: group for arm, group in groups.items() if group}
+
+    @property
+    def tests(self) -> ImageSet:
+        return self.trials[0].tests
+
+
+def read_predictions(results: Results) -> Predictions:
+    """The predictions of every finished trial, a file at a time: of a thousand trials, all logits would not fit."""
+    sets, found, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0
+    for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):
+        path = TrialFolder(results.path / trial).predictions
+        try:
+            found.append(_tested(trial, arm, path, sets))
+            _agrees(found[-1], accuracy)
+        except FileNotFoundError:
+            missing += 1
+        except UNREADABLE as error:
+            found = [tested for tested in found if tested.trial != trial]
+            problems.append(f"{path}: {error or type(error).__name__}")
+    if not found:
+        return Predictions([], missing, 0, problems)
+    counts = [sum(tested.tests is tests for tested in found) for tests in sets]
+    common = sets[counts.index(max(counts))]
+    trials = [tested for tested in found if tested.tests is common]
+    return Predictions(trials, missing, len(found) - len(trials), problems)
+
+
+def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
+    """Raises one of UNREADABLE. `sets` are the test sets met so far, to which a new one is added."""
+    arrays = _arrays(path)
+    logits, labels, index = arrays["logits"], arrays["labels"], arrays.get("index")
+    if logits.dtype.kind != "f" or logits.shape != (labels.size, CLASSES) or not np.isfinite(logits).all():
+        shape = f"{logits.dtype} of shape {logits.shape}"
+        raise ValueError(f"its logits should be finite numbers of shape (N, {CLASSES}), they are {shape}")
+    if labels.ndim != 1 or not labels.size or not np.isin(labels, range(CLASSES)).all():
+        raise ValueError(f"its labels should be whole numbers from 0 to {CLASSES - 1}")
+    if index is not None and (index.shape != labels.shape or index.dtype.kind not in "iu"):
+        raise ValueError("its index should be one whole number an image")
+    if index is None and len(labels) == CIFAR10_TEST_IMAGES:
+        index = np.arange(CIFAR10_TEST_IMAGES)
+    met = ImageSet(labels.astype(np.uint8), None if index is None else index.astype(np.int64))
+    tests = next((known for known in sets if known.same(met)), met)
+    if tests is met:
+        sets.append(met)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float32)
+    return Tested(trial, arm, tests, logits.argmax(axis=1).astype(np.uint8), odds.max(axis=1) / odds.sum(axis=1))
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises one of UNREADABLE."""
+    with open_file(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            if big := [member.filename for member in archive.infolist() if member.file_size > MOST_BYTES]:
+                raise ValueError(f"{big[0]} is larger than the logits of all test images")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+    if bad := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"its {bad[0]} are no array")
+    return found
+
+
+def _agrees(tested: Tested, accuracy: float) -> None:
+    """Raises ValueError where the predictions do not give the summary's accuracy."""
+    found = float(tested.right.mean())
+    if abs(found - accuracy) > 0.5 / len(tested.right):
+        raise ValueError(f"{100 * found:.2f} % of them are right, where summary.json says {100 * accuracy:.2f} %")
+
+
+def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
+    """The images uint8 (N, 32, 32, 3) from the cache, or None and why they are not at hand.
+
+    They are believed only where their labels are those that the trials were tested on.
+    """
+    path = cache_folder() / "cifar10.safetensors"
+    if tests.index is None:
+        return None, "predictions.npz does not say which of the official test images a subset holds"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            labels, images = file.get_tensor("test_labels"), file.get_tensor("test_images")
+    except (OSError, SafetensorError) as error:
+        return None, f"CIFAR-10 is not in the cache here ({error})"
+    inside = (tests.index >= 0) & (tests.index < len(labels))
+    if not inside.all() or not np.array_equal(labels[tests.index], tests.labels):
+        return None, f"the labels in {path} are not those that the trials were tested on"
+    return images[tests.index].transpose(0, 2, 3, 1), ""

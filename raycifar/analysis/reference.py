@@ -1,0 +1,66 @@
+"""The reference report's numbers, as data: what it states, and what is recomputed from it."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from raycifar.config.settings import CIFAR10_TEST_IMAGES, SweepSpec, TrialSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`runs` have the keys of TRIAL_COLUMNS where the report states a value, and `stated_seconds`."""
+
+    runs: list[dict[str, Any]]
+    protocol: dict[str, Any]
+    recomputed: dict[str, dict[str, float]]
+    footnotes: dict[str, str]
+
+    def values(self, arm: str, column: str) -> list[float]:
+        """What the report states for an arm, one value a run."""
+        return [float(run[column]) for run in self.runs if run["arm"] == arm]
+
+    def differences(self, spec: SweepSpec) -> list[str]:
+        """Why a sweep's numbers do not compare with the report's: a line for each reason, with its arms."""
+        arms_of = dict[str, list[str]]()
+        for arm, trial in {trial.arm: trial for trial in spec.trials}.items():
+            for reason in self._differences(trial):
+                arms_of.setdefault(reason, []).append(arm)
+        return [f"{reason} ({listed(arms)})" for reason, arms in arms_of.items()]
+
+    def _differences(self, trial: TrialSpec) -> list[str]:
+        epochs, batch = self.protocol["epochs"][kind(trial)], self.protocol["batch_size"]
+        train, _, test = trial.data.images
+        reasons = []
+        if trial.data.train_images:
+            reasons.append(f"{train:,} training images instead of {self.protocol['train_images']:,}")
+        if test < CIFAR10_TEST_IMAGES:
+            reasons.append(f"{test:,} test images instead of {CIFAR10_TEST_IMAGES:,}")
+        if trial.epochs != epochs:
+            reasons.append(f"{trial.epochs} epochs instead of {epochs}")
+        if trial.batch_size != batch:
+            reasons.append(f"batches of {trial.batch_size} instead of {batch}")
+        if trial.model.train != "all":
+            reasons.append(f"trained only from {trial.model.train} on instead of all layers")
+        return reasons
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in a sentence, of many the first and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def kind(trial: TrialSpec) -> str:
+    """The report's arm that a trial corresponds to, by the weights that it starts from."""
+    return "transfer" if trial.model.weights == "imagenet" else "scratch"
+
+
+def load_reference() -> Reference:
+    """Read reference.toml, which names each number's source."""
+    data = tomllib.loads(files("raycifar.analysis").joinpath("reference.toml").read_text(encoding="utf-8"))
+    for run in data["runs"]:
+        run["train_test_gap"] = run["train_accuracy"] - run["test_accuracy"]
+    return Reference(data["runs"], data["protocol"], data["recomputed"], data["footnotes"])

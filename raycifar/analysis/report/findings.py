@@ -1,0 +1,192 @@
+"""What the numbers say, in words: the answer with its uncertainty, and what to be careful with."""
+
+from collections.abc import Sequence
+
+from raycifar.analysis.reference import listed, load_reference
+from raycifar.analysis.results import LEAK, MOST_ARMS, Results
+from raycifar.analysis.stats import SHARE, Sample, compare, n_of, proportion_interval, sample, signed
+from raycifar.analysis.tables.equal_cost import common_limit, epochs_of
+from raycifar.analysis.trial_state import STATUSES
+
+MOST_LINES = 10  # of one kind that a reader reads
+MOST_NAMED = 4  # arms that the answer names one by one
+
+
+def answer(results: Results) -> str:
+    """One plain paragraph: who is ahead, by how much, and how sure."""
+    finished = results.finished
+    if finished.empty:
+        return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
+    samples = _samples(results)
+    images = finished.groupby("arm")["test_images"].max().astype(int)
+    planned = results.trials["arm"].value_counts()
+    others = f"; the other {len(samples) - MOST_NAMED:,} arms no more" if len(samples) > MOST_NAMED else ""
+    samples = _named(samples)
+    reached = "; ".join(_reached(arm, of, images[arm], planned[arm]) for arm, of in samples.items())
+    tested = " or ".join(f"{number:,}" for number in dict.fromkeys(images[arm] for arm in samples))
+    sentences = [_question(results, list(samples)), f"Of the {tested} test images, {reached}{others}."]
+    sentences += _comparisons(samples)
+    if others:
+        sentences.append("The best of many arms looks better than it is, since these numbers picked it.")
+    if len(finished) < len(results.trials):
+        sentences.append(f"Finished trials: {len(finished)} of {len(results.trials)}; the rest are not in these means.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def costs(results: Results) -> str:
+    """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
+    arms = list(_named(_samples(results)))
+    return f"{_costs(results, arms)} {_gaps(results, arms)}" if arms else ""
+
+
+def _samples(results: Results) -> dict[str, Sample]:
+    """The test accuracies of every arm of which a trial has finished."""
+    finished = results.finished
+    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"], SHARE) for arm in results.arms}
+    return {arm: of for arm, of in samples.items() if of.n}
+
+
+def _named(samples: dict[str, Sample]) -> dict[str, Sample]:
+    """The best MOST_NAMED arms, in their own order."""
+    ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
+    return {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
+
+
+def _question(results: Results, arms: Sequence[str]) -> str:
+    trials = {trial.arm: trial for trial in results.spec.trials}
+    starts = {"imagenet": "ImageNet weights", "random": "random weights"}
+    parts = []
+    for arm in arms:
+        parts.append(f"{arm} from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}")
+    return f"VGG16 learns CIFAR-10: {', '.join(parts)}."
+
+
+def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before any number: each a sentence, the gravest first.
+
+    `unusable` has a line for each file of predictions that cannot be used.
+    """
+    notes = []
+    if results.running:
+        notes.append(f"Still running: {status_line(results)}. The numbers are those so far.")
+    elif len(results.finished) < len(results.trials):
+        notes.append(f"Not every trial finished: {status_line(results)}.")
+    leaking = list(dict.fromkeys(t.arm for t in results.spec.trials if t.data.validation == "train"))
+    if leaking:
+        notes.append(
+            f"{listed(leaking)}: {LEAK}. Validation figures, and the choice of the best epoch by them, say nothing "
+            "of images the network has not seen; only the test figures do."
+        )
+    notes += _apart(results)
+    differences = load_reference().differences(results.spec)
+    if differences:
+        notes.append(f"Not comparable with the reference report: {'; '.join(differences)}.")
+    if differences and any(t.data.train_images for t in results.spec.trials):
+        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
+    if len(results.arms) > MOST_ARMS:
+        notes.append(
+            f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
+            "highest mean validation accuracy."
+        )
+    problems = [*results.problems, *unusable]
+    notes += [f"Unreadable: {problem}" for problem in problems[:MOST_LINES]]
+    if len(problems) > MOST_LINES:
+        notes.append(f"{len(problems) - MOST_LINES:,} more files are unreadable; trials.csv names their trials.")
+    return notes
+
+
+def _apart(results: Results) -> list[str]:
+    """Arms with a setting that makes some of their figures another kind of figure, and trials on unlike devices."""
+    notes, begun = [], set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
+    arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}.items()
+    for verb, which in (("validated", 1), ("tested", 2)):
+        numbers = {arm: trial.data.images[which] for arm, trial in arms}
+        if len(set(numbers.values())) > 1:
+            each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
+            notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
+    devices = dict.fromkeys(results.sessions["device"].dropna())
+    if len(devices) > 1:
+        notes.append(f"Times do not compare between trials on different devices: {listed(list(devices))}.")
+    sessions = zip(results.sessions["trial"], results.sessions["warnings"], strict=True)
+    if slow := [f"{trial} ({line})" for trial, lines in sessions for line in lines]:
+        notes.append(f"Some trials were slower than they might have been: {listed(list(dict.fromkeys(slow)))}.")
+    for arm, trial in arms:
+        if trial.model.upsample > 1:
+            notes.append(
+                f"{arm} enlarges its images to {32 * trial.model.upsample} pixels a side inside the network, which "
+                f"multiplies the work by about {trial.model.upsample**2}: read its figures apart from the others'."
+            )
+    mixed = [arm for arm, trial in arms if trial.augmentation.mixup or trial.augmentation.cutmix]
+    if mixed:
+        notes.append(
+            f"{', '.join(mixed)}: training figures are of mixed images, whose right answer is the label of the larger "
+            "share: they do not compare with those of images as they are."
+        )
+    return notes
+
+
+def status_line(results: Results) -> str:
+    """How many trials stand how, for example "3 finished, 1 running"."""
+    counts = results.trials["status"].value_counts()
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+
+
+def _so_far(results: Results) -> str:
+    if results.epochs.empty:
+        return "There is no finished epoch either."
+    best = results.epochs.iloc[int(results.epochs["val_accuracy"].argmax())]
+    begun = [arm for arm in results.shown_arms if (results.epochs["arm"] == arm).any()]
+    return (
+        f"Epochs so far: {len(results.epochs)}, of {results.epochs['trial'].nunique()} of the trials; the best "
+        f"validation accuracy is {100 * best['val_accuracy']:.2f} % ({best['trial']}, epoch {best['epoch']}). "
+        f"{'; '.join(_arm_so_far(results, arm) for arm in begun)}."
+    )
+
+
+def _arm_so_far(results: Results, arm: str) -> str:
+    """The accuracy at the newest epoch that all of the arm's trials have that have begun and not failed."""
+    epochs = results.compared_epochs
+    of_arm = epochs[epochs["arm"] == arm]
+    epoch = common_limit(of_arm, "epoch")
+    there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
+    planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)
+    n = n_of(len(there), int((results.trials["arm"] == arm).sum()))
+    return f"{arm} is at {100 * there.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
+
+
+def _reached(arm: str, of: Sample, images: int, planned: int) -> str:
+    if of.n > 1:
+        spread = (
+            f"95 % interval {100 * of.low:.2f}–{100 * of.high:.2f} %, standard deviation {100 * of.sd:.2f} points"
+            if of.has_interval
+            else of.note
+        )
+        return f"{arm} gets {100 * of.mean:.2f} % right on average over {of.n} trials ({spread})"
+    low, high = proportion_interval(of.mean, images)
+    which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
+    return (
+        f"{arm} gets {100 * of.mean:.2f} % right in {which} ({of.note}; the choice of test images alone leaves "
+        f"{100 * low:.2f}–{100 * high:.2f} %)"
+    )
+
+
+def _comparisons(samples: dict[str, Sample]) -> list[str]:
+    """The best arm against each other one, up to three."""
+    best, *others = sorted(samples, key=lambda arm: -samples[arm].mean)
+    return [compare((best, other), samples[best], samples[other]) for other in others[:3]]
+
+
+def _costs(results: Results, arms: Sequence[str]) -> str:
+    parts = []
+    for arm in arms:
+        own = results.finished.loc[results.finished["arm"] == arm, "own_seconds"]
+        combined = f" ({own.sum():,.0f} s combined)" if len(own) > 1 else ""
+        parts.append(f"{own.mean():,.0f} s for {arm}{combined}")
+    return f"A trial's own time was {', '.join(parts)}; the sweep's wall clock is {results.wall_seconds:,.0f} s."
+
+
+def _gaps(results: Results, arms: Sequence[str]) -> str:
+    finished = results.finished
+    means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
+    gaps = ", ".join(f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items())
+    return f"Training accuracy less test accuracy is {gaps}: above 0 it is over-fitting."

@@ -1,0 +1,1 @@
+"""The two commands, also installed as `raycifar run` and `raycifar analyze`."""

@@ -1,0 +1,134 @@
+"""Random crop, mirror, cutout and mixtures of a whole batch on its device, in a handful of kernels.
+
+The training images are padded once, when the trial starts; a crop is then a gather, and so the batch is read from the
+data set already cropped. Shapes: N images in the set, B in a batch, C = 3, H = W = 32.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raycifar.config.settings import CLASSES, Augmentation
+from raycifar.data import trivialaugment
+from raycifar.data.splits import Split
+
+SHARES = 65_536  # drawn in advance: no sampler of PyTorch's for the beta distribution takes a generator
+
+
+@dataclass(frozen=True, slots=True)
+class Augmenter:
+    """The padded training images and what to do to them. `windows` views every crop without copying one."""
+
+    windows: Tensor  # uint8 (N, C, 2 crop + 1, 2 crop + 1, H, W)
+    first_mirrored: Tensor  # bool (N,): mirrored in odd epochs when the flip alternates
+    fill: Tensor  # uint8 (C, 1, 1): the mean colour, which cutout paints
+    spec: Augmentation
+
+    @classmethod
+    def of(cls, train: Split, spec: Augmentation, seed: int) -> "Augmenter":
+        n, _, height, width = train.images.shape
+        padded = _reflect_pad(train.images, spec.crop)
+        generator = torch.Generator().manual_seed(seed)
+        mirrored = torch.rand(n, generator=generator) < 0.5
+        mean = train.images[:: max(1, n // 5000)].float().mean((0, 2, 3)).round().to(torch.uint8)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return cls(windows, mirrored.to(padded.device), mean.view(3, 1, 1), spec)
+
+    def __call__(self, index: Tensor, epoch: int | Tensor, generator: torch.Generator) -> Tensor:
+        """The images `index` (B,) as `epoch` shows them: uint8 (B, C, H, W).
+
+        Draws depend only on the generator and on B, so workers that each take a part of a batch draw for the whole.
+        """
+        crop = self._crop(index, generator)
+        images = _mirror(crop, self._mirrored(index, epoch, generator))
+        if self.spec.policy == "trivial":
+            images = trivialaugment.apply(images, trivialaugment.draw(len(index), generator), self.fill)
+        return self._cutout(images, generator)
+
+    def _crop(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.spec.crop:
+            return self.windows[index, :, 0, 0]
+        places = self.windows.shape[2]
+        row, column = torch.randint(places, (2, len(index)), generator=generator, device=index.device)
+        return self.windows[index, :, row, column]
+
+    def _mirrored(self, index: Tensor, epoch: int | Tensor, generator: torch.Generator) -> Tensor:
+        if self.spec.flip == "alternating":
+            return self.first_mirrored[index] ^ (epoch % 2 == 0)
+        if self.spec.flip == "random":
+            return torch.rand(len(index), generator=generator, device=index.device) < 0.5
+        return torch.zeros(len(index), dtype=torch.bool, device=index.device)
+
+    def _cutout(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.spec.cutout:
+            return images
+        batch, _, height, _ = images.shape
+        # The square's centre is anywhere in the image, so part of it may fall outside (DeVries & Taylor 2017).
+        row, column = torch.randint(height, (2, batch, 1), generator=generator, device=images.device)
+        offset = torch.arange(height, device=images.device)
+        rows = _inside(offset - row, self.spec.cutout)
+        columns = _inside(offset - column, self.spec.cutout)
+        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], self.fill, images)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixer:
+    """Mixes each image of a batch, and its label, with the one before it: the batch is shuffled, so that is any one."""
+
+    shares: Tensor  # float32 (SHARES,): draws of Beta(alpha, alpha)
+    rows: Tensor  # float32 (CLASSES, CLASSES): a label's row is that label for certain
+    spec: Augmentation
+
+    @classmethod
+    def of(cls, spec: Augmentation, seed: int, device: torch.device) -> "Mixer | None":
+        """None where the spec asks for no mixing."""
+        alpha = spec.mixup or spec.cutmix
+        if not alpha or not spec.mix_probability:
+            return None
+        shares = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, SHARES)).float()
+        return cls(shares.to(device), torch.eye(CLASSES, device=device), spec)
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, C, H, W) and their labels int64 (B,): mixed images, and their labels' shares (B, 10)."""
+        batch, device = len(images), images.device
+        share = self.shares[torch.randint(SHARES, (batch,), generator=generator, device=device)]
+        unmixed = torch.rand(batch, generator=generator, device=device) >= self.spec.mix_probability
+        share = torch.where(unmixed, 1.0, share).view(-1, 1, 1, 1)
+        images, share = self._cutmix(images, share, generator) if self.spec.cutmix else _mixup(images, share)
+        rows = self.rows[labels]
+        return images, torch.lerp(rows.roll(1, 0), rows, share.view(-1, 1))
+
+    def _cutmix(self, images: Tensor, share: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A box of the other image, of 1 - share of the area; what falls outside goes back to the image's own share."""
+        batch, _, height, _ = images.shape
+        row, column = torch.randint(height, (2, batch, 1, 1, 1), generator=generator, device=images.device)
+        side = (height * (1 - share).sqrt()).long()
+        offset = torch.arange(height, device=images.device)
+        box = _inside(offset.view(-1, 1) - row, side) & _inside(offset - column, side)
+        return torch.where(box, images.roll(1, 0), images), 1 - box.float().mean((2, 3), keepdim=True)
+
+
+def _mixup(images: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    own = images.float()
+    return torch.lerp(own.roll(1, 0), own, share).round().to(torch.uint8), share
+
+
+def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Eight pixels at a time: on the CPU, choosing byte by byte takes as long as all the rest."""
+    there, back = images.view(torch.int64), images.flip(-1).view(torch.int64)
+    return torch.where(mirrored.view(-1, 1, 1, 1), back, there).view(torch.uint8)
+
+
+def _inside(distance: Tensor, side: int | Tensor) -> Tensor:
+    return (distance >= -(side // 2)) & (distance < side - side // 2)
+
+
+def _reflect_pad(images: Tensor, pad: int) -> Tensor:
+    if not pad:
+        return images
+    # reflection_pad has no uint8 kernel; in parts, a float copy of the whole set never exists
+    parts = [F.pad(part.half(), (pad,) * 4, mode="reflect").to(torch.uint8) for part in images.split(5000)]
+    return torch.cat(parts)

@@ -1,0 +1,110 @@
+"""CIFAR-10 as tensors that live on the training device: splits, and the order in which batches take them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from raycifar.config.settings import CLASSES, Data
+
+# Which images are held out, and which make a subset, is the same for every trial and every seed.
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """images uint8 (N, 3, 32, 32), labels int64 (N,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> "Split":
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """All that a search may see: there is no test split to look at. `val` is as in Cifar10."""
+
+    train: Split
+    val: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Cifar10:
+    """`val` never overlaps `train` when validation is "holdout", and is `train` itself when it is "train"."""
+
+    train: Split
+    val: Split
+    test: Split
+    test_index: Tensor  # int64 (N,): which of the official test images `test` holds, in its order
+
+
+def load_cifar10(path: Path, spec: Data, device: torch.device | str = "cpu") -> Cifar10:
+    """Read the cached data set (memory-mapped until it moves to `device`) and cut the splits that `spec` asks for."""
+    device = torch.device(device)
+    tensors = load_file(path)
+    training = _training(Split(tensors["train_images"], tensors["train_labels"]), spec, device)
+    test = Split(tensors["test_images"], tensors["test_labels"])
+    chosen = stratified(test.labels, spec.test_images) if spec.test_images else torch.arange(len(test))
+    return Cifar10(training.train, training.val, test.take(chosen).to(device), chosen)
+
+
+def load_training(path: Path, spec: Data, device: torch.device | str = "cpu") -> Training:
+    """As load_cifar10, but the test images and their labels are not read."""
+    with safe_open(path, "pt") as file:
+        everything = Split(file.get_tensor("train_images"), file.get_tensor("train_labels"))
+    return _training(everything, spec, torch.device(device))
+
+
+def _training(everything: Split, spec: Data, device: torch.device) -> Training:
+    held_out, train = train_val_indices(everything.labels, spec)
+    train_split = everything.take(train).to(device)
+    val = train_split if spec.validation == "train" else everything.take(held_out).to(device)
+    return Training(train_split, val)
+
+
+def train_val_indices(labels: Tensor, spec: Data) -> tuple[Tensor, Tensor]:
+    """Sorted indices of the held-out images (none when validation is "train") and of the training images."""
+    count = spec.holdout_images if spec.validation == "holdout" else 0
+    held_out = stratified(labels, count)
+    rest = torch.ones(len(labels), dtype=torch.bool)
+    rest[held_out] = False
+    train = rest.nonzero().squeeze(1)
+    if spec.train_images:
+        train = train[stratified(labels[train], spec.train_images)]
+    return held_out, train
+
+
+def stratified(labels: Tensor, count: int) -> Tensor:
+    """Sorted indices of `count` images, count / 10 of each class, drawn with SPLIT_SEED. labels: (N,)."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    chosen = []
+    for label in range(CLASSES):
+        of_class = (labels == label).nonzero().squeeze(1)
+        if len(of_class) < count // CLASSES:
+            raise ValueError(f"class {label} has {len(of_class)} images, {count // CLASSES} are asked for")
+        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[: count // CLASSES]])
+    return torch.cat(chosen).sort().values
+
+
+def batches(images: int, batch_size: int, generator: torch.Generator, drop_last: bool = False) -> Iterator[Tensor]:
+    """Shuffled indices, a batch at a time, on the generator's device; every image once unless `drop_last`."""
+    order = torch.randperm(images, generator=generator, device=generator.device)
+    end = images - images % batch_size if drop_last else images
+    yield from order[:end].split(batch_size)
+
+
+def batch_count(images: int, batch_size: int, drop_last: bool = False) -> int:
+    """How many batches an epoch has."""
+    return images // batch_size if drop_last else -(-images // batch_size)

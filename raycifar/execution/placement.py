@@ -1,0 +1,209 @@
+"""How many workers on which share of a GPU, how many trials at once, in which order: pure arithmetic."""
+
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+
+from raycifar.config.settings import BLOCKS, CLASSES, TrialSpec
+from raycifar.devices import MOST_SHARED
+from raycifar.errors import InputError
+
+# A trial on t CPU threads trains t ** 0.91 times as fast as on one: two trials of one thread each do 361 images/s
+# together on two AMD EPYC cores where one trial of two threads does 340 (bf16, batch 128).
+CPU_SCALING = 0.91
+CPU_FLOPS = 0.34e12  # a second, on one of those threads
+START_SECONDS = 15.0  # from a trial's start under Ray to its first step on a CPU
+MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
+DRIVER_CPUS = 0.01  # what a trial's driver takes of Ray's count: it only waits, but zero is refused
+WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its helper processes included
+SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
+
+
+class PlacementError(InputError):
+    """The trials cannot run on what there is; the message says what is asked, what there is, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a sweep's trials run. Longest first; `at_once` of them at the same time."""
+
+    order: tuple[TrialSpec, ...]
+    at_once: int
+    workers: int  # a trial
+    gpus_per_worker: float  # 0 on CPUs
+    threads: int  # a worker
+    cpus_per_worker: float  # of Ray's count: a little less than its threads, so that drivers and workers fit
+
+    @property
+    def uses_gpu(self) -> bool:
+        return self.gpus_per_worker > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to use: on one machine, or on a cluster's nodes together."""
+
+    gpus: int
+    cpus: int
+    node_cpus: int  # of the smallest node: a worker has to fit on one
+    memory: float  # bytes
+    gpu_cpus: int = 0  # of the nodes with GPUs, had each as few to a GPU as the poorest; 0: as many as there are
+
+    @property
+    def cpus_for_gpus(self) -> int:
+        """Cores that workers on GPUs can have."""
+        return min(self.cpus, self.gpu_cpus or self.cpus)
+
+
+def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
+    """Place the trials on the machine's GPUs, or on its CPU cores when there is none. Raises PlacementError."""
+    gpus = there.gpus
+    order = tuple(sorted(trials, key=work, reverse=True))
+    _check_batches(order, workers)
+    if gpus == 0:
+        return _plan_on_cpus(order, there, trials_per_gpu, workers)
+    if workers > 1 and trials_per_gpu > 1:
+        raise PlacementError(
+            "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
+        )
+    if workers > gpus:
+        raise PlacementError(
+            f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
+        )
+    there = replace(there, cpus=there.cpus_for_gpus)
+    trials_per_gpu = min(trials_per_gpu, -(-len(order) // gpus))  # Ray fills one GPU before it takes the next
+    at_once = min(len(order), gpus * trials_per_gpu // workers)
+    threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
+    share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
+    return Plan(order, at_once, workers, share, threads, _cpus_per_worker(there, at_once, workers, threads))
+
+
+def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
+    """Of the trials on each GPU: as many as there are for it, with a core for each."""
+    return max(1, min(-(-len(trials) // there.gpus), there.cpus_for_gpus // there.gpus, MOST_SHARED))
+
+
+def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
+    """The trial whose step has most to compute and to keep."""
+    return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
+
+
+def _cpus_per_worker(there: Machine, at_once: int, workers: int, threads: int) -> float:
+    """Where GPUs outnumber cores, the workers share them: Ray must not wait for cores that nobody will free."""
+    share = (there.cpus - at_once * DRIVER_CPUS) / (at_once * workers)
+    return math.floor(min(threads, share) * (1 - 2 * DRIVER_CPUS) * SHARES) / SHARES
+
+
+def _plan_on_cpus(order: tuple[TrialSpec, ...], there: Machine, trials_per_gpu: int, workers: int) -> Plan:
+    cpus = there.cpus
+    if trials_per_gpu > 1:
+        raise PlacementError(f"--trials-per-gpu {trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out")
+    if workers > cpus:
+        raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
+    most = max(1, min(len(order), cpus // workers, int(there.memory // (WORKER_BYTES * workers))))
+
+    def predicted(at_once: int) -> float:
+        threads = workers * _threads(there, at_once * workers)
+        return makespan([_cpu_seconds(trial, threads) for trial in order], at_once)
+
+    at_once = min(range(1, most + 1), key=predicted)
+    threads = _threads(there, at_once * workers)
+    return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(there, at_once, workers, threads))
+
+
+def _threads(there: Machine, processes: int) -> int:
+    return max(1, min(there.node_cpus, there.cpus // processes))
+
+
+def _cpu_seconds(trial: TrialSpec, threads: int) -> float:
+    """`threads` are all its workers' together."""
+    rate = CPU_FLOPS * math.pow(threads, CPU_SCALING)
+    return START_SECONDS + work(trial) / rate
+
+
+def _check_batches(trials: Sequence[TrialSpec], workers: int) -> None:
+    """Every worker needs a share of every batch, the last one too."""
+    for trial in trials:
+        last = trial.data.images[0] % trial.batch_size
+        smallest = trial.batch_size if trial.drop_last or not last else last
+        if smallest < workers:
+            raise PlacementError(
+                f"trial {trial.name!r}: its smallest batch has {smallest} images, too few for {workers} workers: "
+                "lower --workers-per-trial, or set drop_last = true"
+            )
+
+
+def makespan(durations: Sequence[float], slots: int) -> float:
+    """When the last of `durations` ends if each, in order, starts on the first of `slots` that is free."""
+    return max(finish_times(durations, slots))
+
+
+def finish_times(durations: Sequence[float], slots: int) -> list[float]:
+    """When each of `durations` ends if each, in order, starts on the first of `slots` that is free.
+
+    Longest first this is Graham's LPT rule, never over 4/3 of the best makespan; n durations take O(n log slots).
+    """
+    free = [0.0] * min(slots, len(durations))
+    ends = []
+    for duration in durations:
+        ends.append(free[0] + duration)
+        heapq.heapreplace(free, ends[-1])
+    return ends
+
+
+def least_makespan(durations: Sequence[float], slots: int) -> float:
+    """A bound that no placement beats: the longest duration, the mean load, the two that must share a slot.
+
+    The `slots` + 1 longest need a slot for two of them: at least the two shortest of these.
+    """
+    longest = sorted(durations, reverse=True)
+    pair = sum(longest[slots - 1 : slots + 1]) if len(longest) > slots else 0.0
+    return max(longest[0], pair, math.fsum(durations) / slots)
+
+
+def idle_share(durations: Sequence[float], slots: int) -> float:
+    """Of `slots` from the first start to the last end, the share in which they stand idle."""
+    return 1 - math.fsum(durations) / (slots * makespan(durations, slots))
+
+
+def work(trial: TrialSpec) -> float:
+    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
+    train, val, test = trial.data.images
+    forward, step = flops_an_image(trial)
+    averaging = trial.averaging
+    # The plain mean of one epoch's weights is the network itself, which has its statistics.
+    recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
+    passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
+    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
+
+
+def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
+    """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
+    forward, step = _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
+    muon = _muon_flops(trial.model.train) if trial.optimizer.name == "muon" else 0.0
+    return forward, step + muon / trial.batch_size
+
+
+@cache
+def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
+    layers = [2.0 * 9 * a * b * (side * upsample) ** 2 for side, convs in BLOCKS for a, b in convs]
+    layers += [2.0 * a * b for a, b in pairwise((512, *hidden, CLASSES))]
+    first = _first_trained(train)
+    # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
+    # which the first trained layer does not need.
+    return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
+
+
+@cache
+def _muon_flops(train: str) -> float:
+    """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
+    kernels = [(b, 9 * a) for _, convs in BLOCKS for a, b in convs][_first_trained(train) :]
+    return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
+
+
+def _first_trained(train: str) -> int:
+    blocks_below = 0 if train == "all" else 5 if train == "head" else int(train.removeprefix("block")) - 1
+    return sum(len(convs) for _, convs in BLOCKS[:blocks_below])

@@ -1,0 +1,242 @@
+"""A sweep's folder: whether a sweep may use it, who works on it now, and what was called on it."""
+
+import contextlib
+import itertools
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from raycifar.config.settings import SpecError, SweepSpec, check_name
+from raycifar.errors import InputError
+from raycifar.storage.records import Invocation, SweepFolder, SweepRecord, sweep_leftovers
+
+
+class SweepError(InputError):
+    """The sweep cannot start in this folder; the message names place, value and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What goes on record about one call of run_sweep.py."""
+
+    runner: str  # "ray" or "local"
+    gpus: int
+    trials_at_once: int
+    source: str  # the sweep file's name
+    weights: str  # the cached file of the ImageNet weights; empty where no trial reads it
+    hardware: str
+    versions: dict[str, str]
+
+
+def sweep_folder(storage: str, name: str) -> Path:
+    """The results' folder, absolute. Raises SpecError for a name or a storage that cannot be one."""
+    check_name(name, "--name")
+    if not storage or "://" in storage:
+        raise SpecError(f"--storage {storage!r}: expected a folder that every node of the cluster sees, not an address")
+    try:
+        path = Path(storage).expanduser().resolve() / name
+        str(path).encode()  # Ray, and a terminal, take only what is Unicode
+        return path
+    except (RuntimeError, ValueError) as error:  # the home of nobody, a loop of links, a null byte, no UTF-8
+        raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
+
+
+def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
+    """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
+    if check_place(folder, "sweep.json") and not fresh and folder.record():
+        _refuse_another_sweep(sweep, folder)
+        _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
+
+
+def check_place(folder: SweepFolder, record: str) -> bool:
+    """Whether the folder is there. Raises SweepError where it is in use, or holds something else than such a record."""
+    if not is_there(folder.path):
+        return False
+    if folder.lock.exists():
+        _locked(folder).release()
+    names = {path.name for path in folder.path.iterdir()}
+    # A call that was killed at once leaves its lock, and perhaps a part of the record.
+    if record not in names and any(n != folder.lock.name and not n.startswith(f".{record}.") for n in names):
+        raise SweepError(f"{folder.path}: holds something else (no {record}): choose another --name or --storage")
+    return True
+
+
+def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
+    for path in trials:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
+            what = " and is a link" if path.is_symlink() else ""
+            raise SweepError(f"{path}: expected a trial's own folder{what}: move it away, or choose another --name")
+
+
+def is_there(path: Path) -> bool:
+    """Whether the folder exists; SweepError where it neither does nor can."""
+    try:
+        nearest = next(there for there in (path, *path.parents) if there.exists())
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be made ({error.strerror}): choose another --storage") from None
+    if not nearest.is_dir():
+        raise SweepError(f"{nearest}: is a file: choose another --name or --storage")
+    if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
+        raise SweepError(f"{path}: {nearest} may not be written: choose another --storage")
+    return nearest == path
+
+
+def _recorded(record: SweepRecord, path: Path) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(record.spec)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise SweepError(
+            f"{path / 'sweep.json'}: this version does not understand {key or 'its spec'} there: "
+            "choose another --name, or start over with --fresh (the old results are moved aside)"
+        ) from None
+
+
+def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
+    """Trials may be added; those that are there must be able to give the same numbers."""
+    record, path = folder.record(), folder.path
+    known = {trial.name: trial.fingerprint() for trial in now.trials}
+    for trial in _recorded(record, path).trials if record else ():
+        if known.get(trial.name) != trial.fingerprint():
+            other, missing = "has other settings in this sweep than", "is not in this sweep, but"
+            raise SweepError(
+                f"{path}: trial {trial.name!r} {other if trial.name in known else missing} in the results there: "
+                "keep both with --name OTHER, or start over with --fresh (the old results are moved aside)"
+            )
+
+
+def _locked(folder: SweepFolder) -> FileLock:
+    lock = FileLock(folder.lock)
+    try:
+        return lock.acquire(timeout=1).lock
+    except Timeout:
+        last = folder.invocations()[-1:]
+        since = time.strftime(" since %H:%M:%S", time.localtime(last[0].started_at)) if last else ""
+        who = f"`{last[0].command}`" if last else "another call"
+        raise SweepError(f"{folder.path}: {who} works on it{since}: wait for it, or choose another --name") from None
+    except OSError as error:
+        raise SweepError(f"{folder.path}: cannot be written ({error}): choose another --storage") from None
+
+
+@contextlib.contextmanager
+def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call, fresh: bool = False) -> Iterator[None]:
+    """The folder made, locked and described, and this call on record, for the time of the `with` block.
+
+    `chosen` are the sweep's trials that this call runs; `fresh` moves earlier results aside. Raises SweepError.
+    """
+    with held(folder, fresh):
+        _refuse_another_sweep(sweep, folder)  # which may have begun, and ended, since check_folder
+        _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
+        for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
+            sweep_leftovers(path)
+        _describe(sweep, folder, call)
+        with on_record(folder, call, lambda: all_finished(chosen, folder)):
+            yield
+
+
+@contextlib.contextmanager
+def held(folder: SweepFolder, fresh: bool = False) -> Iterator[None]:
+    """The folder made and locked; `fresh` moves earlier results aside. Raises SweepError."""
+    if fresh and folder.path.exists():
+        _move_aside(folder)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SweepError(f"{folder.path}: cannot be made ({error}): choose another --storage") from None
+    lock = _locked(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _move_aside(folder: SweepFolder) -> None:
+    stem = f"{folder.path.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))  # a second has room for several
+    lock = _locked(folder)
+    try:
+        folder.path.rename(next(free for name in names if not (free := folder.path.with_name(name)).exists()))
+    except OSError as error:
+        raise SweepError(f"{folder.path}: cannot be moved aside ({error}): choose another --name") from None
+    finally:
+        lock.release()
+
+
+def agreed_weights(path: Path, before: str, now: str) -> str:
+    """The ImageNet weights of what is in the folder and of this call; "" is none yet. Raises SweepError."""
+    if before and now and before != now:
+        raise SweepError(
+            f"{path}: its trials started from the ImageNet weights {before}, not {now}: "
+            "name the same --weights, or choose another --name"
+        )
+    return now or before
+
+
+def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
+    before = folder.record()
+    weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
+    folder.write_record(
+        SweepRecord(
+            name=folder.path.name,
+            fingerprint=sweep.fingerprint(),
+            spec=sweep.model_dump(mode="json"),
+            source=call.source,
+            created_at=before.created_at if before else time.time(),
+            versions=call.versions,
+            commit=commit(),
+            hardware=call.hardware,
+            weights=weights,
+        )
+    )
+
+
+@contextlib.contextmanager
+def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> Iterator[None]:
+    """This call among the folder's, for the time of the `with` block, then with its exit status."""
+    earlier = folder.invocations()
+    invocation = Invocation(
+        command=as_recorded(sys.argv),
+        started_at=time.time(),
+        gpus=call.gpus,
+        trials_at_once=call.trials_at_once,
+        runner=call.runner,
+    )
+    folder.write_invocations([*earlier, invocation])
+    status = 1
+    try:
+        yield
+        status = 0 if finished() else 1
+    except KeyboardInterrupt:
+        status = 130
+        raise
+    finally:
+        folder.write_invocations([*earlier, replace(invocation, ended_at=time.time(), exit_status=status)])
+
+
+def as_recorded(arguments: Sequence[str]) -> str:
+    """The command as it may be typed again, without what stands for a password in an address."""
+    return shlex.join(["python", *(re.sub(r"://[^/@]*@", "://***@", argument) for argument in arguments)])
+
+
+def all_finished(chosen: SweepSpec, folder: SweepFolder) -> bool:
+    return all(folder.trial(trial.name).summary() is not None for trial in chosen.trials)
+
+
+def commit() -> str | None:
+    """The project's git commit, marked where files have changed since; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if (root / ".git").exists() else None

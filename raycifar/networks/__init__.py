@@ -1,0 +1,1 @@
+"""Networks, pretrained weights, and what they cost in FLOPs."""

@@ -1,0 +1,152 @@
+"""VGG16 at 32x32 (Simonyan & Zisserman 2014): the layers of torchvision's, a new head, its own normalisation."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from raycifar.config.settings import BLOCKS, CLASSES, Model
+from raycifar.networks.convolution import Convolution
+from raycifar.networks.fused_norm import Trunk
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+FEATURES = 512  # five poolings leave 512 x 1 x 1 of 32 x 32
+IMAGES_AT_ONCE = 1_000  # of 32 x 32, without gradients: activations of 0.3 GB in fp32
+
+
+class VGG16(nn.Module):
+    """uint8 images (N, 3, 32, 32) -> logits (N, 10).
+
+    `features` has torchvision's parameter names, but no biases before batch norm.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: Model) -> None:
+        super().__init__()
+        self.images_at_once = IMAGES_AT_ONCE // spec.upsample**2
+        pretrained = spec.weights == "imagenet"
+        self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10_MEAN), persistent=False)
+        self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10_STD), persistent=False)
+        self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
+        self.features = _trunk(spec.batch_norm)
+        self.pool = nn.AdaptiveAvgPool2d(1) if spec.upsample > 1 else nn.Identity()
+        self.head = _head(spec)
+        self.apply(_initialise)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = self.enlarge(normalised(images, self.mean, self.std))
+        return cast(Tensor, self.head(self.pool(self.features(pixels)).flatten(1)))
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are of pixels from 0 to 1."""
+    return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
+    """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that assets.fetch_vgg16 returns.
+
+    With that trunk, batch norm still has to be calibrated, once.
+    Parameters that `spec.train` excludes do not require gradients.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VGG16(spec)
+    if spec.weights == "imagenet":
+        if imagenet is None:
+            raise ValueError("a model with ImageNet weights needs their file")
+        _load_trunk(model.features, load_file(imagenet))
+    for parameter in _frozen(model, spec.train):
+        parameter.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
+    """Set batch norm to the mean and spread that `images`, uint8 (N, 3, 32, 32), give it, and let it restore them.
+
+    What its bias is before is added: there _load_trunk puts that of the convolution.
+
+    The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as far
+    as a batch's statistics are those of `images`. A data-dependent initialisation (Krähenbühl et al. 2016).
+    """
+
+    def calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        values = {
+            "running_mean": mean,
+            "running_var": variance,
+            "weight": (variance + norm.eps).sqrt(),
+            "bias": mean + norm.bias,
+        }
+        norm.load_state_dict(norm.state_dict() | values)
+
+    hooks = [m.register_forward_pre_hook(calibrate) for m in model.features if isinstance(m, nn.BatchNorm2d)]
+    was_training = model.training
+    model.eval()(images)
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+
+
+def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
+    """Into the convolutions, in their order: with batch norm, which takes their biases, they have other places."""
+    places = sorted({int(name.split(".")[1]) for name in weights})
+    numbers = [number for number, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    for place, number in zip(places, numbers, strict=True):
+        convolution, following = features[number], features[number + 1]
+        holder = convolution if convolution.bias is not None else following
+        convolution.load_state_dict({"weight": weights[f"features.{place}.weight"]}, strict=False)
+        holder.load_state_dict({"bias": weights[f"features.{place}.bias"]}, strict=False)
+
+
+def _channels(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values).view(3, 1, 1)
+
+
+def _trunk(batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _, convolutions in BLOCKS:
+        for taken, given in convolutions:
+            layers.append(Convolution(taken, given, bias=not batch_norm))  # batch norm would take it out again
+            layers += [nn.BatchNorm2d(given)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+        layers.insert(-1, nn.MaxPool2d(2))  # before its ReLU, not after: the same numbers from a quarter of the pixels
+    return Trunk(*layers)
+
+
+def _head(spec: Model) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    width = FEATURES
+    for hidden in spec.hidden:
+        layers += [nn.Dropout(spec.dropout), nn.Linear(width, hidden), nn.ReLU(inplace=True)]
+        width = hidden
+    return nn.Sequential(*layers, nn.Dropout(spec.dropout), nn.Linear(width, CLASSES))
+
+
+def _initialise(layer: nn.Module) -> None:
+    # He et al. 2015 by fan-out: without batch norm, VGG16 does not train from PyTorch's default.
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.01)
+    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _frozen(model: VGG16, train: str) -> list[nn.Parameter]:
+    """The parameters below the block that `train` names."""
+    if train == "all":
+        return []
+    blocks: list[list[nn.Parameter]] = [[]]
+    for layer in model.features:
+        blocks[-1].extend(layer.parameters())
+        if isinstance(layer, nn.MaxPool2d):
+            blocks.append([])
+    below = 5 if train == "head" else int(train.removeprefix("block")) - 1
+    return [parameter for block in blocks[:below] for parameter in block]

@@ -1,0 +1,1 @@
+"""Optuna and ASHA over one trial; no test image is ever read."""

@@ -1,0 +1,385 @@
+"""What a sweep leaves on disk: the contract between those who train and those who analyse.
+
+::
+
+    <storage>/<name>/                 SweepFolder
+        sweep.json                    the resolved sweep file, its fingerprint, where it came from
+        invocations.json              every call of run_sweep.py on this folder: when, how, on what
+        sweep.lock                    held while a call runs
+        <trial>/                      TrialFolder
+            history.json              every finished epoch once, and the sessions that ran them
+            summary.json              only once the trial has finished
+            error.json                only while its last session ended in an error
+            predictions.npz           of the test images, in test-set order: logits float32 (N, 10), labels int64 (N,),
+                                      and index int64 (N,): which of the official test images they are
+            best.safetensors          the weights that were tested
+            events.out.tfevents.*     for TensorBoard
+            checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
+
+All times are Unix seconds; all accuracies are fractions between 0 and 1; all losses are mean cross-entropies in nats.
+"""
+
+import json
+import math
+import os
+import re
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
+
+from raycifar.errors import InputError, read_file
+
+MOST_BYTES = 200_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
+
+
+class RecordError(InputError):
+    """A file of a sweep's folder cannot be read as what it should be; the message names the file."""
+
+
+class JsonRecord:
+    """A dataclass that goes to JSON and back; unknown keys (of a newer version) are ignored."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Raises TypeError, AttributeError or ValueError where the data are not such a record's."""
+        kinds = _kinds(cls)  # type: ignore[arg-type]
+        known: dict[str, Any] = {key: value for key, value in data.items() if key in kinds}
+        for key, value in known.items():
+            kind = kinds[key]
+            if type(value) is kind.plain and kind.plain is not float:
+                continue
+            if kind.plain is not float or type(value) is not float or not kind.least <= value <= kind.most:
+                _check(key, value, kind)
+        return cls(**known)
+
+
+class _Kind(NamedTuple):
+    """What a field may hold. JSON brings anything: text for a number, NaN, a date in the year 10^300."""
+
+    annotation: Any
+    plain: type | None  # None where a look at the type alone does not do
+    least: float
+    most: float
+
+
+@cache  # a thousand trials of 200 epochs ask 200,000 times
+def _kinds(record: Any) -> dict[str, _Kind]:
+    return {f.name: _kind(f.name, f.type) for f in fields(record)}
+
+
+def _kind(name: str, annotation: Any) -> _Kind:
+    plain = annotation if annotation in (float, str, bool) else None
+    if "accuracy" in name:
+        return _Kind(annotation, plain, 0, 1)
+    if name == "at" or name.endswith("_at"):
+        return _Kind(annotation, plain, 0, 1e11)  # Unix seconds: to the year 5138
+    return _Kind(annotation, plain, -1e39, 1e39)  # a float32 is no larger
+
+
+def _check(name: str, value: Any, kind: _Kind) -> None:
+    if not _fits(value, kind.annotation):
+        raise TypeError(f"{name} = {value!r:.60} should be of type {_named(kind.annotation)}")
+    if type(value) in (int, float) and not kind.least <= value <= kind.most:
+        raise ValueError(f"{name} = {value!r:.60} should lie between {kind.least:g} and {kind.most:g}")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value out of JSON is of an annotated type; its numbers must be finite, and its integers fit 64 bits."""
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is list:
+        return type(value) is list and all(_fits(item, inner[0]) for item in value)
+    if outer is dict:
+        return type(value) is dict and all(_fits(item, inner[1]) for item in value.values())
+    if inner:
+        return any(_fits(value, choice) for choice in inner)
+    if annotation is float and type(value) in (int, float):
+        return type(value) is int or math.isfinite(value)
+    if annotation is int and type(value) is int:
+        return abs(value) < 2**63
+    return annotation is Any or type(value) is annotation
+
+
+def _named(annotation: Any) -> str:
+    """As the annotation is written."""
+    return annotation.__name__ if type(annotation) is type else str(annotation)
+
+
+@cache  # a sweep of a thousand trials asks this 200,000 times
+def field_names(record: type[JsonRecord]) -> tuple[str, ...]:
+    """The names of a record's fields, in order."""
+    return tuple(f.name for f in fields(record))  # type: ignore[arg-type]
+
+
+_Record = TypeVar("_Record", bound=JsonRecord)
+_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # what write_bytes writes before it renames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord(JsonRecord):
+    """One finished epoch of one trial. Its training figures are of the augmented images, as they were learnt.
+
+    With mixup and CutMix those are mixtures: the loss is against both labels by their shares, and never reaches zero;
+    the right answer is the label of the larger share.
+    """
+
+    epoch: int  # counts from 1
+    lr: float  # the schedule's, in the epoch's last step
+    train_loss: float  # without label smoothing, so that it compares with val_loss
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    train_seconds: float
+    val_seconds: float
+    checkpoint_seconds: float  # between the previous epoch's end and this one's start: saving and reporting it
+    images_per_second: float  # training images over train_seconds
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(JsonRecord):
+    """One uninterrupted stretch of a trial on one set of devices: a resumed trial has several."""
+
+    started_at: float  # the worker's entry, before data and weights are loaded
+    ended_at: float  # so far: the end of its last finished epoch, or of the test
+    startup_seconds: float  # from started_at to the first training step
+    first_epoch: int  # the first epoch that it trained
+    host: str
+    device: str  # "NVIDIA H200", or the CPU's model name
+    device_kind: str  # "cuda" or "cpu"
+    devices: list[str]  # one place a worker: "node:gpu index", or "node:cpu"
+    threads: int  # CPU threads a worker
+    precision: str = ""  # "bf16" or "fp32", as it ran; empty in files of an earlier version
+    energy_joules: float | None = None  # of its devices, in its epochs, where they report it
+    warnings: list[str] = field(default_factory=list)  # of what made it slower than it might have been
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSummary(JsonRecord):
+    """A finished trial. The best epoch's weights were tested once, after training."""
+
+    trial: str
+    arm: str
+    seed: int
+    fingerprint: str
+    validation: str  # "holdout", or "train": measured on the training images
+    epochs_planned: int
+    epochs_run: int
+    stopped_early: bool
+    best_epoch: int
+    best_val_accuracy: float
+    best_val_loss: float
+    test_loss: float
+    test_accuracy: float
+    test_accuracy_flip: float  # probabilities averaged over image and mirror image; a separate figure
+    train_images: int
+    val_images: int
+    test_images: int
+    parameters: int  # that train
+    train_seconds: float
+    val_seconds: float
+    checkpoint_seconds: float
+    startup_seconds: float  # of all sessions
+    test_seconds: float
+    finished_at: float
+    precision: str  # "bf16" or "fp32", as it ran
+    workers: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialError(JsonRecord):
+    """Why a trial's last session ended."""
+
+    kind: str  # the exception's type
+    message: str
+    traceback: str
+    at: float
+
+
+@dataclass(slots=True)
+class History(JsonRecord):
+    """Every finished epoch of a trial, in order and once, and the sessions that ran them."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """As of every record; its epochs must count 1, 2, 3 ..."""
+        epochs = [EpochRecord.from_json(e) for e in data.get("epochs", [])]
+        numbers = [epoch.epoch for epoch in epochs]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError(f"its epochs should count 1, 2, 3 ..., they are {numbers!r:.60}")
+        return cls(epochs, [Session.from_json(s) for s in data.get("sessions", [])])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation(JsonRecord):
+    """One call of run_sweep.py. `ended_at` stays None while it runs, or when it was killed."""
+
+    command: str
+    started_at: float
+    ended_at: float | None = None
+    exit_status: int | None = None
+    gpus: int = 0
+    trials_at_once: int = 1
+    runner: str = "ray"  # or "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRecord(JsonRecord):
+    """What `sweep.json` holds."""
+
+    name: str
+    fingerprint: str
+    spec: dict[str, Any]  # SweepSpec.model_validate() reads it
+    source: str  # the sweep file, as it was named
+    created_at: float
+    versions: dict[str, str]
+    commit: str | None  # of this project, where it runs from a git checkout
+    hardware: str
+    weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.unlink(missing_ok=True)  # of a killed process with this number, or a link laid there
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:  # a full disk, Ctrl-C
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def refuse_link(folder: Path) -> None:
+    """Raises RecordError where a folder of results is a link: what is written or deleted there would be another's."""
+    if folder.is_symlink():
+        raise RecordError(f"{folder}: is a link, expected a folder of its own")
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Delete what a killed process left of write_bytes in this folder. Nobody may be writing there."""
+    for path in folder.glob(".*"):
+        if _BESIDE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """As write_bytes. Raises TypeError for what is no JSON; a file name that is no UTF-8 gets a question mark."""
+    write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
+
+
+def read_json(path: Path) -> Any:
+    """Raises RecordError naming the file where it is no JSON, and FileNotFoundError where there is none."""
+    try:
+        content = read_file(path, MOST_BYTES)
+        data = json.loads(content.decode())
+        if b"\\ud" in content.lower():
+            json.dumps(data, ensure_ascii=False).encode()  # ValueError for half a character, which nobody can write
+        return data
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, an absurd number, absurdly deep
+        raise RecordError(f"{path}: not valid JSON ({error})") from error
+
+
+def read_record(path: Path, record: type[_Record]) -> _Record | None:
+    """None where there is no file. Raises RecordError."""
+    try:
+        return record.from_json(read_json(path))
+    except FileNotFoundError:
+        return None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{path}: not a {record.__name__} ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolder:
+    """The paths of one trial, and their reading and writing."""
+
+    path: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.path / "best.safetensors"
+
+    def history(self) -> History:
+        return read_record(self.path / "history.json", History) or History()
+
+    def summary(self) -> TrialSummary | None:
+        return read_record(self.path / "summary.json", TrialSummary)
+
+    def is_ahead_of_tune(self) -> bool:
+        """Whether Ray Tune's file of this trial, where there is one, has fewer epochs than its history."""
+        try:
+            lines = (self.path / "result.json").read_bytes().splitlines(keepends=True)
+        except OSError:
+            return False
+        told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
+        return told < len(self.history().epochs)
+
+    def error(self) -> TrialError | None:
+        return read_record(self.path / "error.json", TrialError)
+
+    def write_history(self, history: History) -> None:
+        write_json(self.path / "history.json", history.to_json())
+
+    def write_summary(self, summary: TrialSummary) -> None:
+        write_json(self.path / "summary.json", summary.to_json())
+
+    def write_error(self, error: TrialError) -> None:
+        """Unless one is there: where several processes of a session fail, the first one's error is the cause."""
+        if self.error() is None:
+            write_json(self.path / "error.json", error.to_json())
+
+    def clear_error(self) -> None:
+        (self.path / "error.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """The paths of one sweep, and their reading and writing."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "sweep.lock"
+
+    def trial(self, name: str) -> TrialFolder:
+        return TrialFolder(self.path / name)
+
+    def record(self) -> SweepRecord | None:
+        return read_record(self.path / "sweep.json", SweepRecord)
+
+    def write_record(self, record: SweepRecord) -> None:
+        write_json(self.path / "sweep.json", record.to_json())
+
+    def invocations(self) -> list[Invocation]:
+        try:
+            calls = read_json(self.path / "invocations.json")
+            if not isinstance(calls, list):
+                raise TypeError(f"{calls!r:.60}")
+            return [Invocation.from_json(i) for i in calls]
+        except FileNotFoundError:
+            return []
+        except (TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{self.path / 'invocations.json'}: not a list of calls ({error})") from error
+
+    def write_invocations(self, invocations: list[Invocation]) -> None:
+        write_json(self.path / "invocations.json", [i.to_json() for i in invocations])

@@ -1,0 +1,57 @@
+"""TensorBoard's files: one run a trial, also after a resume, with an epoch as the step."""
+
+from tensorboardX import SummaryWriter
+
+from raycifar.storage.checkpoints import saved_history
+from raycifar.storage.records import EpochRecord, SweepFolder, TrialFolder, TrialSummary
+
+TAGS = {
+    "accuracy/train": "train_accuracy",
+    "accuracy/validation": "val_accuracy",
+    "loss/train": "train_loss",
+    "loss/validation": "val_loss",
+    "learning_rate": "lr",
+    "speed/images_per_second": "images_per_second",
+    "speed/train_seconds": "train_seconds",
+    "speed/val_seconds": "val_seconds",
+}
+
+
+class TensorBoard:
+    """A progress.Listener. A trial that starts again replaces its earlier file by one that begins at epoch 1."""
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._writers: dict[str, SummaryWriter] = {}
+        self._heard: dict[str, dict[int, EpochRecord]] = {}  # by epoch; of these some may not be saved
+
+    def state(self, trial: str, state: str, note: str = "") -> None:
+        if state in ("starting", "resumed"):
+            self._close(trial)
+            self._writers[trial] = _fresh_writer(self._folder.trial(trial))
+            saved = {record.epoch: record for record in saved_history(self._folder.trial(trial).path).epochs}
+            for _, record in sorted((saved | self._heard.get(trial, {})).items()):
+                self.epoch(trial, record)
+        elif state in ("done", "failed"):
+            self._close(trial)
+
+    def epoch(self, trial: str, record: EpochRecord) -> None:
+        self._heard.setdefault(trial, {})[record.epoch] = record
+        for tag, field in TAGS.items():
+            self._writers[trial].add_scalar(tag, getattr(record, field), record.epoch, record.finished_at)
+        self._writers[trial].flush()
+
+    def summary(self, trial: str, summary: TrialSummary) -> None:
+        """The tested weights' figures, at the epoch that they are of."""
+        self._writers[trial].add_scalar("accuracy/test", summary.test_accuracy, summary.best_epoch)
+        self._writers[trial].add_scalar("loss/test", summary.test_loss, summary.best_epoch)
+
+    def _close(self, trial: str) -> None:
+        if writer := self._writers.pop(trial, None):
+            writer.close()
+
+
+def _fresh_writer(trial: TrialFolder) -> SummaryWriter:
+    for earlier in trial.path.glob("events.out.tfevents.*"):
+        earlier.unlink()
+    return SummaryWriter(str(trial.path))

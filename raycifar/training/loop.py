@@ -1,0 +1,277 @@
+"""The training loop in plain PyTorch: `fit` yields a record after every epoch, and then nothing is half done.
+
+It knows no Ray, no files and no particular network. Where torch.distributed is initialised with several workers, each
+trains on its share of every batch and all see the same records.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from raycifar.config.settings import TrialSpec
+from raycifar.data.splits import Split, batch_count, batches
+from raycifar.storage.records import EpochRecord
+from raycifar.training.optimizers import (
+    Patience,
+    Plateau,
+    build_average,
+    build_optimizer,
+    exponential_share,
+    learning_rate_factor,
+)
+from raycifar.training.step import Step, autocast, loss_and_correct, world
+
+EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
+Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
+REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
+
+
+def nobody() -> None:
+    """Where nobody waits for signs of life."""
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite; the message names epoch and step."""
+
+
+class TrainState:
+    """All that changes while a trial trains; `state_dict` between two records resumes it to the bit.
+
+    Random numbers are no part of it: they are drawn anew for every epoch from the trial's seed and the epoch.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrialSpec, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.optimizer = build_optimizer(self.model, spec.optimizer)
+        self.average = build_average(self.model, spec.averaging)
+        self.plateau = Plateau(spec.schedule, spec.optimizer.lr, Patience(spec.schedule.monitor))
+        self.stopping = Patience(spec.early_stopping.monitor, spec.early_stopping.min_delta)
+        self.epoch = 0  # finished epochs
+        self.stopped_early = False
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.best_val_accuracy = -1.0
+        self.best_val_loss = float("inf")
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that gets validated: the averaged one where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that torch.load(weights_only=True) reads it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.module.state_dict() if self.average is not None else None,
+            "plateau": {"factor": self.plateau.factor, "waiting": self.plateau.waiting.state_dict()},
+            "stopping": self.stopping.state_dict(),
+            "progress": {"epoch": self.epoch, "stopped_early": self.stopped_early},
+            "best": {
+                "best_epoch": self.best_epoch,
+                "best_weights": self.best_weights,
+                "best_val_accuracy": self.best_val_accuracy,
+                "best_val_loss": self.best_val_loss,
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises KeyError, RuntimeError or ValueError where the state is of another network or optimizer."""
+        self.model.load_state_dict(state["model"])
+        here = [group.get("capturable") for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, capturable in zip(self.optimizer.param_groups, here, strict=True):
+            if capturable is not None:  # adam's: of this device, not of the one that it comes from
+                group["capturable"] = capturable
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.plateau.factor = state["plateau"]["factor"]
+        self.plateau.waiting = Patience(**state["plateau"]["waiting"])
+        self.stopping = Patience(**state["stopping"])
+        for name, value in (state["progress"] | state["best"]).items():
+            setattr(self, name, value)
+        self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
+
+    def finished(self, spec: TrialSpec) -> bool:
+        return self.stopped_early or self.epoch >= spec.epochs
+
+    def _observe(self, record: EpochRecord, spec: TrialSpec) -> None:
+        """Take in a finished epoch: the best weights (ties keep the earlier epoch), the plateau, early stopping."""
+        self.epoch = record.epoch
+        if record.val_accuracy > self.best_val_accuracy:
+            self.best_epoch = record.epoch
+            self.best_val_accuracy, self.best_val_loss = record.val_accuracy, record.val_loss
+            self.best_weights = {name: value.clone() for name, value in self.evaluated.state_dict().items()}
+        self.plateau.observe(record)
+        patience = spec.early_stopping.patience
+        waited = self.stopping.observe(record)
+        self.stopped_early = bool(patience) and waited >= patience and self.epoch < spec.epochs
+
+
+def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec, alive: Sign = nobody) -> Iterator[EpochRecord]:
+    """Train from `state.epoch` to the end, yielding a record after every epoch. Raises NonFiniteLossError.
+
+    The time that the caller takes between two records is the next record's `checkpoint_seconds`.
+    """
+    engine = _Engine(state, train, spec, alive)
+    paused = 0.0
+    while not state.finished(spec):
+        record = _epoch(engine, val, state.epoch + 1, paused)
+        state._observe(record, spec)
+        yielded = time.perf_counter()
+        yield record
+        paused = time.perf_counter() - yielded
+
+
+def step_of(state: TrainState, train: Split, spec: TrialSpec) -> Step:
+    """The step that trains the state's network; it updates the average, too, if that is one of every step's weights."""
+    return Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
+
+
+def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
+    rank, workers = world()
+    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    sums = _all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
+    mean_loss, accuracy = (sums / len(split)).tolist()
+    return mean_loss, accuracy
+
+
+def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
+    mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()
+    return mean_loss, accuracy
+
+
+def predict(
+    model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False, alive: Sign = nobody
+) -> Tensor:
+    """Logits float32 (N, 10) of the split's images, or of their mirror images."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(split.labels.device, precision):
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images, alive)]
+    model.train(was_training)
+    return torch.cat(parts)
+
+
+def _parts(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+    at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
+    for part in images.split(at_once):
+        alive()
+        yield part
+
+
+class _Engine:
+    """What an epoch needs besides the data: made once a session, from the state and the spec."""
+
+    def __init__(self, state: TrainState, train: Split, spec: TrialSpec, alive: Sign) -> None:
+        self.state, self.spec, self.train, self.images, self.alive = state, spec, train, len(train), alive
+        self.step = step_of(state, train, spec)
+        self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
+
+    def learning_rate(self, epoch: int, step: int) -> float:
+        progress = epoch - 1 + (step + 0.5) / self.steps
+        factor = learning_rate_factor(self.spec.schedule, progress, self.spec.epochs)
+        return self.spec.optimizer.lr * factor * self.state.plateau.factor
+
+    def set_share(self, epoch: int, step: int) -> None:
+        """Of the network, in the average that this step updates, where there is one."""
+        decay, average = self.spec.averaging.ema_decay, self.state.average
+        if decay and average is not None:
+            average.set_share(exponential_share(decay, (epoch - 1) * self.steps + step))
+
+
+def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
+    start = time.perf_counter()
+    train_loss, train_accuracy, seen, lr = _train_epoch(engine, epoch)
+    _average_epoch(engine, epoch)
+    trained = time.perf_counter()
+    _agree_on_buffers(engine.state.evaluated)
+    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.step.precision, engine.alive)
+    if not math.isfinite(val_loss):
+        place = f"after epoch {epoch}, step {engine.steps}"
+        raise NonFiniteLossError(f"the validation loss is {val_loss} {place}: {REMEDY}")
+    return EpochRecord(
+        epoch=epoch,
+        lr=lr,
+        train_loss=train_loss,
+        train_accuracy=train_accuracy,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        train_seconds=trained - start,
+        val_seconds=time.perf_counter() - trained,
+        checkpoint_seconds=paused,
+        images_per_second=seen / (trained - start),
+        finished_at=time.time(),
+    )
+
+
+def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]:
+    """Mean loss, accuracy, images and the last learning rate; the device is read once, at the end."""
+    spec, step = engine.spec, engine.step
+    step.generator.manual_seed(_epoch_seed(spec.seed, epoch))
+    torch.manual_seed(_epoch_seed(spec.seed, epoch) + 1 + world()[0])  # dropout's
+    step.network.train()
+    sums = torch.zeros(engine.steps, 2, dtype=torch.float64, device=engine.state.device)
+    seen, lr = 0, 0.0
+    for i, index in enumerate(batches(engine.images, spec.batch_size, step.generator, spec.drop_last)):
+        lr = engine.learning_rate(epoch, i)
+        engine.set_share(epoch, i)
+        sums[i] = step(index, epoch, lr)
+        engine.alive()  # not from the optimizer: a recorded step does not call it
+        seen += len(index)
+    per_step = _all_reduce(sums).cpu()
+    _refuse_non_finite(per_step[:, 0], epoch)
+    loss, accuracy = (per_step.sum(0) / seen).tolist()
+    return loss, accuracy, seen, lr
+
+
+def _average_epoch(engine: _Engine, epoch: int) -> None:
+    """What an average does once an epoch: the plain mean takes the weights in, batch norm gets its statistics.
+
+    Before its last epochs begin, the plain mean is the network as it is.
+    """
+    average, averaging = engine.state.average, engine.spec.averaging
+    if average is None:
+        return
+    averaged = epoch - 1 - (engine.spec.epochs - averaging.swa_epochs)
+    if averaging.swa_epochs:
+        average.set_share(1 / (max(0, averaged) + 1))
+        average.update()
+    if averaged > 0 or averaging.ema_recompute_batch_norm:
+        with autocast(engine.state.device, engine.step.precision):
+            update_bn(_parts(average.module, engine.train.images, engine.alive), average.module)
+
+
+def _refuse_non_finite(losses: Tensor, epoch: int) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise NonFiniteLossError(
+            f"the training loss is {losses[bad[0]].item()} in epoch {epoch}, "
+            f"step {bad[0].item() + 1} of {len(losses)}: {REMEDY}"
+        )
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return (seed * 1_000_003 + epoch) * 1_000  # leaves room for a worker's rank
+
+
+def _agree_on_buffers(model: nn.Module) -> None:
+    """On CPUs each worker has seen its own batch statistics; rank 0's are those that get saved and tested."""
+    if world()[1] > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def _all_reduce(values: Tensor) -> Tensor:
+    if world()[1] > 1:
+        dist.all_reduce(values)
+    return values

@@ -1,0 +1,110 @@
+"""raycifar.analysis.tables.equal_cost: who is ahead when. The sweeps are synthetic (see sweep_folders)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raycifar.analysis.results import MOST_ARMS, Results, read_results
+from raycifar.analysis.stats import sample
+from raycifar.analysis.tables.accuracy import NOTHING_FINISHED, percent, seconds
+from raycifar.analysis.tables.equal_cost import GOALS, at_equal_cost, milestones
+from raycifar.storage.records import History
+from tests.support.sweep_folders import write_sweep
+
+ARMS = {"transfer": (3, 4), "scratch": (1, 30)}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return read_results(write_sweep(tmp_path / "s", ARMS, seconds={"transfer": 50.0, "scratch": 20.0}).path)
+
+
+def test_arms_are_compared_after_as_many_epochs_as_each_has_had(results: Results) -> None:
+    row = at_equal_cost(results).rows[0]
+    fourth = results.epochs[results.epochs["epoch"] == 4].set_index("arm")["val_accuracy"]
+    of = sample(fourth["transfer"])
+    assert row[0] == "4 epochs: validation"
+    assert row[1] == f"{percent(of.mean)} ({percent(of.low)} to {percent(of.high)}, n = 3)"
+    assert row[2] == f"{percent(fourth['scratch'])} (n = 1)"
+
+
+def test_arms_are_compared_after_as_many_seconds_as_each_has_had(results: Results) -> None:
+    row = at_equal_cost(results).rows[1]
+    spent = results.epochs.groupby("trial")["own_seconds"].max()
+    assert spent.idxmin() != "scratch"
+    scratch = results.epochs[(results.epochs["trial"] == "scratch") & (results.epochs["own_seconds"] <= spent.min())]
+    assert 4 < len(scratch) < 30  # neither the same number of epochs nor all of them
+    assert row[2] == f"{percent(scratch['val_accuracy'].iloc[-1])} (n = 1)"
+
+
+def test_an_arm_without_an_epoch_in_that_time_has_no_figure(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"quick": (1, 1), "slow": (1, 1)}, seconds={"quick": 1.0, "slow": 100.0})
+    assert at_equal_cost(read_results(folder.path)).rows[1][2] == "–"
+
+
+def test_a_mean_over_the_quicker_trials_alone_says_so_and_no_accuracy_lies_beyond_all(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (3, 1)})
+    for name, changes in (
+        ("transfer-1", {"val_accuracy": 0.2}),
+        ("transfer-2", {"val_accuracy": 0.9}),
+        ("transfer-3", {"train_seconds": 900.0}),
+    ):
+        trial = folder.trial(name)
+        (epoch,) = trial.history().epochs
+        trial.write_history(History([replace(epoch, **changes)], trial.history().sessions))
+    results = read_results(folder.path)
+    assert at_equal_cost(results).rows[1][1] == "55.00 (0.00 to 100.00, n = 2 of 3)"
+
+
+def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) -> None:
+    table = milestones(results)
+    best = results.finished["best_val_accuracy"].max()
+    goals = [goal for goal in GOALS if goal <= best]
+    assert [row[:2] for row in table.rows] == [[arm, f"{100 * goal:.0f}"] for arm in ARMS for goal in goals]
+    assert (
+        table.notes[-1] == f"No finished trial has reached {', '.join(f'{100 * g:.0f}' for g in GOALS if g > best)} %."
+    )
+    for row in table.rows:
+        of_arm = results.epochs[results.epochs["arm"] == row[0]]
+        first = of_arm[of_arm["val_accuracy"] >= int(row[1]) / 100].groupby("trial").first()
+        assert row[2] == f"{len(first)} of {ARMS[row[0]][0]}"
+        assert row[3] == (f"{first['epoch'].mean():.1f}" if len(first) else "–")
+        assert row[5] == seconds(first["own_seconds"].mean())
+
+
+def test_an_interval_does_not_reach_below_one_epoch_or_no_time(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 9)})
+    for name, quick in (("transfer-1", 2), ("transfer-2", 9)):
+        trial = folder.trial(name)
+        epochs = [
+            replace(epoch, val_accuracy=0.86 if epoch.epoch >= quick else 0.5) for epoch in trial.history().epochs
+        ]
+        trial.write_history(History(epochs, trial.history().sessions))
+        summary = trial.summary()
+        assert summary is not None
+        trial.write_summary(replace(summary, best_val_accuracy=0.86))
+    (row,) = milestones(read_results(folder.path)).rows
+    assert row[:4] == ["transfer", "85", "2 of 2", "5.5"]
+    assert row[4].startswith("1.0 to ")
+    assert row[6].startswith("0.0 to ")
+
+
+def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1 + i) for i in range(MOST_ARMS + 2)}).path)
+    table = at_equal_cost(results)
+    assert table.columns[1:] == [f"{arm}, %" for arm in results.shown_arms]
+    assert {len(row) for row in table.rows} == {1 + MOST_ARMS}
+    assert table.rows[0][0] == "3 epochs: validation"  # of the shown ones
+
+
+def test_a_running_trial_is_in_neither_table(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 30)}, running=True)
+    (folder.trial("transfer-2").path / "summary.json").unlink()
+    results = read_results(folder.path)
+    assert all("n = 1" in cell for row in at_equal_cost(results).rows for cell in row[1:])
+    assert {row[2].split()[-1] for row in milestones(results).rows} == {"1"}
+    (folder.trial("transfer-1").path / "summary.json").unlink()
+    for table in (at_equal_cost, milestones):
+        found = table(read_results(folder.path))
+        assert (found.rows, found.notes) == ([], [NOTHING_FINISHED])

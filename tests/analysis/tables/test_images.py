@@ -1,0 +1,146 @@
+"""raycifar.analysis.tables.images: single test images in tables. `QUICK` is a real sweep (tests/samples/README.md)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from raycifar.analysis.predictions import Predictions, read_predictions
+from raycifar.analysis.results import Results, read_results
+from raycifar.analysis.tables.accuracy import number, percent
+from raycifar.analysis.tables.images import (
+    NO_PREDICTIONS,
+    accuracy_by_class,
+    calibration_by_arm,
+    confused_pairs,
+    most_confused,
+    paired_tests,
+    probability,
+)
+from raycifar.config.settings import CLASS_NAMES
+from tests.support.paths import QUICK
+from tests.support.sweep_folders import add_predictions, write_sweep
+
+
+@pytest.fixture(scope="module")
+def quick() -> tuple[Results, Predictions]:
+    results = read_results(QUICK)
+    return results, read_predictions(results)
+
+
+def test_every_pair_across_the_arms_is_tested_on_the_same_images(quick: tuple[Results, Predictions]) -> None:
+    table = paired_tests(*quick)
+    assert [row[:3] for row in table.rows] == [[f"transfer-{i}", "scratch", "1,000"] for i in (1, 2, 3)]
+    arrays = [np.load(QUICK / trial / "predictions.npz") for trial in ("transfer-1", "scratch")]
+    a, b = (array["logits"].argmax(1) == array["labels"] for array in arrays)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = binomtest(only_a, only_a + only_b).pvalue
+    assert table.rows[0][3:7] == [str(only_a), str(only_b), percent((only_a - only_b) / 1000, "+"), probability(p)]
+    assert table.rows[0][7] == probability(3 * p)  # the smallest of three
+
+
+def test_one_trial_of_an_arm_compares_networks_not_ways_of_training(quick: tuple[Results, Predictions]) -> None:
+    assert any("scratch has one tested trial (n = 1)" in note for note in paired_tests(*quick).notes)
+
+
+def test_with_several_trials_of_each_arm_the_intervals_over_seeds_decide(tmp_path: Path) -> None:
+    table = paired_tests(*synthetic(tmp_path, {"transfer": (2, 1), "scratch": (2, 1)}))
+    assert len(table.rows) == 4
+    assert any("each arm has 2 trials or more" in note for note in table.notes)
+
+
+def test_of_too_many_pairs_the_median_trials_are_tested(tmp_path: Path) -> None:
+    table = paired_tests(*synthetic(tmp_path, {"transfer": (6, 1), "scratch": (6, 1)}))
+    assert len(table.rows) == 1
+    assert any("Of the 36 pairs only" in note for note in table.notes)
+
+
+def test_a_single_arm_has_nothing_to_be_paired_with(tmp_path: Path) -> None:
+    table = paired_tests(*synthetic(tmp_path, {"transfer": (2, 1)}))
+    assert table.rows == []
+    assert "there is no other arm" in table.notes[0]
+
+
+def test_without_predictions_every_table_says_so(tmp_path: Path) -> None:
+    results = read_results(write_sweep(tmp_path / "s", {"transfer": (1, 1)}).path)
+    for make in (paired_tests, accuracy_by_class, confused_pairs, calibration_by_arm):
+        table = make(results, Predictions())
+        assert (table.rows, table.notes) == ([], [NO_PREDICTIONS])
+
+
+def test_trials_without_predictions_are_named_in_the_notes(tmp_path: Path) -> None:
+    results, predictions = synthetic(tmp_path, {"transfer": (2, 1), "scratch": (1, 1)}, missing="transfer-2")
+    notes = accuracy_by_class(results, predictions).notes
+    assert "Not in it, for want of predictions.npz: 1 of the finished trials." in notes
+
+
+def test_class_accuracies_average_to_the_test_accuracy(quick: tuple[Results, Predictions]) -> None:
+    rows = accuracy_by_class(*quick).rows
+    assert [row[1] for row in rows] == ["100"] * 10
+    scratch = np.mean([float(row[3]) for row in rows])
+    assert scratch == pytest.approx(11.60)  # its summary.json
+
+
+def test_the_most_confused_pairs_come_first_and_none_is_a_class_itself(quick: tuple[Results, Predictions]) -> None:
+    pairs = most_confused(quick[1].by_arm(["transfer"])["transfer"])
+    assert [pair.share for pair in pairs] == sorted((pair.share for pair in pairs), reverse=True)
+    assert all(pair.label != pair.taken for pair in pairs)
+    assert confused_pairs(*quick).rows[0][:4] == ["transfer", "cat", "dog", "21.67"]
+
+
+def test_confidence_beside_accuracy_and_the_calibration_error(quick: tuple[Results, Predictions]) -> None:
+    row = calibration_by_arm(*quick).rows[1]
+    arrays = np.load(QUICK / "scratch" / "predictions.npz")
+    logits = arrays["logits"].astype(float)
+    sure = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).max(1).mean()
+    assert row[:4] == ["scratch", "1", "11.60", percent(float(sure))]
+
+
+def test_probabilities_have_the_digits_that_say_something() -> None:
+    assert [probability(p) for p in (1.0, 0.0213, 0.00043, 7.7e-143, 0.0)] == [
+        *("1.000", "0.021", "0.0004", "< 0.0001", "< 0.0001")
+    ]
+
+
+def synthetic(
+    tmp_path: Path, arms: dict[str, tuple[int, int]], missing: str | None = None
+) -> tuple[Results, Predictions]:
+    folder = write_sweep(tmp_path / "s", arms, data={"test_images": 160})
+    add_predictions(folder)
+    if missing:
+        folder.trial(missing).predictions.unlink()
+    results = read_results(folder.path)
+    return results, read_predictions(results)
+
+
+def test_calibration_is_computed_from_the_predictions(quick: tuple[Results, Predictions]) -> None:
+    row, trials = calibration_by_arm(*quick).rows[0], quick[1].by_arm(["transfer"])["transfer"]
+    right, sure = (float(np.mean([getattr(t, key).mean() for t in trials])) for key in ("right", "confidence"))
+    assert row[:5] == ["transfer", "3", percent(right), percent(sure), percent(sure - right, "+")]
+    bins = [np.ceil(t.confidence.astype(float) * 15) for t in trials]
+    errors = [
+        sum(abs((t.confidence[b == i].astype(float) - t.right[b == i]).sum()) for i in range(1, 16)) / 1000
+        for t, b in zip(trials, bins, strict=True)
+    ]
+    assert row[5] == f"{percent(float(np.mean(errors)))} ± {percent(float(np.std(errors, ddof=1)))}"
+    finished = quick[0].finished
+    assert row[6] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
+
+
+def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -> None:
+    arrays = np.load(QUICK / "scratch/predictions.npz")
+    labels, right = arrays["labels"], arrays["logits"].argmax(1) == arrays["labels"]
+    assert [[row[0], row[3]] for row in accuracy_by_class(*quick).rows] == [
+        [name, percent(right[labels == label].mean())] for label, name in enumerate(CLASS_NAMES)
+    ]
+
+
+def test_the_notes_count_the_pairs_that_differ_and_name_the_fewest_trials(
+    quick: tuple[Results, Predictions], tmp_path: Path
+) -> None:
+    table = paired_tests(*quick)
+    assert {row[7] for row in table.rows} == {"< 0.0001"}
+    assert "Below 0.05: 3 of 3 pairs." in table.notes[0]
+    notes = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1)})).notes
+    assert any("each arm has 2 trials or more" in note for note in notes)

@@ -1,0 +1,156 @@
+"""raycifar.analysis.stats against hand values and scipy."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from raycifar.analysis.stats import (
+    SHARE,
+    above_or_below,
+    calibration,
+    compare,
+    confusion,
+    difference,
+    holm,
+    mcnemar,
+    prediction_interval,
+    proportion_interval,
+    sample,
+)
+
+REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    of = sample([1.0, 2.0, 3.0])
+    assert (of.n, of.mean, of.sd) == (3, 2.0, 1.0)
+    assert of.high - of.mean == pytest.approx(4.302653 / math.sqrt(3))  # t of 2 degrees of freedom at 97.5 %
+
+
+def test_the_reports_own_average_comes_out() -> None:
+    assert sample(REPORT_TEST_ACCURACIES).mean == pytest.approx(0.85947, abs=5e-6)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20).filter(lambda x: max(x) - min(x) > 1e-3))
+def test_the_interval_is_scipys(values: list[float]) -> None:
+    of = sample(values)
+    low, high = scipy_stats.t.interval(0.95, of.n - 1, of.mean, scipy_stats.sem(values))
+    assert (of.low, of.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_one_value_has_no_spread_and_says_so() -> None:
+    of = sample([0.9])
+    assert (of.n, of.mean, of.note) == (1, 0.9, "n = 1: no spread")
+    assert all(map(math.isnan, (of.sd, of.low, of.high)))
+
+
+def test_no_value_has_no_mean() -> None:
+    of = sample([math.nan])
+    assert (of.n, of.note) == (0, "n = 0: no value")
+    assert math.isnan(of.mean)
+
+
+def test_missing_values_are_left_out() -> None:
+    assert sample([1.0, math.nan, 3.0]) == sample([1.0, 3.0])
+
+
+def test_the_difference_is_welchs() -> None:
+    a, b = [0.92, 0.925, 0.93], [0.94, 0.95]
+    theirs = scipy_stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    ours = difference(sample(a), sample(b))
+    assert (ours.low, ours.high) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
+
+
+def test_a_difference_with_a_single_value_has_no_interval() -> None:
+    apart = difference(sample([0.9]), sample([0.8, 0.81]))
+    assert apart.value == pytest.approx(0.095)
+    assert math.isnan(apart.low)
+
+
+def test_equal_values_are_chance_and_give_no_interval() -> None:
+    a, b = sample([0.9, 0.9]), sample([0.8, 0.8])
+    apart = difference(a, b)
+    assert apart.value == pytest.approx(0.1)
+    assert (a.note, a.sd, a.has_interval, apart.low <= apart.high) == ("2 alike: no interval", 0.0, False, False)
+    assert compare(("a", "b"), a, b).endswith(
+        "ahead of b; each arm's trials are all alike, so that there is no interval."
+    )
+    assert compare(("a", "b"), a, sample([0.8])).endswith("a trials that are all alike, there is no interval.")
+
+
+def test_what_is_shown_as_no_difference_is_level() -> None:
+    a, b = sample([0.9, 0.8]), sample([0.85, 0.85001])
+    assert compare(("a", "b"), a, b).startswith("That puts b level with a (95 % interval")
+    assert above_or_below(-0.00004) == "level with"
+    assert above_or_below(-0.00006) == "0.01 percentage points below"
+
+
+def test_an_interval_ends_where_the_quantity_does() -> None:
+    of = sample([0.99, 0.95], SHARE)
+    assert (of.low, of.high) == (pytest.approx(0.7159, abs=1e-4), 1.0)
+
+
+def test_a_further_value_spreads_more_than_the_mean() -> None:
+    of = sample([1.0, 2.0, 3.0])
+    low, high = prediction_interval(of)
+    assert (high - low) / (of.high - of.low) == pytest.approx(2)  # sqrt(1 + 1/3) against sqrt(1/3)
+    assert math.isnan(prediction_interval(sample([1.0]))[0])
+
+
+def test_a_proportion_is_wilsons() -> None:
+    theirs = scipy_stats.binomtest(8594, 10_000).proportion_ci(method="wilson")
+    assert proportion_interval(0.8594, 10_000) == (pytest.approx(theirs.low), pytest.approx(theirs.high))
+
+
+def test_two_arms_with_repeats_get_an_interval_and_a_verdict() -> None:
+    text = compare(("a", "b"), sample([0.95, 0.951, 0.952]), sample([0.92, 0.921, 0.922]))
+    assert text.startswith("That puts a 3.00 percentage points ahead of b (95 % interval +2.77 to +3.23")
+    assert "excludes 0" in text
+    assert "may be chance" in compare(("a", "b"), sample([0.9, 0.95]), sample([0.91, 0.93]))
+
+
+@pytest.mark.parametrize(("single", "where"), [(0.8700, "outside"), (0.8656, "inside")])
+def test_one_trial_against_three_is_placed_in_the_range_of_a_further_one(single: float, where: str) -> None:
+    text = compare(("transfer", "scratch"), sample(REPORT_TEST_ACCURACIES), sample([single]))
+    assert "With one scratch trial the difference has no interval" in text
+    assert f"its {100 * single:.2f} % lies {where} the range 84.98–86.92 %" in text
+
+
+def test_the_better_arm_comes_first_whatever_the_order() -> None:
+    a, b = sample([0.8]), sample([0.9])
+    assert compare(("a", "b"), a, b) == compare(("b", "a"), b, a)
+    assert "b 10.00 percentage points ahead of a" in compare(("a", "b"), a, b)
+    assert "nothing says whether that is chance" in compare(("a", "b"), a, b)
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_images_that_one_alone_gets_right() -> None:
+    a = np.array([True] * 9 + [False] * 1 + [True] * 50)
+    b = np.array([False] * 9 + [True] * 1 + [True] * 50)
+    found = mcnemar(a, b)
+    assert (found.only_a, found.only_b) == (9, 1)
+    assert found.p == pytest.approx(2 * (1 + 10) / 2**10)
+    assert mcnemar(a, a).p == 1.0
+
+
+def test_holm_multiplies_the_smallest_by_the_most_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_calibration_error_is_the_weighted_gap_of_the_bins() -> None:
+    sure, right = np.array([0.95, 0.95, 0.95, 0.95, 0.5, 0.5]), np.array([1, 1, 1, 0, 1, 1], bool)
+    found = calibration(sure, right)
+    assert found.counts.sum() == 6
+    assert found.error == pytest.approx((4 * abs(0.75 - 0.95) + 2 * 0.5) / 6)
+    assert calibration(np.ones(3), np.ones(3, bool)).error == 0.0
+
+
+def test_confusion_gives_the_shares_of_each_class() -> None:
+    shares = confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 2, 1]), 3)
+    assert shares[:2].tolist() == [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
+    assert np.isnan(shares[2]).all()

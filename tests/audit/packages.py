@@ -1,0 +1,48 @@
+"""Ask the package index whether a pinned version is known to be vulnerable: `make audit`, which `make check` runs.
+
+Exit status 1 where one is. Where no service answers, it says "not audited" and ends with 0: a check must not fail for
+want of a network, and must not pass for an audit either.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.support.paths import ROOT
+
+CONSTRAINTS = ROOT / "constraints.txt"
+SECONDS = 120
+
+
+def ask(service: str) -> list[dict[str, Any]]:
+    """pip-audit's answer for each pinned package; empty where the service does not answer."""
+    options = ["--no-deps", "--disable-pip", "--progress-spinner=off", "--timeout=5", "--format=json", f"-s={service}"]
+    command = [sys.executable, "-m", "pip_audit", *options, "-r", str(CONSTRAINTS)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        answers: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
+    except (ValueError, subprocess.TimeoutExpired):
+        return []
+    return [answer for answer in answers if "skip_reason" not in answer]
+
+
+def verdict(answers: list[dict[str, Any]], pinned: int) -> tuple[str, int]:
+    """What to say, and the exit status."""
+    found = [f"{a['name']} {a['version']}: {v['id']}" for a in answers for v in a["vulns"]]
+    if found:
+        return "\n".join(["known to be vulnerable:", *found]), 1
+    if not answers:
+        return f"not audited: no vulnerability service answered for the {pinned} packages of constraints.txt", 0
+    rest = f"; not audited: {pinned - len(answers)} that the service does not know" if len(answers) < pinned else ""
+    return f"audited: nothing known against {len(answers)} of {pinned} packages{rest}", 0
+
+
+def main() -> int:
+    text, status = verdict(ask("pypi") or ask("osv"), len(CONSTRAINTS.read_text().split()))
+    print(text)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from raycifar.config.settings import Data
+from raycifar.data.splits import batch_count, batches, load_cifar10, stratified, train_val_indices
+from tests.support.paths import SAMPLE
+
+SMALL = Data(train_images=100, holdout_images=50, test_images=40)
+
+
+def test_held_out_images_never_train(sample):
+    held_out, train = train_val_indices(sample["train_labels"], Data(holdout_images=50))
+    assert len(held_out) == 50
+    assert set(held_out.tolist()).isdisjoint(train.tolist())
+    assert len(held_out) + len(train) == len(sample["train_labels"])
+
+
+def test_no_split_shares_an_image_with_another():
+    data = load_cifar10(SAMPLE, SMALL)
+    images = [{image.numpy().tobytes() for image in split.images} for split in (data.train, data.val, data.test)]
+    assert [len(split) for split in images] == [100, 50, 40]
+    assert not images[0] & images[1]
+    assert not images[0] & images[2]
+    assert not images[1] & images[2]
+
+
+def test_the_same_images_are_held_out_whatever_the_training_subset(sample):
+    few, _ = train_val_indices(sample["train_labels"], Data(holdout_images=50, train_images=100))
+    all_others, _ = train_val_indices(sample["train_labels"], Data(holdout_images=50))
+    assert few.equal(all_others)
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_a_stratified_subset_has_every_class_equally_often(sample, count):
+    index = stratified(sample["train_labels"], count)
+    assert sample["train_labels"][index].bincount().tolist() == [count // 10] * 10
+    assert index.equal(index.unique())
+
+
+def test_the_leak_validates_on_the_training_images_themselves():
+    data = load_cifar10(SAMPLE, Data(validation="train", train_images=100))
+    assert data.val.images.equal(data.train.images)
+
+
+def test_an_epoch_takes_every_image_once():
+    taken = torch.cat(list(batches(50, 16, torch.Generator().manual_seed(3))))
+    assert taken.sort().values.equal(torch.arange(50))
+    assert not taken.equal(torch.arange(50))
+
+
+def test_drop_last_leaves_out_only_the_smaller_batch():
+    sizes = [len(batch) for batch in batches(50, 16, torch.Generator(), drop_last=True)]
+    assert sizes == [16, 16, 16]
+    assert (batch_count(50, 16, True), batch_count(50, 16)) == (3, 4)
+
+
+def test_a_subset_larger_than_a_class_is_refused(sample):
+    with pytest.raises(ValueError, match="class 0 has 32 images"):
+        stratified(sample["train_labels"], 1000)
+
+
+def test_the_test_index_tells_which_images_are_tested(sample):
+    data = load_cifar10(SAMPLE, SMALL)
+    assert data.test.images.equal(sample["test_images"][data.test_index])
+
+
+def test_the_images_that_are_held_out_are_those_of_all_earlier_results(sample):
+    assert stratified(sample["train_labels"], 10).tolist() == [0, 8, 37, 63, 134, 146, 169, 189, 254, 317]

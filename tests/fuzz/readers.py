@@ -1,0 +1,253 @@
+"""Throws mutated files at every reader: `make fuzz SECONDS=600`, or `python -m tests.fuzz.readers 600 [SEED]`.
+
+An input may be read, or refused with the error that its reader documents. Anything else, a reader that takes longer
+than PATIENCE among it, is a crash: it is printed with the seed that makes it again, and the exit status is 1.
+"""
+
+import io
+import json
+import os
+import pickle
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save
+
+from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.report.report import make_report, pages
+from raycifar.analysis.results import read_results
+from raycifar.analysis.trial_state import ResultsError
+from raycifar.config.settings import SpecError
+from raycifar.config.sweep_file import load_sweep
+from raycifar.data import assets
+from raycifar.data.assets import AssetError
+from raycifar.search.spec import load_search
+from raycifar.storage.checkpoints import newest_checkpoint, save_checkpoint, saved_history
+from raycifar.storage.records import RecordError, SweepFolder
+from tests.support.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
+
+PATIENCE = 10  # seconds
+SWEEPS = [path.read_bytes() for path in sorted(Path("sweeps").glob("*.toml"))]
+SEARCH = Path("sweeps/search.toml").read_bytes()
+SETTINGS = [b"epochs=3", b"optimizer.lr=0.05", b"a.model.hidden=[64, 32]", b"schedule={name='cosine'}"]
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    3,
+    2**63,
+    10**400,
+    0.5,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\ud800",
+    "\x1b[2J",
+    [],
+    {},
+]
+TOKENS = re.compile(rb"[A-Za-z_]+|[0-9.]+|\s+|.", re.DOTALL)
+
+
+def bytes_mutated(content: bytes, rng: random.Random) -> bytes:
+    """A few bits, bytes, slices or words of the content replaced, left out, doubled or moved."""
+    for _ in range(rng.randint(1, 4)):
+        at, to = sorted(rng.randrange(len(content) + 1) for _ in range(2))
+        part = content[at : min(to, at + rng.choice((1, 8, 1000)))]
+        rest, words = content[at + len(part) :], TOKENS.findall(content[:20_000]) or [b"x"]
+        new = rng.choice(
+            (
+                b"",
+                part * 2,
+                rng.randbytes(len(part[:50])),
+                rng.choice(words),
+                str(rng.choice(ODD)).encode("utf-8", "surrogatepass"),
+            )
+        )
+        content = content[:at] + new + rest
+    return content
+
+
+def json_mutated(data: Any, rng: random.Random) -> Any:
+    """The data with something odd in the place of some value, or without it."""
+    if rng.random() < 0.15 or not isinstance(data, dict | list) or not data:
+        return rng.choice(ODD)
+    if isinstance(data, list):
+        index = rng.randrange(len(data))
+        return rng.choice(
+            (data[:index], data + data, [*data[:index], json_mutated(data[index], rng), *data[index + 1 :]])
+        )
+    key = rng.choice(list(data))
+    if rng.random() < 0.15:
+        return {k: v for k, v in data.items() if k != key}
+    return data | {key: json_mutated(data[key], rng)}
+
+
+def record_mutated(path: Path, rng: random.Random) -> bytes:
+    """A file of JSON, damaged as bytes or as data."""
+    content = path.read_bytes()
+    return (
+        bytes_mutated(content, rng)
+        if rng.random() < 0.4
+        else json.dumps(json_mutated(json.loads(content), rng)).encode()
+    )
+
+
+class Targets:
+    """Each reads one mutated input in a folder of its own; `errors` are those it may raise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sweep = write_sweep(folder / "sweep", {"transfer": (1, 2), "scratch": (1, 3)})
+        add_predictions(self.sweep)
+        begin_trial(self.sweep, trial_spec(self.sweep, "scratch"), 2)
+        self.records = sorted(path for path in self.sweep.path.rglob("*.json"))
+        history = self.sweep.trial("scratch").history()
+        self.checkpoint = save_checkpoint(self.sweep.trial("scratch").path, {"weight": torch.zeros(8)}, history)
+        self.batch = pickle.dumps({b"labels": [1, 2], b"data": np.zeros((2, 3072), np.uint8)}, protocol=2)
+        self.weights = {".safetensors": save({"features.0.bias": np.zeros(64, np.float32)}), ".pth": self._state_dict()}
+
+    def _state_dict(self) -> bytes:
+        file = io.BytesIO()
+        torch.save({"features.0.bias": torch.zeros(64)}, file)
+        return file.getvalue()
+
+    def sweep_file(self, rng: random.Random) -> None:
+        path = self.folder / "some.toml"
+        path.write_bytes(bytes_mutated(rng.choice(SWEEPS), rng))
+        load_sweep(path)
+
+    def search_file(self, rng: random.Random) -> None:
+        path = self.folder / "search.toml"
+        path.write_bytes(bytes_mutated(SEARCH, rng))
+        load_search(path)
+
+    def setting(self, rng: random.Random) -> None:
+        path = self.folder / "sound.toml"
+        path.write_bytes(SWEEPS[0])
+        text = bytes_mutated(rng.choice(SETTINGS), rng).decode("utf-8", "surrogateescape")
+        load_sweep(path, [text]).only([text] if rng.random() < 0.1 else [])
+
+    @contextmanager
+    def damaged(self, path: Path, content: bytes) -> Iterator[None]:
+        sound = path.read_bytes()
+        path.write_bytes(content)
+        try:
+            yield
+        finally:
+            path.write_bytes(sound)
+
+    def results(self, rng: random.Random) -> None:
+        path = rng.choice(self.records)
+        with self.damaged(path, record_mutated(path, rng)):
+            pages(make_report(read_results(self.sweep.path)), [])
+
+    def predictions(self, rng: random.Random) -> None:
+        path = SweepFolder(self.sweep.path).trial("transfer").predictions
+        with self.damaged(path, bytes_mutated(path.read_bytes(), rng)):
+            read_predictions(read_results(self.sweep.path))
+
+    def records_of_the_training_half(self, rng: random.Random) -> None:
+        path = rng.choice(self.records)
+        with self.damaged(path, record_mutated(path, rng)):
+            trial = SweepFolder(self.sweep.path).trial("scratch")
+            for read in (self.sweep.record, self.sweep.invocations, trial.history, trial.summary, trial.error):
+                read()
+
+    def checkpoint_files(self, rng: random.Random) -> None:
+        path = self.checkpoint / rng.choice(("manifest.json", "history.json", "state.pt"))
+        with self.damaged(
+            path, bytes_mutated(path.read_bytes(), rng) if path.suffix == ".pt" else record_mutated(path, rng)
+        ):
+            newest_checkpoint(self.checkpoint.parent)
+            saved_history(self.checkpoint.parent)
+
+    def cifar10_folder(self, rng: random.Random) -> None:
+        folder = self.folder / "batches"
+        folder.mkdir(exist_ok=True)
+        for name in (*assets.TRAIN_BATCHES, assets.TEST_BATCH):
+            (folder / name).write_bytes(bytes_mutated(self.batch, rng))
+        assets.fetch_cifar10(folder)
+
+    def weights_file(self, rng: random.Random) -> None:
+        suffix = rng.choice(list(self.weights))
+        path = self.folder / f"weights{suffix}"
+        path.write_bytes(bytes_mutated(self.weights[suffix], rng))
+        assets.fetch_vgg16(path)
+
+    def cached_file(self, rng: random.Random) -> None:
+        path = self.folder / "cached.safetensors"
+        path.write_bytes(bytes_mutated(self.weights[".safetensors"], rng))
+        assert assets._flaw(path, assets.VGG16_LAYOUT)
+
+
+DOCUMENTED = (SpecError, RecordError, ResultsError, AssetError)
+
+
+def crash(target: Callable[[random.Random], None], seed: str) -> BaseException | None:
+    """What one input does that it should not."""
+    signal.alarm(PATIENCE)
+    try:
+        target(random.Random(seed))
+    except DOCUMENTED as error:
+        return None if all(line.isprintable() for line in str(error).splitlines()) else error
+    except Exception as error:
+        return error
+    finally:
+        signal.alarm(0)
+    return None
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"longer than {PATIENCE} s")
+
+
+def show(name: str, seed: str, error: BaseException) -> None:
+    *_, place = traceback.extract_tb(error.__traceback__)
+    print(f"CRASH {name} {seed}: {type(error).__name__}: {error!s:.200} at {place.filename}:{place.lineno}", flush=True)
+
+
+def main(seconds: float, seed: int) -> int:
+    signal.signal(signal.SIGALRM, _too_long)
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    os.environ["RAYCIFAR_CACHE"] = str(folder / "cache")
+    assets._say = lambda text: None
+    assets._verify = lambda *_, **__: None  # or the digests would keep the parsers from what is damaged
+    targets = Targets(folder)
+    names = [
+        name
+        for name, value in vars(Targets).items()
+        if callable(value) and not name.startswith("_") and name != "damaged"
+    ]
+    inputs, crashes, until, number = Counter[str](), 0, time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        name = names[number % len(names)]
+        one = f"{seed}/{number}"
+        if error := crash(getattr(targets, name), one):
+            crashes += 1
+            show(name, one, error)
+        inputs[name] += 1
+        number += 1
+    shutil.rmtree(folder)
+    print(f"{number:,} inputs in {seconds:g} s, seed {seed}, {crashes} crashes: ", dict(inputs))
+    return 1 if crashes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()))

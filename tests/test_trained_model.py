@@ -1,0 +1,102 @@
+"""Which network `load_model` loads, and what it predicts."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from raycifar import load_model, read_results
+from raycifar.analysis.trial_state import ResultsError
+from raycifar.config.settings import CLASS_NAMES
+from raycifar.data.assets import FIRST_LABELS, fetch_cifar10
+from raycifar.data.splits import load_cifar10
+from raycifar.trained_model import best_trial
+from tests.support.sweep_folders import write_failure, write_sweep
+
+
+def amend(folder, name, **changes):
+    trial = folder.trial(name)
+    trial.write_summary(replace(trial.summary(), **changes))
+
+
+def test_the_best_is_chosen_by_validation_accuracy_and_not_by_test_accuracy(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (3, 1)})
+    amend(folder, "transfer-1", best_val_accuracy=0.8, test_accuracy=0.99)
+    amend(folder, "transfer-2", best_val_accuracy=0.9, test_accuracy=0.1)
+    amend(folder, "transfer-3", best_val_accuracy=0.7, test_accuracy=0.98)
+    assert best_trial(folder.path).spec.name == "transfer-2"
+
+
+def test_a_trials_folder_gives_that_trial(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (3, 1)})
+    assert best_trial(f"{folder.path}/transfer-1/").spec.name == "transfer-1"
+
+
+def test_a_trial_validated_on_its_training_images_is_not_the_best(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer-leaking": (1, 1), "transfer": (1, 1)})
+    record = folder.record()
+    record.spec["trials"][0]["data"]["validation"] = "train"
+    folder.write_record(record)
+    amend(folder, "transfer-leaking", best_val_accuracy=1.0, validation="train")
+    assert best_trial(folder.path).spec.name == "transfer"
+
+
+def test_trials_without_a_tested_network_are_passed_over(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (2, 1)})
+    write_failure(folder, best_trial(folder.path).spec.name, "lost")
+    left = best_trial(folder.path).spec.name
+    write_failure(folder, left, "lost")
+    with pytest.raises(ResultsError, match=r"no trial has finished.*the same command resumes"):
+        load_model(folder.path)
+
+
+def test_a_trial_that_the_sweep_does_not_have_is_refused(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
+    with pytest.raises(ResultsError, match=r"transferr: no such trial; the sweep has transfer$"):
+        load_model(folder.path / "transferr")
+
+
+def test_results_that_are_kept_without_weights_say_so(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
+    with pytest.raises(
+        ResultsError, match=r"best\.safetensors: the trial's weights are not there; restore the file, or run"
+    ):
+        load_model(folder.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", "a pipe"])
+def test_weights_that_cannot_be_read_are_named(tmp_path, content):
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)})
+    if content == "a pipe":
+        os.mkfifo(folder.trial("transfer").best_weights)
+    else:
+        folder.trial("transfer").best_weights.write_bytes(content)
+    with pytest.raises(ResultsError, match=r"best\.safetensors: not the trial's weights .*run the trial again"):
+        load_model(folder.path)
+
+
+@pytest.mark.assets
+def test_the_network_is_ready_to_give_the_recorded_predictions_again(real_sweep):
+    model = load_model(real_sweep)
+    assert not model.network.training
+    best = read_results(real_sweep).trials.set_index("trial")["best_val_accuracy"].idxmax()
+    assert model.trial.name == best
+    test = load_cifar10(fetch_cifar10(), model.trial.data).test
+    recorded = torch.from_numpy(np.load(real_sweep / best / "predictions.npz")["logits"]).softmax(1)
+    torch.testing.assert_close(model.predict(test.images), recorded, atol=1e-5, rtol=1e-4)
+    right = [name == model.classes[label] for name, label in zip(model.names(test.images), test.labels, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(model.summary.test_accuracy)
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("images", [torch.zeros(1, 3, 32, 32), torch.zeros(3, 32, 32, dtype=torch.uint8)])
+def test_images_that_are_no_images_are_refused(real_sweep, images):
+    with pytest.raises(ValueError, match=r"images are uint8 \(N, 3, 32, 32\), RGB from 0 to 255, not torch"):
+        load_model(real_sweep).predict(images)
+
+
+def test_the_class_names_are_in_the_order_of_the_labels():
+    seen = [CLASS_NAMES[label] for label in FIRST_LABELS["test"][:5]]  # the images, looked at
+    assert seen == ["cat", "ship", "ship", "airplane", "frog"]

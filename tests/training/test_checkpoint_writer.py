@@ -1,0 +1,104 @@
+"""Checkpoints behind the training: every epoch's on a quick disk, as many as it manages on a slow one."""
+
+import math
+import threading
+
+import pytest
+import torch
+
+from raycifar.storage.checkpoints import load_checkpoint, save_checkpoint
+from raycifar.storage.records import EpochRecord, History
+from raycifar.training import checkpoint_writer
+from raycifar.training.checkpoint_writer import CheckpointWriter
+from raycifar.training.loop import TrainState
+from tests.training.test_loop import Small
+
+
+def epoch(number, seconds):
+    scores = {"lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    times = {"val_seconds": 0.0, "checkpoint_seconds": 0.0, "images_per_second": 1.0, "finished_at": 0.0}
+    return EpochRecord(epoch=number, train_seconds=seconds, **scores, **times)
+
+
+def history(epochs, seconds):
+    return History([epoch(number, seconds) for number in range(1, epochs + 1)])
+
+
+@pytest.fixture
+def state(make_trial):
+    return TrainState(Small(), make_trial())
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """A fake: once the first checkpoint is written, writing takes until the event is set."""
+    finish, calls = threading.Event(), []
+
+    def save(folder, state, history):
+        calls.append(history.epochs[-1].epoch)
+        assert len(calls) == 1 or finish.wait(10)
+        return save_checkpoint(folder, state, history)
+
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", save)
+    return finish
+
+
+def test_where_an_epoch_takes_long_its_checkpoint_is_there_when_it_is_reported(state, tmp_path):
+    with CheckpointWriter(tmp_path) as behind:
+        saved = [behind.save(state, history(number, 1000.0), last=False) for number in (1, 2, 3)]
+    assert [path.name for path in saved] == ["checkpoint_000001", "checkpoint_000002", "checkpoint_000003"]
+
+
+def test_a_first_write_that_is_taken_to_last_is_not_waited_for(state, tmp_path, monkeypatch):
+    finish = threading.Event()
+    slow = lambda *arguments: finish.wait(10) and save_checkpoint(*arguments)  # noqa: E731
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", slow)
+    with CheckpointWriter(tmp_path, first_seconds=math.inf) as behind:
+        assert behind.save(state, history(1, 1000.0), last=False) is None
+        finish.set()
+        assert behind.save(state, history(2, 1000.0), last=True).name == "checkpoint_000002"
+
+
+def test_on_a_slow_disk_epochs_do_not_wait_and_the_last_one_is_saved(state, tmp_path, slow_disk):
+    with CheckpointWriter(tmp_path) as behind:
+        saved = [behind.save(state, history(number, 1e-6), last=False) for number in (1, 2, 3, 4)]
+        slow_disk.set()
+        saved.append(behind.save(state, history(5, 1e-6), last=True))
+    assert [path and path.name for path in saved] == ["checkpoint_000001", None, None, None, "checkpoint_000005"]
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "5"]
+
+
+def test_a_finished_checkpoint_is_handed_over_with_a_later_epoch(state, tmp_path, slow_disk):
+    with CheckpointWriter(tmp_path) as behind:
+        behind.save(state, history(1, 1e-6), last=False)
+        behind.save(state, history(2, 1e-6), last=False)
+        slow_disk.set()
+        behind._writing.result()
+        assert behind.save(state, history(3, 1e-6), last=False).name == "checkpoint_000002"
+
+
+def test_what_is_saved_is_the_state_and_the_history_of_that_epoch_though_training_goes_on(state, tmp_path, slow_disk):
+    with CheckpointWriter(tmp_path) as behind:
+        behind.save(state, history(1, 1e-6), last=False)
+        records = history(2, 1e-6)
+        expected = state.model.head.weight.detach().clone()
+        behind.save(state, records, last=False)
+        with torch.no_grad():
+            state.model.head.weight.zero_()
+        records.epochs.append(epoch(3, 1.0))
+        slow_disk.set()
+    saved, its_history = load_checkpoint(tmp_path / "checkpoint_000002")
+    assert saved["model"]["head.weight"].equal(expected)
+    assert [record.epoch for record in its_history.epochs] == [1, 2]
+
+
+def test_an_error_in_writing_reaches_the_training(state, tmp_path, slow_disk, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with CheckpointWriter(tmp_path) as behind:
+        behind.save(state, history(1, 1e-6), last=False)
+        monkeypatch.setattr(checkpoint_writer, "save_checkpoint", full)
+        behind.save(state, history(2, 1e-6), last=False)
+        with pytest.raises(OSError, match="No space left"):
+            behind.save(state, history(3, 1e-6), last=True)
