@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 def analyze(options: argparse.Namespace) -> int:
     """Read, write, and print the summary; heavy libraries are imported only once the folders are known to be there."""
     from raycifar.analysis.trial_state import read_sweep
-    from raycifar.storage.records import SweepFolder
+    from raycifar.storage.folders import SweepFolder
 
     for path in options.folders:
         read_sweep(SweepFolder(path))  # what is wrong shows before pandas and matplotlib have been loaded

@@ -17,7 +17,7 @@ from raycifar.tracking.json_lines import JsonLines
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raycifar.config.settings import SweepSpec
+    from raycifar.config.sweep import SweepSpec
     from raycifar.execution.sweep import Options
     from raycifar.search.spec import SearchSpec
     from raycifar.storage.records import Invocation
@@ -120,7 +120,7 @@ def begun_command() -> list[str]:
 
 
 def _run(args: argparse.Namespace, events: JsonLines | None) -> int:
-    from raycifar.config.settings import SpecError
+    from raycifar.config.names import SpecError
     from raycifar.config.sweep_file import load_sweep
     from raycifar.execution.workspace import sweep_folder
     from raycifar.search.spec import load_search
@@ -144,11 +144,11 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     """Call `act` with the folder, the options, whether only to plan, and the terminal; answer for what it raises."""
     from rich.console import Console
 
-    from raycifar.data.assets import AssetError
     from raycifar.execution.placement import PlacementError
     from raycifar.execution.sweep import Options
     from raycifar.execution.workspace import SweepError, is_there
-    from raycifar.storage.records import RecordError
+    from raycifar.storage.asset_cache import AssetError
+    from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError, check_trackers
 
     options = Options(
@@ -188,7 +188,7 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
 
     from raycifar.execution.overview import plan_table, results_table
     from raycifar.execution.sweep import describe_plan, plan_only, run_sweep, tell_plan
-    from raycifar.storage.records import SweepFolder
+    from raycifar.storage.folders import SweepFolder
 
     if dry_run:
         plan, gpus = plan_only(sweep, options)
@@ -225,7 +225,8 @@ def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry
 
 
 def _last_call(path: Path) -> "Invocation | None":
-    from raycifar.storage.records import RecordError, SweepFolder
+    from raycifar.storage.files import RecordError
+    from raycifar.storage.folders import SweepFolder
 
     try:
         calls = SweepFolder(path).invocations()

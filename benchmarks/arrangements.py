@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.turns import Figures, Turn, started
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.records import EpochRecord

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity
 
-from raycifar.config.settings import BLOCKS, TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
+from raycifar.networks.cost import blocks
 from raycifar.training.optimizers import build_optimizer
-from raycifar.training.step import autocast
+from raycifar.training.precision import autocast
 
 REPEATS = 3
 # The first that fits an operator's name counts it.
@@ -71,7 +72,7 @@ def ceilings(batch_size: int, precision: str, device: torch.device) -> dict[str,
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     matmul = rate(lambda: a @ b, 2.0 * side**3, REPEATS, device)
     convolutions = [
-        _convolution(batch_size, side, channels, dtype, device) for side, block in BLOCKS for channels in set(block)
+        _convolution(batch_size, side, channels, dtype, device) for side, block in blocks() for channels in set(block)
     ]
     return {"matmul": matmul, "convolution": max(convolutions)}
 

@@ -16,11 +16,13 @@ from torchvision.transforms import v2
 
 from benchmarks.common import Measured, Table, count, parser, publish, refuse, surroundings
 from benchmarks.peers import CROP, torchvision_loader
+from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Augmentation, Data
-from raycifar.data.assets import AssetError, fetch_cifar10
 from raycifar.data.augment import Augmenter
+from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.data.splits import Split, batches, load_cifar10
-from raycifar.networks.vgg import CIFAR10_MEAN, CIFAR10_STD, normalised
+from raycifar.networks.vgg import normalised
+from raycifar.storage.asset_cache import AssetError
 
 BATCH = 128
 OURS = "raycifar, batched gather"
@@ -28,7 +30,7 @@ OURS = "raycifar, batched gather"
 
 def ours(train: Split) -> Iterable[Tensor]:
     augment = Augmenter.of(train, Augmentation(crop=CROP, flip="random"), seed=1)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CIFAR10_MEAN, CIFAR10_STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CIFAR10.mean, CIFAR10.std))
     generator = torch.Generator().manual_seed(1)
     while True:
         for index in batches(len(train), BATCH, generator, drop_last=True):
@@ -47,7 +49,7 @@ def torchvision_v2(train: Split) -> Iterable[Tensor]:
         v2.RandomCrop(32, padding=CROP),
         v2.RandomHorizontalFlip(),
         v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(CIFAR10_MEAN, CIFAR10_STD),
+        v2.Normalize(CIFAR10.mean, CIFAR10.std),
     ]
     transform = v2.Compose(steps)
 

@@ -22,16 +22,19 @@ import torch
 
 from benchmarks.common import Cell, Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.processes import Peak, watched
-from raycifar.config.settings import SpecError, TrialSpec
+from raycifar.config.names import SpecError
+from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.assets import AssetError
 from raycifar.data.splits import load_cifar10
 from raycifar.execution.placement import make_plan
 from raycifar.execution.sweep import Options, cpu_count, fetch_assets, this_machine
 from raycifar.networks.vgg import build_vgg16
-from raycifar.storage.records import Session, SweepFolder, TrialSummary
-from raycifar.training.loop import TrainState, fit, predict
-from raycifar.training.step import resolve_precision
+from raycifar.storage.asset_cache import AssetError
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import Session, TrialSummary
+from raycifar.training.evaluation import predict
+from raycifar.training.loop import TrainState, fit
+from raycifar.training.precision import resolve_precision
 from raycifar.training.trial import Assets
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from raycifar.data.splits import Split
 from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
-from raycifar.training.step import autocast
+from raycifar.training.precision import autocast
 
 LR, MOMENTUM, WEIGHT_DECAY, CROP = 0.003, 0.9, 5e-4, 4  # without warm-up, plain VGG16 collapses from 0.01 upwards
 FOR_EVER = 1_000_000

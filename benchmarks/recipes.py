@@ -13,15 +13,17 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
-from raycifar.config.settings import SpecError, TrialSpec
+from raycifar.config.names import SpecError
+from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.assets import AssetError
 from raycifar.data.splits import load_training
-from raycifar.execution.placement import flops_an_image
 from raycifar.execution.sweep import Options, cpu_count, fetch_assets
 from raycifar.networks import fused_norm
+from raycifar.networks.cost import flops_an_image
+from raycifar.storage.asset_cache import AssetError
 from raycifar.training.loop import TrainState, step_of
-from raycifar.training.step import WARM_UP_STEPS, resolve_precision
+from raycifar.training.precision import resolve_precision
+from raycifar.training.step import WARM_UP_STEPS
 from raycifar.training.trial import Assets, Place, network, set_up_torch
 
 WARM = WARM_UP_STEPS + 2  # recorded, and replayed once

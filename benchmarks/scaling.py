@@ -18,22 +18,21 @@ import torch
 from benchmarks.arrangements import FOR_EVER, Costs, Short, measure_costs, measure_makespan
 from benchmarks.common import Cell, Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.turns import ContenderError
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.assets import AssetError
 from raycifar.execution.placement import (
     CPU_FLOPS,
     CPU_SCALING,
     Machine,
     finish_times,
-    flops_an_image,
     idle_share,
     least_makespan,
     make_plan,
     makespan,
-    work,
 )
 from raycifar.execution.sweep import Options, cpu_count, fetch_assets, hardware, this_machine
+from raycifar.networks.cost import flops_an_image, work
+from raycifar.storage.asset_cache import AssetError
 
 SWEEP = Path(__file__).parent.parent / "sweeps" / "vgg.toml"
 GPUS = (1, 2, 4, 8)

@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from benchmarks import ceiling, peers
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.turns import Contender, ContenderError, Figures, Turn, rounds
-from raycifar.config.settings import TrialSpec
-from raycifar.data.assets import AssetError
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.execution.placement import flops_an_image
 from raycifar.execution.sweep import Options, cpu_count, fetch_assets
+from raycifar.networks.cost import flops_an_image
 from raycifar.networks.vgg import build_vgg16
+from raycifar.storage.asset_cache import AssetError
 from raycifar.training.loop import TrainState, fit
-from raycifar.training.step import resolve_precision
+from raycifar.training.precision import resolve_precision
 from raycifar.training.trial import Assets
 
 OURS, CEILING, PROFILE = "raycifar", "ceiling", "profile"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raycifar.analysis.report.report import write_report
     from raycifar.analysis.results import Results, read_results
-    from raycifar.config.settings import SweepSpec
+    from raycifar.config.sweep import SweepSpec
     from raycifar.config.sweep_file import load_sweep
     from raycifar.execution.sweep import Options
     from raycifar.library import run_sweep
@@ -34,7 +34,7 @@ __all__ = [
 _ROOMS = {
     "Options": "execution.sweep",
     "Results": "analysis.results",
-    "SweepSpec": "config.settings",
+    "SweepSpec": "config.sweep",
     "TrainedModel": "trained_model",
     "load_model": "trained_model",
     "load_sweep": "config.sweep_file",

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
-from raycifar.data.assets import AssetError, fetch_cifar10
+from raycifar.config.datasets import CIFAR10
+from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.data.splits import load_cifar10
 from raycifar.errors import InputError
-from raycifar.networks.vgg import CIFAR10_MEAN, CIFAR10_STD, IMAGENET_MEAN, IMAGENET_STD
-from raycifar.storage.records import SweepFolder
+from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
+from raycifar.storage.asset_cache import AssetError
+from raycifar.storage.folders import SweepFolder
 from raycifar.trained_model import TrainedModel, load_model, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -142,8 +144,8 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "chosen_among": chosen_among,
         "record": results.record,
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
-        "mean": IMAGENET_MEAN if pretrained else CIFAR10_MEAN,
-        "std": IMAGENET_STD if pretrained else CIFAR10_STD,
+        "mean": IMAGENET_MEAN if pretrained else CIFAR10.mean,
+        "std": IMAGENET_STD if pretrained else CIFAR10.std,
         "checked": checked[0],
         "apart": checked[1],
     }

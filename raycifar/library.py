@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from raycifar.analysis.results import Results, read_results
-from raycifar.config.settings import SweepSpec
+from raycifar.config.sweep import SweepSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution import sweep as execution
 from raycifar.execution.sweep import Options
@@ -26,7 +26,7 @@ def run_sweep(
     `options` are those of the command line (`Options(gpus=4)`); progress goes to `console`, the terminal or notebook
     unless given. Returns the whole sweep's results, also where a trial failed: `results.trials["status"]` says how
     each stands. Raises, before anything starts, spec.SpecError, workspace.SweepError, placement.PlacementError,
-    assets.AssetError or records.RecordError.
+    asset_cache.AssetError or files.RecordError.
     """
     options = options or Options()
     if not isinstance(sweep, SweepSpec):

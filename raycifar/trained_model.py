@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
-from raycifar.config.settings import CLASS_NAMES, TrialSpec
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.errors import open_file
-from raycifar.networks.vgg import VGG16
-from raycifar.storage.records import SweepFolder, TrialSummary
-from raycifar.training.loop import predict
-
-SHAPE = (3, 32, 32)
+from raycifar.networks.vgg import VGG
+from raycifar.storage.files import open_file
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import TrialSummary
+from raycifar.training.evaluation import predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +26,23 @@ class TrainedModel:
     `network` maps uint8 RGB images (N, 3, 32, 32), 0 to 255, to logits (N, 10); it normalises them itself.
     """
 
-    network: VGG16
+    network: VGG
     trial: TrialSpec
     summary: TrialSummary
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the ten classes, in the order of the logits."""
-        return CLASS_NAMES
+        return CIFAR10.classes
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities float32 (N, 10) of uint8 RGB images (N, 3, 32, 32), on the network's device, in fp32.
 
         Raises ValueError for images of another type or shape.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != SHAPE:
-            raise ValueError(
-                f"images are uint8 (N, 3, 32, 32), RGB from 0 to 255, not {images.dtype} {(*images.shape,)}"
-            )
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != CIFAR10.shape:
+            wanted = f"(N, {', '.join(map(str, CIFAR10.shape))})"
+            raise ValueError(f"images are uint8 {wanted}, RGB from 0 to 255, not {images.dtype} {(*images.shape,)}")
         images = images.to(self.network.mean.device)
         return predict(self.network, Split(images, images.new_zeros(len(images), dtype=torch.int64))).softmax(1)
 
@@ -65,7 +64,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     try:
         open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
-        network = VGG16(trace.spec.model)
+        network = VGG(trace.spec.model)
         network.load_state_dict(weights)
     except FileNotFoundError:  # as in results that are kept without their weights
         raise ResultsError(

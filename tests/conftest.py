@@ -1,9 +1,12 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/samples/README.md)."""
 
 import faulthandler
+import functools
+import http.server
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,12 @@ import torch
 from safetensors.torch import load_file
 
 import raycifar
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
+from raycifar.data import cifar10
 from raycifar.data.splits import Split
 from raycifar.execution import interruption
+from raycifar.networks import weights
+from raycifar.storage import download
 from tests.support.paths import SAMPLE
 
 if not torch.cuda.is_available():
@@ -78,3 +84,38 @@ def real_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     storage = tmp_path_factory.mktemp("real")
     yield raycifar.run_sweep(sweep, raycifar.Options(local=True, gpus=0), storage=storage).path
     shutil.rmtree(storage)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYCIFAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def unreachable(monkeypatch):
+    def refuse(*args):
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(download, "connect", refuse)
+    for source in (cifar10, weights):
+        monkeypatch.setattr(source, "run_program", refuse)
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """serve(folder) -> address of an HTTP server for its files."""
+    monkeypatch.setenv("no_proxy", "*")
+    servers = []
+
+    def start(folder):
+        quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *args: None})
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=folder))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

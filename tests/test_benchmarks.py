@@ -22,7 +22,7 @@ from benchmarks.processes import Peak, watched
 from benchmarks.turns import ContenderError, rounds
 from raycifar.config.settings import Model
 from raycifar.config.sweep_file import load_sweep
-from raycifar.execution.placement import work
+from raycifar.networks.cost import work
 from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
 from raycifar.training.trial import Assets
 from tests.support.contenders import counting, failing

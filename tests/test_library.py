@@ -7,7 +7,7 @@ from rich.console import Console
 
 import raycifar
 from raycifar import Options, run_sweep
-from raycifar.config.settings import SpecError
+from raycifar.config.names import SpecError
 from tests.support.paths import ROOT
 
 QUICK = ROOT / "sweeps/quick.toml"

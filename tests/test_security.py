@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from raycifar.config.settings import SpecError
+from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.workspace import as_recorded
 from tests.support.paths import ROOT

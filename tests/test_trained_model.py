@@ -9,8 +9,8 @@ import torch
 
 from raycifar import load_model, read_results
 from raycifar.analysis.trial_state import ResultsError
-from raycifar.config.settings import CLASS_NAMES
-from raycifar.data.assets import FIRST_LABELS, fetch_cifar10
+from raycifar.config.datasets import CIFAR10
+from raycifar.data.cifar10 import FIRST_LABELS, fetch_cifar10
 from raycifar.data.splits import load_cifar10
 from raycifar.trained_model import best_trial
 from tests.support.sweep_folders import write_failure, write_sweep
@@ -98,5 +98,5 @@ def test_images_that_are_no_images_are_refused(real_sweep, images):
 
 
 def test_the_class_names_are_in_the_order_of_the_labels():
-    seen = [CLASS_NAMES[label] for label in FIRST_LABELS["test"][:5]]  # the images, looked at
+    seen = [CIFAR10.classes[label] for label in FIRST_LABELS["test"][:5]]  # the images, looked at
     assert seen == ["cat", "ship", "ship", "airplane", "frog"]

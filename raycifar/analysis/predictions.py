@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from raycifar.analysis.results import Results
-from raycifar.config.settings import CIFAR10_TEST_IMAGES, CLASSES
-from raycifar.errors import open_file
+from raycifar.config.datasets import CIFAR10
 from raycifar.storage.cache import cache_folder
-from raycifar.storage.records import TrialFolder
+from raycifar.storage.files import open_file
+from raycifar.storage.folders import TrialFolder
 
-MOST_BYTES = 100 * CIFAR10_TEST_IMAGES  # of one array; the logits of all test images in float64 take 80 an image
+MOST_BYTES = 100 * CIFAR10.test_images  # of one array; the logits of all test images in float64 take 80 an image
 ARRAYS = ("logits", "labels", "index")
 # What NumPy and zipfile raise for what is none of theirs.
 UNREADABLE = (
@@ -106,15 +106,15 @@ def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
     """Raises one of UNREADABLE. `sets` are the test sets met so far, to which a new one is added."""
     arrays = _arrays(path)
     logits, labels, index = arrays["logits"], arrays["labels"], arrays.get("index")
-    if logits.dtype.kind != "f" or logits.shape != (labels.size, CLASSES) or not np.isfinite(logits).all():
+    if logits.dtype.kind != "f" or logits.shape != (labels.size, len(CIFAR10.classes)) or not np.isfinite(logits).all():
         shape = f"{logits.dtype} of shape {logits.shape}"
-        raise ValueError(f"its logits should be finite numbers of shape (N, {CLASSES}), they are {shape}")
-    if labels.ndim != 1 or not labels.size or not np.isin(labels, range(CLASSES)).all():
-        raise ValueError(f"its labels should be whole numbers from 0 to {CLASSES - 1}")
+        raise ValueError(f"its logits should be finite numbers of shape (N, {len(CIFAR10.classes)}), they are {shape}")
+    if labels.ndim != 1 or not labels.size or not np.isin(labels, range(len(CIFAR10.classes))).all():
+        raise ValueError(f"its labels should be whole numbers from 0 to {len(CIFAR10.classes) - 1}")
     if index is not None and (index.shape != labels.shape or index.dtype.kind not in "iu"):
         raise ValueError("its index should be one whole number an image")
-    if index is None and len(labels) == CIFAR10_TEST_IMAGES:
-        index = np.arange(CIFAR10_TEST_IMAGES)
+    if index is None and len(labels) == CIFAR10.test_images:
+        index = np.arange(CIFAR10.test_images)
     met = ImageSet(labels.astype(np.uint8), None if index is None else index.astype(np.int64))
     tests = next((known for known in sets if known.same(met)), met)
     if tests is met:

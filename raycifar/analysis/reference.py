@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from raycifar.config.settings import CIFAR10_TEST_IMAGES, SweepSpec, TrialSpec
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import SweepSpec, TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class Reference:
         reasons = []
         if trial.data.train_images:
             reasons.append(f"{train:,} training images instead of {self.protocol['train_images']:,}")
-        if test < CIFAR10_TEST_IMAGES:
-            reasons.append(f"{test:,} test images instead of {CIFAR10_TEST_IMAGES:,}")
+        if test < CIFAR10.test_images:
+            reasons.append(f"{test:,} test images instead of {CIFAR10.test_images:,}")
         if trial.epochs != epochs:
             reasons.append(f"{trial.epochs} epochs instead of {epochs}")
         if trial.batch_size != batch:

@@ -25,17 +25,9 @@ from raycifar.analysis.trial_state import (
     read_sweep,
     read_trial,
 )
-from raycifar.config.settings import SweepSpec
-from raycifar.storage.records import (
-    EpochRecord,
-    History,
-    Invocation,
-    Session,
-    SweepFolder,
-    SweepRecord,
-    TrialSummary,
-    field_names,
-)
+from raycifar.config.sweep import SweepSpec
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialSummary, field_names
 
 __all__ = [
     "EPOCH_COLUMNS",

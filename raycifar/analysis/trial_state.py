@@ -12,18 +12,12 @@ from pathlib import Path
 from filelock import lock_descriptor
 from pydantic import ValidationError
 
-from raycifar.config.settings import SpecError, SweepSpec, TrialSpec, check_name
-from raycifar.errors import InputError, open_file
-from raycifar.storage.records import (
-    History,
-    Invocation,
-    RecordError,
-    SweepFolder,
-    SweepRecord,
-    TrialError,
-    TrialFolder,
-    TrialSummary,
-)
+from raycifar.config.names import SpecError, check_name
+from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.errors import InputError
+from raycifar.storage.files import RecordError, open_file
+from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.storage.records import History, Invocation, SweepRecord, TrialError, TrialSummary
 
 STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "not started")
 

@@ -13,18 +13,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from raycifar.config.settings import (
-    NAME_RULE,
-    Name,
-    SpecError,
-    SweepSpec,
-    Table,
-    TrialSettings,
-    TrialSpec,
-    listed,
-    short,
-)
-from raycifar.errors import nearest, read_file
+from raycifar.config.names import NAME_RULE, Name, SpecError, listed, short
+from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.errors import nearest
+from raycifar.storage.files import read_file
 
 MOST_BYTES = 1_000_000  # of a sweep file
 MOST_TRIALS = 10_000  # of a sweep

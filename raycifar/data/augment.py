@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycifar.config.settings import CLASSES, Augmentation
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.settings import Augmentation
 from raycifar.data import trivialaugment
 from raycifar.data.splits import Split
 
@@ -79,7 +80,7 @@ class Mixer:
     """Mixes each image of a batch, and its label, with the one before it: the batch is shuffled, so that is any one."""
 
     shares: Tensor  # float32 (SHARES,): draws of Beta(alpha, alpha)
-    rows: Tensor  # float32 (CLASSES, CLASSES): a label's row is that label for certain
+    rows: Tensor  # float32 (len(CIFAR10.classes), len(CIFAR10.classes)): a label's row is that label for certain
     spec: Augmentation
 
     @classmethod
@@ -89,7 +90,7 @@ class Mixer:
         if not alpha or not spec.mix_probability:
             return None
         shares = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, SHARES)).float()
-        return cls(shares.to(device), torch.eye(CLASSES, device=device), spec)
+        return cls(shares.to(device), torch.eye(len(CIFAR10.classes), device=device), spec)
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W) and their labels int64 (B,): mixed images, and their labels' shares (B, 10)."""

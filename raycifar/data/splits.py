@@ -9,7 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from raycifar.config.settings import CLASSES, Data
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.settings import Data
 
 # Which images are held out, and which make a subset, is the same for every trial and every seed.
 SPLIT_SEED = 0
@@ -90,11 +91,11 @@ def stratified(labels: Tensor, count: int) -> Tensor:
     """Sorted indices of `count` images, count / 10 of each class, drawn with SPLIT_SEED. labels: (N,)."""
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     chosen = []
-    for label in range(CLASSES):
+    for label in range(len(CIFAR10.classes)):
         of_class = (labels == label).nonzero().squeeze(1)
-        if len(of_class) < count // CLASSES:
-            raise ValueError(f"class {label} has {len(of_class)} images, {count // CLASSES} are asked for")
-        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[: count // CLASSES]])
+        if len(of_class) < count // len(CIFAR10.classes):
+            raise ValueError(f"class {label} has {len(of_class)} images, {count // len(CIFAR10.classes)} are asked for")
+        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[: count // len(CIFAR10.classes)]])
     return torch.cat(chosen).sort().values
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import load_training
 from raycifar.devices import trials_that_fit
 from raycifar.networks.vgg import build_vgg16
-from raycifar.training.loop import TrainState, predict, step_of
+from raycifar.training.evaluation import predict
+from raycifar.training.loop import TrainState, step_of
 from raycifar.training.trial import Place, set_up_torch
 
 GAIN = 1.05  # of all together, that one more must bring

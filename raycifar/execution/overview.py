@@ -7,9 +7,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.config.settings import SweepSpec, TrialSpec
-from raycifar.execution.placement import Plan, idle_share, makespan, work
-from raycifar.storage.records import SweepFolder
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.execution.placement import Plan, idle_share, makespan
+from raycifar.networks.cost import work
+from raycifar.storage.folders import SweepFolder
 
 
 def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
@@ -36,7 +38,7 @@ def _load(flops: Sequence[float], at_once: int) -> str:
 def _planned(trial: TrialSpec) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {32 * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    weights += f", {CIFAR10.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,

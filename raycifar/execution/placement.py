@@ -4,12 +4,11 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import pairwise
 
-from raycifar.config.settings import BLOCKS, CLASSES, TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.devices import MOST_SHARED
 from raycifar.errors import InputError
+from raycifar.networks.cost import work
 
 # A trial on t CPU threads trains t ** 0.91 times as fast as on one: two trials of one thread each do 361 images/s
 # together on two AMD EPYC cores where one trial of two threads does 340 (bf16, batch 128).
@@ -84,11 +83,6 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
 def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
     """Of the trials on each GPU: as many as there are for it, with a core for each."""
     return max(1, min(-(-len(trials) // there.gpus), there.cpus_for_gpus // there.gpus, MOST_SHARED))
-
-
-def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
-    """The trial whose step has most to compute and to keep."""
-    return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
 
 
 def _cpus_per_worker(there: Machine, at_once: int, workers: int, threads: int) -> float:
@@ -167,43 +161,3 @@ def least_makespan(durations: Sequence[float], slots: int) -> float:
 def idle_share(durations: Sequence[float], slots: int) -> float:
     """Of `slots` from the first start to the last end, the share in which they stand idle."""
     return 1 - math.fsum(durations) / (slots * makespan(durations, slots))
-
-
-def work(trial: TrialSpec) -> float:
-    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
-    train, val, test = trial.data.images
-    forward, step = flops_an_image(trial)
-    averaging = trial.averaging
-    # The plain mean of one epoch's weights is the network itself, which has its statistics.
-    recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
-    passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
-    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
-
-
-def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
-    """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
-    forward, step = _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
-    muon = _muon_flops(trial.model.train) if trial.optimizer.name == "muon" else 0.0
-    return forward, step + muon / trial.batch_size
-
-
-@cache
-def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
-    layers = [2.0 * 9 * a * b * (side * upsample) ** 2 for side, convs in BLOCKS for a, b in convs]
-    layers += [2.0 * a * b for a, b in pairwise((512, *hidden, CLASSES))]
-    first = _first_trained(train)
-    # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
-    # which the first trained layer does not need.
-    return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
-
-
-@cache
-def _muon_flops(train: str) -> float:
-    """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
-    kernels = [(b, 9 * a) for _, convs in BLOCKS for a, b in convs][_first_trained(train) :]
-    return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
-
-
-def _first_trained(train: str) -> int:
-    blocks_below = 0 if train == "all" else 5 if train == "head" else int(train.removeprefix("block")) - 1
-    return sum(len(convs) for _, convs in BLOCKS[:blocks_below])

@@ -48,7 +48,7 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback  # noqa: E402
 from ray.tune.progress_reporter import TrialProgressCallback  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from raycifar.config.settings import TrialSpec  # noqa: E402
+from raycifar.config.sweep import TrialSpec  # noqa: E402
 from raycifar.execution import gpu_sharing, interruption  # noqa: E402
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan  # noqa: E402
 from raycifar.execution.watchdog import Watchdog  # noqa: E402
@@ -60,10 +60,13 @@ from raycifar.storage.checkpoints import (  # noqa: E402
     saved_history,
     tidy_checkpoints,
 )
-from raycifar.storage.records import EpochRecord, RecordError, SweepFolder, TrialFolder  # noqa: E402
+from raycifar.storage.files import RecordError  # noqa: E402
+from raycifar.storage.folders import SweepFolder, TrialFolder  # noqa: E402
+from raycifar.storage.records import EpochRecord  # noqa: E402
 from raycifar.tracking.progress import Progress  # noqa: E402
 from raycifar.tracking.prometheus import Gauges  # noqa: E402
-from raycifar.training.trial import HOPELESS, Assets, Caller, Place, from_first, run_trial, trial_error  # noqa: E402
+from raycifar.training.trial import HOPELESS, Assets, Caller, Place, run_trial, trial_error  # noqa: E402
+from raycifar.training.workers import from_first  # noqa: E402
 
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
 # finds none fails instead.

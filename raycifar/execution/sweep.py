@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from rich.console import Console
 
-from raycifar.config.settings import SweepSpec, TrialSpec
-from raycifar.data.assets import fetch_cifar10, fetch_vgg16
+from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.execution import interruption
-from raycifar.execution.placement import Machine, PlacementError, Plan, largest_step, make_plan, most_to_share
+from raycifar.execution.placement import Machine, PlacementError, Plan, make_plan, most_to_share
 from raycifar.execution.workspace import Call, all_finished, check_folder, opened
+from raycifar.networks.cost import largest_step
+from raycifar.networks.weights import fetch_vgg16
 from raycifar.storage.checkpoints import prune_checkpoints, saved_history, tidy_checkpoints
-from raycifar.storage.records import EpochRecord, SweepFolder, TrialFolder
+from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.storage.records import EpochRecord
 from raycifar.tracking.json_lines import JsonLines
 from raycifar.tracking.progress import Listener, Progress
 from raycifar.tracking.tensorboard import TensorBoard
-from raycifar.training.step import PrecisionError, require_native
+from raycifar.training.precision import PrecisionError, require_native
 from raycifar.training.trial import Assets, Caller, Place, device_name, run_trial, versions
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from raycifar.storage.records import TrialError, TrialFolder
+from raycifar.storage.folders import TrialFolder
+from raycifar.storage.records import TrialError
 
 TICK_SECONDS = 1.0
 PAUSED, ALIVE = b"p", b"a"

@@ -15,9 +15,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from raycifar.config.settings import SpecError, SweepSpec, check_name
+from raycifar.config.names import SpecError, check_name
+from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
-from raycifar.storage.records import Invocation, SweepFolder, SweepRecord, sweep_leftovers
+from raycifar.storage.files import sweep_leftovers
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import Invocation, SweepRecord
 
 
 class SweepError(InputError):

@@ -7,17 +7,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from raycifar.config.settings import BLOCKS, CLASSES, Model
+from raycifar.config.architectures import VGG16
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.settings import Model
 from raycifar.networks.convolution import Convolution
 from raycifar.networks.fused_norm import Trunk
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-FEATURES = 512  # five poolings leave 512 x 1 x 1 of 32 x 32
 IMAGES_AT_ONCE = 1_000  # of 32 x 32, without gradients: activations of 0.3 GB in fp32
 
 
-class VGG16(nn.Module):
+class VGG(nn.Module):
     """uint8 images (N, 3, 32, 32) -> logits (N, 10).
 
     `features` has torchvision's parameter names, but no biases before batch norm.
@@ -30,8 +30,8 @@ class VGG16(nn.Module):
         super().__init__()
         self.images_at_once = IMAGES_AT_ONCE // spec.upsample**2
         pretrained = spec.weights == "imagenet"
-        self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10_MEAN), persistent=False)
-        self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10_STD), persistent=False)
+        self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10.mean), persistent=False)
+        self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10.std), persistent=False)
         self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
         self.features = _trunk(spec.batch_norm)
         self.pool = nn.AdaptiveAvgPool2d(1) if spec.upsample > 1 else nn.Identity()
@@ -48,15 +48,15 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
-def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
-    """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that assets.fetch_vgg16 returns.
+def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG:
+    """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that weights.fetch_vgg16 returns.
 
     With that trunk, batch norm still has to be calibrated, once.
     Parameters that `spec.train` excludes do not require gradients.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VGG16(spec)
+        model = VGG(spec)
     if spec.weights == "imagenet":
         if imagenet is None:
             raise ValueError("a model with ImageNet weights needs their file")
@@ -67,7 +67,7 @@ def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG16:
 
 
 @torch.no_grad()
-def calibrate_batch_norm(model: VGG16, images: Tensor) -> None:
+def calibrate_batch_norm(model: VGG, images: Tensor) -> None:
     """Set batch norm to the mean and spread that `images`, uint8 (N, 3, 32, 32), give it, and let it restore them.
 
     What its bias is before is added: there _load_trunk puts that of the convolution.
@@ -111,7 +111,7 @@ def _channels(values: tuple[float, float, float]) -> Tensor:
 
 def _trunk(batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for _, convolutions in BLOCKS:
+    for convolutions in VGG16.convolutions():
         for taken, given in convolutions:
             layers.append(Convolution(taken, given, bias=not batch_norm))  # batch norm would take it out again
             layers += [nn.BatchNorm2d(given)] if batch_norm else []
@@ -122,11 +122,11 @@ def _trunk(batch_norm: bool) -> nn.Sequential:
 
 def _head(spec: Model) -> nn.Sequential:
     layers: list[nn.Module] = []
-    width = FEATURES
+    width = VGG16.features  # five poolings leave 1 x 1 of an image
     for hidden in spec.hidden:
         layers += [nn.Dropout(spec.dropout), nn.Linear(width, hidden), nn.ReLU(inplace=True)]
         width = hidden
-    return nn.Sequential(*layers, nn.Dropout(spec.dropout), nn.Linear(width, CLASSES))
+    return nn.Sequential(*layers, nn.Dropout(spec.dropout), nn.Linear(width, len(CIFAR10.classes)))
 
 
 def _initialise(layer: nn.Module) -> None:
@@ -139,14 +139,11 @@ def _initialise(layer: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def _frozen(model: VGG16, train: str) -> list[nn.Parameter]:
+def _frozen(model: VGG, train: str) -> list[nn.Parameter]:
     """The parameters below the block that `train` names."""
-    if train == "all":
-        return []
     blocks: list[list[nn.Parameter]] = [[]]
     for layer in model.features:
         blocks[-1].extend(layer.parameters())
         if isinstance(layer, nn.MaxPool2d):
             blocks.append([])
-    below = 5 if train == "head" else int(train.removeprefix("block")) - 1
-    return [parameter for block in blocks[:below] for parameter in block]
+    return [parameter for block in blocks[: VGG16.blocks_below(train)] for parameter in block]

@@ -39,7 +39,8 @@ from raycifar.search.records import (
 )
 from raycifar.search.sample import sample_epochs
 from raycifar.search.spec import Range, SearchSpec
-from raycifar.storage.records import EpochRecord, TrialFolder
+from raycifar.storage.folders import TrialFolder
+from raycifar.storage.records import EpochRecord
 from raycifar.tracking.progress import Progress
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, Place, trial_error

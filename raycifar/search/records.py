@@ -20,15 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raycifar.storage.records import (
-    JsonRecord,
-    RecordError,
-    SweepFolder,
-    TrialFolder,
-    read_record,
-    refuse_link,
-    write_json,
-)
+from raycifar.storage.files import RecordError, refuse_link, write_json
+from raycifar.storage.folders import SweepFolder, TrialFolder, read_record
+from raycifar.storage.records import JsonRecord
 
 # How a sample ends. A failed one has no outcome: the same command runs it again.
 FINISHED, STOPPED, DIVERGED, TOO_LARGE = "finished", "stopped", "diverged", "too large"

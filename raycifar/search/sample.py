@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import load_training
-from raycifar.storage.records import EpochRecord, History, TrialFolder
+from raycifar.storage.folders import TrialFolder
+from raycifar.storage.records import EpochRecord, History
 from raycifar.training.loop import TrainState, fit
-from raycifar.training.step import require_native
+from raycifar.training.precision import require_native
 from raycifar.training.trial import Assets, Place, network, set_up_torch
 
 

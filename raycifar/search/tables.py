@@ -9,7 +9,7 @@ from rich.text import Text
 from raycifar.config.sweep_file import idle
 from raycifar.search.records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search.spec import SearchSpec
-from raycifar.storage.records import write_bytes
+from raycifar.storage.files import write_bytes
 
 SHOWN = 10  # of the samples, the best
 ENDS = ("outcome", "epochs_run", "best_epoch", "best_val_accuracy")  # of a sample, in samples.csv

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from raycifar.errors import open_file
-from raycifar.storage.records import History, RecordError, TrialFolder, read_json, write_bytes, write_json
+from raycifar.storage.files import RecordError, open_file, read_json, write_bytes, write_json
+from raycifar.storage.folders import TrialFolder
+from raycifar.storage.records import History
 
 KEPT = 2  # the latest, and the one before in case the latest is damaged
 

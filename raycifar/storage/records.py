@@ -19,22 +19,10 @@
 All times are Unix seconds; all accuracies are fractions between 0 and 1; all losses are mean cross-entropies in nats.
 """
 
-import json
 import math
-import os
-import re
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar, get_args, get_origin
-
-from raycifar.errors import InputError, read_file
-
-MOST_BYTES = 200_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
-
-
-class RecordError(InputError):
-    """A file of a sweep's folder cannot be read as what it should be; the message names the file."""
+from typing import Any, NamedTuple, Self, get_args, get_origin
 
 
 class JsonRecord:
@@ -112,10 +100,6 @@ def _named(annotation: Any) -> str:
 def field_names(record: type[JsonRecord]) -> tuple[str, ...]:
     """The names of a record's fields, in order."""
     return tuple(f.name for f in fields(record))  # type: ignore[arg-type]
-
-
-_Record = TypeVar("_Record", bound=JsonRecord)
-_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # what write_bytes writes before it renames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,143 +227,3 @@ class SweepRecord(JsonRecord):
     commit: str | None  # of this project, where it runs from a git checkout
     hardware: str
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.unlink(missing_ok=True)  # of a killed process with this number, or a link laid there
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:  # a full disk, Ctrl-C
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def refuse_link(folder: Path) -> None:
-    """Raises RecordError where a folder of results is a link: what is written or deleted there would be another's."""
-    if folder.is_symlink():
-        raise RecordError(f"{folder}: is a link, expected a folder of its own")
-
-
-def sweep_leftovers(folder: Path) -> None:
-    """Delete what a killed process left of write_bytes in this folder. Nobody may be writing there."""
-    for path in folder.glob(".*"):
-        if _BESIDE.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """As write_bytes. Raises TypeError for what is no JSON; a file name that is no UTF-8 gets a question mark."""
-    write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
-
-
-def read_json(path: Path) -> Any:
-    """Raises RecordError naming the file where it is no JSON, and FileNotFoundError where there is none."""
-    try:
-        content = read_file(path, MOST_BYTES)
-        data = json.loads(content.decode())
-        if b"\\ud" in content.lower():
-            json.dumps(data, ensure_ascii=False).encode()  # ValueError for half a character, which nobody can write
-        return data
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, an absurd number, absurdly deep
-        raise RecordError(f"{path}: not valid JSON ({error})") from error
-
-
-def read_record(path: Path, record: type[_Record]) -> _Record | None:
-    """None where there is no file. Raises RecordError."""
-    try:
-        return record.from_json(read_json(path))
-    except FileNotFoundError:
-        return None
-    except (TypeError, AttributeError, ValueError) as error:
-        raise RecordError(f"{path}: not a {record.__name__} ({error})") from error
-
-
-@dataclass(frozen=True, slots=True)
-class TrialFolder:
-    """The paths of one trial, and their reading and writing."""
-
-    path: Path
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.npz"
-
-    @property
-    def best_weights(self) -> Path:
-        return self.path / "best.safetensors"
-
-    def history(self) -> History:
-        return read_record(self.path / "history.json", History) or History()
-
-    def summary(self) -> TrialSummary | None:
-        return read_record(self.path / "summary.json", TrialSummary)
-
-    def is_ahead_of_tune(self) -> bool:
-        """Whether Ray Tune's file of this trial, where there is one, has fewer epochs than its history."""
-        try:
-            lines = (self.path / "result.json").read_bytes().splitlines(keepends=True)
-        except OSError:
-            return False
-        told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
-        return told < len(self.history().epochs)
-
-    def error(self) -> TrialError | None:
-        return read_record(self.path / "error.json", TrialError)
-
-    def write_history(self, history: History) -> None:
-        write_json(self.path / "history.json", history.to_json())
-
-    def write_summary(self, summary: TrialSummary) -> None:
-        write_json(self.path / "summary.json", summary.to_json())
-
-    def write_error(self, error: TrialError) -> None:
-        """Unless one is there: where several processes of a session fail, the first one's error is the cause."""
-        if self.error() is None:
-            write_json(self.path / "error.json", error.to_json())
-
-    def clear_error(self) -> None:
-        (self.path / "error.json").unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class SweepFolder:
-    """The paths of one sweep, and their reading and writing."""
-
-    path: Path
-
-    @property
-    def lock(self) -> Path:
-        return self.path / "sweep.lock"
-
-    def trial(self, name: str) -> TrialFolder:
-        return TrialFolder(self.path / name)
-
-    def record(self) -> SweepRecord | None:
-        return read_record(self.path / "sweep.json", SweepRecord)
-
-    def write_record(self, record: SweepRecord) -> None:
-        write_json(self.path / "sweep.json", record.to_json())
-
-    def invocations(self) -> list[Invocation]:
-        try:
-            calls = read_json(self.path / "invocations.json")
-            if not isinstance(calls, list):
-                raise TypeError(f"{calls!r:.60}")
-            return [Invocation.from_json(i) for i in calls]
-        except FileNotFoundError:
-            return []
-        except (TypeError, AttributeError, ValueError) as error:
-            raise RecordError(f"{self.path / 'invocations.json'}: not a list of calls ({error})") from error
-
-    def write_invocations(self, invocations: list[Invocation]) -> None:
-        write_json(self.path / "invocations.json", [i.to_json() for i in invocations])

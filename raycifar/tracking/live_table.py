@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.storage.records import EpochRecord
 
 RUNNING = ("starting", "resumed", "training", "testing")

@@ -7,7 +7,8 @@ from typing import Any
 from mlflow.tracking import MlflowClient
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-from raycifar.storage.records import EpochRecord, SweepFolder
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import EpochRecord
 from raycifar.tracking.trackers import ends_no_sweep, run_id
 
 RUN_TAG = "raycifar.run"

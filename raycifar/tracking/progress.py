@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.storage.records import EpochRecord, History, TrialSummary
 from raycifar.tracking.live_table import RUNNING, STYLES, Row, clock, live_table, percent
 

@@ -3,7 +3,8 @@
 from tensorboardX import SummaryWriter
 
 from raycifar.storage.checkpoints import saved_history
-from raycifar.storage.records import EpochRecord, SweepFolder, TrialFolder, TrialSummary
+from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.storage.records import EpochRecord, TrialSummary
 
 TAGS = {
     "accuracy/train": "train_accuracy",

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from raycifar.errors import InputError
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -8,7 +8,8 @@ from typing import Any
 import ray
 from ray.air.integrations.wandb import WandbLoggerCallback
 
-from raycifar.storage.records import EpochRecord, SweepFolder
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import EpochRecord
 from raycifar.tracking.trackers import ends_no_sweep, run_id, wandb_mode
 
 # The terminal is ours, and what it shows, the machine's settings and the code are nobody's business.

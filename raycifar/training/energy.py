@@ -5,7 +5,7 @@ import math
 import pynvml
 import torch
 
-from raycifar.training.step import gathered
+from raycifar.training.workers import gathered
 
 
 class EnergyMeter:

@@ -6,7 +6,7 @@ trains on its share of every batch and all see the same records.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split, batch_count, batches
 from raycifar.storage.records import EpochRecord
+from raycifar.training.evaluation import Sign, _all_reduce, _parts, evaluate, nobody
 from raycifar.training.optimizers import (
     Patience,
     Plateau,
@@ -25,15 +26,11 @@ from raycifar.training.optimizers import (
     exponential_share,
     learning_rate_factor,
 )
-from raycifar.training.step import Step, autocast, loss_and_correct, world
+from raycifar.training.precision import autocast
+from raycifar.training.step import Step
+from raycifar.training.workers import world
 
-EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
-Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
 REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
-
-
-def nobody() -> None:
-    """Where nobody waits for signs of life."""
 
 
 class NonFiniteLossError(Exception):
@@ -133,40 +130,6 @@ def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec, alive: Sig
 def step_of(state: TrainState, train: Split, spec: TrialSpec) -> Step:
     """The step that trains the state's network; it updates the average, too, if that is one of every step's weights."""
     return Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
-
-
-def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
-    rank, workers = world()
-    mine = Split(split.images[rank::workers], split.labels[rank::workers])
-    sums = _all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
-    mean_loss, accuracy = (sums / len(split)).tolist()
-    return mean_loss, accuracy
-
-
-def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
-    mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()
-    return mean_loss, accuracy
-
-
-def predict(
-    model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False, alive: Sign = nobody
-) -> Tensor:
-    """Logits float32 (N, 10) of the split's images, or of their mirror images."""
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), autocast(split.labels.device, precision):
-        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images, alive)]
-    model.train(was_training)
-    return torch.cat(parts)
-
-
-def _parts(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
-    at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
-    for part in images.split(at_once):
-        alive()
-        yield part
 
 
 class _Engine:
@@ -269,9 +232,3 @@ def _agree_on_buffers(model: nn.Module) -> None:
     if world()[1] > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
-
-
-def _all_reduce(values: Tensor) -> Tensor:
-    if world()[1] > 1:
-        dist.all_reduce(values)
-    return values

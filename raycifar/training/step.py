@@ -7,21 +7,20 @@ reads nothing else: recorded once, it is replayed with one launch. On other devi
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.augment import Augmenter, Mixer
 from raycifar.data.splits import Split
 from raycifar.devices import full_memory
+from raycifar.training.evaluation import loss_and_correct
 from raycifar.training.optimizers import Average
+from raycifar.training.precision import autocast, resolve_precision
+from raycifar.training.workers import distributed, world
 
-_Value = TypeVar("_Value")
 # Steps before the recording: cuDNN chooses its algorithms in them, and the optimizer makes its buffers.
 WARM_UP_STEPS = 3
 
@@ -33,7 +32,7 @@ class Step:
         self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, train: Split, spec: TrialSpec
     ) -> None:
         device = train.labels.device
-        self.network = _distribute(model)
+        self.network = distributed(model)
         self.precision = resolve_precision(spec.precision, device)
         self.generator = torch.Generator(device)  # of the augmentation
         self._optimizer, self._average, self._train, self._spec = optimizer, average, train, spec
@@ -119,75 +118,3 @@ class Step:
             return sums
 
         return replay
-
-
-def world() -> tuple[int, int]:
-    """This worker's rank and the number of workers."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def gathered(value: _Value) -> list[_Value]:
-    """Every worker's value, in all workers, which all call this; in the order of their ranks."""
-    values = [value] * world()[1]
-    if len(values) > 1:
-        dist.all_gather_object(values, value)
-    return values
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """A context in which networks compute in `precision`; their weights stay fp32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "bf16" or "fp32": "auto" is bf16 where the device computes it natively."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capabilities = _cpu_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
-class PrecisionError(Exception):
-    """The device lacks the precision that a trial asks for; the message names both and the remedy."""
-
-
-def require_native(spec: TrialSpec, device: torch.device) -> None:
-    """Raises PrecisionError where the trial asks for bf16, and the device would emulate it."""
-    kind = "GPU" if device.type == "cuda" else "CPU"
-    if spec.precision == "bf16" and resolve_precision("auto", device) != "bf16":
-        raise PrecisionError(
-            f"trial {spec.name!r}: precision = 'bf16': this {kind} has no instructions for it, and "
-            'emulating them takes many times as long: set precision = "auto" or "fp32"'
-        )
-
-
-def _cpu_capabilities() -> dict[str, Any]:
-    read = getattr(torch.cpu, "get_capabilities", None)  # older releases of torch have none
-    return dict(read()) if read else {}
-
-
-def loss_and_correct(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy, without label smoothing, and right answers: float64 (2,) on the logits' device.
-
-    `targets` are labels int64 (N,), or a mixed image's shares of all labels float32 (N, 10); then the right answer is
-    the label of the largest share.
-    """
-    loss = F.cross_entropy(logits, targets, reduction="sum")
-    labels = targets if targets.ndim == 1 else targets.argmax(1)
-    correct = (logits.argmax(1) == labels).sum()
-    return torch.stack([loss.double(), correct.double()])
-
-
-def _distribute(model: nn.Module) -> nn.Module:
-    _, workers = world()
-    if workers == 1:
-        return model
-    device = next(model.parameters()).device
-    if device.type == "cuda":  # batch statistics of the whole batch; PyTorch has it for GPUs only
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
-    return DistributedDataParallel(model)

@@ -17,25 +17,27 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Cifar10, Split, load_cifar10
 from raycifar.devices import full_memory, trials_that_fit
 from raycifar.networks.fused_norm import works
 from raycifar.networks.vgg import build_vgg16, calibrate_batch_norm
 from raycifar.storage.checkpoints import checkpoint_name, load_checkpoint, newest_checkpoint
-from raycifar.storage.records import EpochRecord, History, Session, TrialError, TrialFolder, TrialSummary, write_bytes
+from raycifar.storage.files import write_bytes
+from raycifar.storage.folders import TrialFolder
+from raycifar.storage.records import EpochRecord, History, Session, TrialError, TrialSummary
 from raycifar.training.checkpoint_writer import CheckpointWriter
 from raycifar.training.energy import EnergyMeter
-from raycifar.training.loop import NonFiniteLossError, Sign, TrainState, evaluate_logits, fit, nobody, predict
-from raycifar.training.step import PrecisionError, gathered, require_native, resolve_precision, world
+from raycifar.training.evaluation import Sign, evaluate_logits, nobody, predict
+from raycifar.training.loop import NonFiniteLossError, TrainState, fit
+from raycifar.training.precision import PrecisionError, require_native, resolve_precision
+from raycifar.training.workers import from_first, gathered, world
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,6 @@ class Caller:
     heard: int | None = None
     alive: Sign = nobody
     warn: Callable[[str], object] = str  # nothing is done with it
-
-
-_Value = TypeVar("_Value")
 
 
 class GpuMemoryError(Exception):
@@ -275,14 +274,6 @@ def _restore(spec: TrialSpec, trial: TrialFolder, model: nn.Module, place: Place
         ) from error
     history.sessions = max(history.sessions, earlier, key=len)
     return state, history
-
-
-def from_first(value: _Value) -> _Value:
-    """Rank 0's value, in all ranks."""
-    values = [value]
-    if world()[1] > 1:
-        dist.broadcast_object_list(values, src=0)
-    return values[0]
 
 
 def _session(place: Place, started: float, entered: float, first_epoch: int, precision: str) -> Session:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from raycifar.analysis.predictions import MOST_BYTES, Predictions, load_images, read_predictions
 from raycifar.analysis.results import read_results
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from tests.support.paths import SAMPLE
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
 

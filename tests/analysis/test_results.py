@@ -18,7 +18,8 @@ import pytest
 from raycifar.analysis.results import EPOCH_COLUMNS, MOST_ARMS, TRIAL_COLUMNS, read_results
 from raycifar.analysis.tables.equal_cost import milestones
 from raycifar.analysis.trial_state import active_intervals
-from raycifar.storage.records import History, Invocation, SweepFolder, TrialError
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import History, Invocation, TrialError
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 from tests.support.sweep_folders import START, begin_trial, trial_spec, write_failure, write_sweep
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from raycifar.storage.records import RecordError, SweepFolder
+from raycifar.storage.files import RecordError
+from raycifar.storage.folders import SweepFolder
 from tests.chaos.compare import TRIALS, differences
 from tests.chaos.victims import Kill, choose, working
 from tests.support.paths import ROOT

@@ -16,7 +16,7 @@ import raycifar.execution.sweep
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.sweep import Options, run_sweep
 from raycifar.storage.checkpoints import saved_history
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from tests.chaos.compare import numbers, tune_epochs
 from tests.chaos.victims import NAMES, found
 from tests.support.paths import ROOT

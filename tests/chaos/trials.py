@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from raycifar.config.settings import TrialSpec
-from raycifar.storage.records import TrialFolder
+from raycifar.config.sweep import TrialSpec
+from raycifar.storage.folders import TrialFolder
 from tests.training.test_resume import SETTINGS, killed_at_random, left, started
 
 SPEC = TrialSpec.model_validate(

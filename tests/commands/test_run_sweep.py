@@ -18,10 +18,12 @@ from safetensors.numpy import save_file
 import raycifar.execution.sweep
 import run_sweep
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data import assets
-from raycifar.storage.records import SweepFolder
+from raycifar.data import cifar10
+from raycifar.networks import weights
+from raycifar.storage import download
+from raycifar.storage.folders import SweepFolder
 from raycifar.training.trial import Assets
-from tests.data.test_assets import vgg16_zeros
+from tests.support.asset_files import vgg16_zeros
 from tests.support.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.sweep_folders import sweep_spec, write_sweep
@@ -304,7 +306,7 @@ BAD_ASSETS = {  # the option, what its file is called, how it came to be, what i
 
 def batches(folder, make):
     folder.mkdir()
-    for name in (*assets.TRAIN_BATCHES, assets.TEST_BATCH):
+    for name in (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH):
         make(folder / name)
 
 
@@ -312,8 +314,9 @@ def batches(folder, make):
 def own_files(tmp_path, monkeypatch):
     """A folder for the user's files, with an empty cache beside it and no network."""
     monkeypatch.setenv("RAYCIFAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(assets, "_connect", lambda *_: pytest.fail("reached for the network"))
-    monkeypatch.setattr(assets, "_run", lambda *_: pytest.fail("reached for a registry"))
+    monkeypatch.setattr(download, "connect", lambda *_: pytest.fail("reached for the network"))
+    for source in (cifar10, weights):
+        monkeypatch.setattr(source, "run_program", lambda *_: pytest.fail("reached for a registry"))
     monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", FETCH)
     return tmp_path
 

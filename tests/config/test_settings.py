@@ -8,15 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from raycifar.config.settings import (
-    LATER,
-    Model,
-    SpecError,
-    SweepSpec,
-    TrialSettings,
-    TrialSpec,
-    check_name,
-)
+from raycifar.config.names import SpecError, check_name
+from raycifar.config.settings import Model, TrialSettings
+from raycifar.config.sweep import LATER, SweepSpec, TrialSpec
 from raycifar.config.sweep_file import MOST_BYTES, load_sweep
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 from tests.support.paths import SWEEPS

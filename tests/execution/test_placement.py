@@ -15,15 +15,13 @@ from raycifar.execution.placement import (
     Machine,
     PlacementError,
     finish_times,
-    flops_an_image,
     idle_share,
-    largest_step,
     least_makespan,
     make_plan,
     makespan,
     most_to_share,
-    work,
 )
+from raycifar.networks.cost import flops_an_image, largest_step, work
 from raycifar.networks.vgg import build_vgg16
 from raycifar.training.optimizers import build_optimizer
 from tests.support.paths import SWEEPS

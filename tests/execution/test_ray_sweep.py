@@ -17,10 +17,11 @@ import pytest
 from rich.console import Console
 
 import raycifar.execution.sweep
-from raycifar.config.settings import SweepSpec
+from raycifar.config.sweep import SweepSpec
 from raycifar.execution.sweep import Options, run_sweep
 from raycifar.storage.checkpoints import save_checkpoint
-from raycifar.storage.records import History, SweepFolder
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import History
 from raycifar.tracking.progress import Progress
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, GpuMemoryError, StorageError, trial_error

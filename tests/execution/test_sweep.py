@@ -14,17 +14,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import raycifar.storage.records
-from raycifar.config.settings import SweepSpec
-from raycifar.data.assets import AssetError
+from raycifar.config.sweep import SweepSpec
 from raycifar.data.splits import load_cifar10
 from raycifar.execution import sweep as execution
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.sweep import Options, describe_plan, fetch_assets, plan_only, run_sweep
 from raycifar.networks.vgg import build_vgg16
+from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.checkpoints import load_checkpoint, prune_checkpoints
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.progress import Progress
-from raycifar.training.loop import evaluate_logits, predict
+from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
 from tests.support.paths import SAMPLE
 from tests.support.sweep_folders import sweep_spec, write_sweep

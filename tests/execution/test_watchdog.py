@@ -12,7 +12,7 @@ import pytest
 
 import raycifar.execution.watchdog
 from raycifar.execution.watchdog import ALIVE, PAUSED, watch
-from raycifar.storage.records import TrialFolder
+from raycifar.storage.folders import TrialFolder
 
 WORKER = """
 import sys, time

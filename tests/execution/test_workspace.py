@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from raycifar.execution import workspace
 from raycifar.execution.workspace import Call, SweepError, check_folder, commit, opened
-from raycifar.storage.records import RecordError, SweepFolder
+from raycifar.storage.files import RecordError
+from raycifar.storage.folders import SweepFolder
 from tests.support.sweep_folders import sweep_spec, write_sweep
 
 ARMS = {"transfer": (2, 3), "scratch": (1, 5)}
@@ -23,7 +24,7 @@ CALL = Call("local", 0, 1, "sweeps/q.toml", "vgg16.safetensors", "2 cores of a C
 
 HOLD = """
 import sys
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from raycifar.execution.workspace import Call, opened
 from tests.support.sweep_folders import sweep_spec
 from pathlib import Path

@@ -30,13 +30,16 @@ from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.report import make_report, pages
 from raycifar.analysis.results import read_results
 from raycifar.analysis.trial_state import ResultsError
-from raycifar.config.settings import SpecError
+from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data import assets
-from raycifar.data.assets import AssetError
+from raycifar.data import cifar10
+from raycifar.networks import weights
 from raycifar.search.spec import load_search
+from raycifar.storage import asset_cache
+from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.checkpoints import newest_checkpoint, save_checkpoint, saved_history
-from raycifar.storage.records import RecordError, SweepFolder
+from raycifar.storage.files import RecordError
+from raycifar.storage.folders import SweepFolder
 from tests.support.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
 
 PATIENCE = 10  # seconds
@@ -181,20 +184,20 @@ class Targets:
     def cifar10_folder(self, rng: random.Random) -> None:
         folder = self.folder / "batches"
         folder.mkdir(exist_ok=True)
-        for name in (*assets.TRAIN_BATCHES, assets.TEST_BATCH):
+        for name in (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH):
             (folder / name).write_bytes(bytes_mutated(self.batch, rng))
-        assets.fetch_cifar10(folder)
+        cifar10.fetch_cifar10(folder)
 
     def weights_file(self, rng: random.Random) -> None:
         suffix = rng.choice(list(self.weights))
         path = self.folder / f"weights{suffix}"
         path.write_bytes(bytes_mutated(self.weights[suffix], rng))
-        assets.fetch_vgg16(path)
+        weights.fetch_vgg16(path)
 
     def cached_file(self, rng: random.Random) -> None:
         path = self.folder / "cached.safetensors"
         path.write_bytes(bytes_mutated(self.weights[".safetensors"], rng))
-        assert assets._flaw(path, assets.VGG16_LAYOUT)
+        assert asset_cache.flaw(path, weights.VGG16_LAYOUT)
 
 
 DOCUMENTED = (SpecError, RecordError, ResultsError, AssetError)
@@ -227,8 +230,9 @@ def main(seconds: float, seed: int) -> int:
     signal.signal(signal.SIGALRM, _too_long)
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     os.environ["RAYCIFAR_CACHE"] = str(folder / "cache")
-    assets._say = lambda text: None
-    assets._verify = lambda *_, **__: None  # or the digests would keep the parsers from what is damaged
+    asset_cache.say = lambda text: None
+    for source in (cifar10, weights):
+        source.verify = lambda *_, **__: None  # or the digests would keep the parsers from what is damaged
     targets = Targets(folder)
     names = [
         name

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from raycifar.config.settings import BLOCKS
 from raycifar.networks import fused_norm
+from raycifar.networks.cost import blocks
 from tests.support.errors import FULL_MEMORY
 
 pytest.importorskip("triton")
@@ -121,7 +121,7 @@ def test_an_epochs_last_batch_is_computed_by_the_kernels_of_the_others(monkeypat
     for name in ("moments", "statistics", "apply", "backward_sums", "gradients", "backward_input"):
         monkeypatch.setattr(norm_kernels, name, Asked(name, kinds))
     for batch in (128, 72):
-        for block, (side, convolutions) in enumerate(BLOCKS):
+        for block, (side, convolutions) in enumerate(blocks()):
             for pools in (False, True) if block else (False,):
                 shape = (batch, convolutions[-1][1], side, side)
                 given = torch.empty(shape, dtype=torch.bfloat16, device=DEVICE, requires_grad=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 import raycifar.execution.sweep
-from raycifar.config.settings import SpecError
+from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.sweep import Options
 from raycifar.search.records import DIVERGED, FINISHED, STOPPED, TOO_LARGE, SampleRecord, SearchFolder, SearchRecord

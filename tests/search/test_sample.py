@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from raycifar.data.splits import Training, load_cifar10, load_training
 from raycifar.search.sample import sample_epochs
-from raycifar.storage.records import TrialFolder
+from raycifar.storage.folders import TrialFolder
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, Place
 from tests.support.paths import SAMPLE

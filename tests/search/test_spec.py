@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from raycifar.config.settings import SpecError
+from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import NEEDS, load_sweep
 from raycifar.search.spec import Range, SearchSpec, load_search
 from tests.support.paths import SWEEPS

@@ -18,7 +18,8 @@ from raycifar.storage.checkpoints import (
     saved_history,
     tidy_checkpoints,
 )
-from raycifar.storage.records import History, RecordError
+from raycifar.storage.files import RecordError
+from raycifar.storage.records import History
 from tests.training.test_optimizers import record
 
 STATE = {"model": {"weight": torch.arange(1000.0)}, "progress": {"epoch": 2}}
@@ -154,7 +155,7 @@ def test_pruning_leaves_alone_what_this_process_is_writing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("reader", ["raycifar.storage.checkpoints.open_file", "raycifar.storage.records.read_file"])
+@pytest.mark.parametrize("reader", ["raycifar.storage.checkpoints.open_file", "raycifar.storage.files.read_file"])
 def test_what_the_system_does_not_let_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch, reader):
     save(tmp_path, 1), save(tmp_path, 2)
     before = list(tmp_path.iterdir())

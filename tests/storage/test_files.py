@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from raycifar.errors import InputError, open_file, printable, read_file
+from raycifar.errors import InputError, printable
+from raycifar.storage.files import open_file, read_file
 
 
 def test_a_file_is_read_whole_if_it_is_as_long_as_allowed(tmp_path):

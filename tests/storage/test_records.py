@@ -9,21 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from raycifar.storage.records import (
-    EpochRecord,
-    History,
-    Invocation,
-    RecordError,
-    Session,
-    SweepFolder,
-    SweepRecord,
-    TrialError,
-    TrialFolder,
-    TrialSummary,
-    read_json,
-    sweep_leftovers,
-    write_json,
-)
+from raycifar.storage.files import RecordError, read_json, sweep_leftovers, write_json
+from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialError, TrialSummary
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SAMPLES = {"str": "x", "int": 3, "float": 0.1, "bool": True, "list": ["a"], "dict": {"a": "1"}}
@@ -197,7 +185,7 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path):
 KILLED_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from raycifar.storage.records import write_json
+from raycifar.storage.files import write_json
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 write_json(Path(sys.argv[1]), "new")
 """
@@ -214,7 +202,7 @@ def test_a_writer_killed_before_the_rename_leaves_the_old_file(tmp_path):
 WRITES_FOR_EVER = """
 import itertools, sys
 from pathlib import Path
-from raycifar.storage.records import write_json
+from raycifar.storage.files import write_json
 for i in itertools.count():
     write_json(Path(sys.argv[1]), [i] * 5000)
 """

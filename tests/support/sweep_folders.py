@@ -11,17 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from raycifar.config.settings import CLASSES, SweepSpec, TrialSpec
-from raycifar.storage.records import (
-    EpochRecord,
-    History,
-    Invocation,
-    Session,
-    SweepFolder,
-    SweepRecord,
-    TrialError,
-    TrialSummary,
-)
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialError, TrialSummary
 
 START = 1_700_000_000.0
 STARTUP = 12.0
@@ -225,11 +218,11 @@ def add_predictions(folder: SweepFolder, index: Sequence[int] | None = None) -> 
             continue
         n = len(index) if index is not None else summary.test_images
         order = np.random.default_rng(spec.seed).permutation(n)
-        labels = np.arange(n) % CLASSES
+        labels = np.arange(n) % len(CIFAR10.classes)
         right = round(summary.test_accuracy * n)
         said = labels.copy()
-        said[order[right:]] = (labels[order[right:]] + 1) % CLASSES
-        logits = np.zeros((n, CLASSES), np.float32)
+        said[order[right:]] = (labels[order[right:]] + 1) % len(CIFAR10.classes)
+        logits = np.zeros((n, len(CIFAR10.classes)), np.float32)
         logits[np.arange(n), said] = np.linspace(1, 8, n, dtype=np.float32)[order]
         extra = {} if index is None else {"index": np.asarray(index)}
         np.savez_compressed(trial.predictions, allow_pickle=False, logits=logits, labels=labels, **extra)

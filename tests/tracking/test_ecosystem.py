@@ -24,7 +24,7 @@ from rich.console import Console
 
 import raycifar.execution.sweep
 from raycifar.execution.sweep import Options, run_sweep
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from raycifar.training.trial import Assets
 from tests.execution.test_ray_sweep import sweep_of
 from tests.support.paths import ROOT, SAMPLE

@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 from raycifar.storage.records import EpochRecord, History, TrialSummary
 from raycifar.tracking import live_table
 from raycifar.tracking import progress as progress_module
@@ -369,7 +369,7 @@ def test_a_time_has_hours_minutes_and_seconds():
 
 ENDS_WITH_AN_ERROR = """
 from raycifar.tracking.progress import Progress
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 with Progress([TrialSpec(name="a", arm="a", seed=1, epochs=3, model={"weights": "random"})]) as progress:
     progress.console.print("printed by others")
     raise SystemExit(3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from raycifar.training import step
+from raycifar.training import workers
 from raycifar.training.energy import EnergyMeter
 
 GPU = torch.device("cuda", 0)
@@ -64,7 +64,7 @@ def test_several_workers_add_up_their_devices_or_report_nothing(
     def gather(values: list[Any], mine: float) -> None:
         values[:] = [mine, other]
 
-    monkeypatch.setattr(step, "world", lambda: (0, 2))
+    monkeypatch.setattr(workers, "world", lambda: (0, 2))
     monkeypatch.setattr(dist, "all_gather_object", gather)
     meter = EnergyMeter(GPU)
     nvml.millijoules += 1000

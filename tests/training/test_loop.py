@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from raycifar.data.splits import Split
-from raycifar.training.loop import NonFiniteLossError, TrainState, evaluate, fit, predict
+from raycifar.training.evaluation import evaluate, predict
+from raycifar.training.loop import NonFiniteLossError, TrainState, fit
 from raycifar.training.optimizers import Average, Patience
 from raycifar.training.step import Step
 

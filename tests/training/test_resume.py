@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 import raycifar.training.trial
-from raycifar.storage.records import TrialFolder
+from raycifar.storage.folders import TrialFolder
 from raycifar.training.trial import Assets, Caller, Place, run_trial
 from tests.chaos.compare import last_weights, numbers
 from tests.support.paths import SAMPLE

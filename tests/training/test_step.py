@@ -254,7 +254,7 @@ def test_gradients_of_uneven_shares_average_to_the_whole_batchs(make_trial, spli
     """Of 8 images three workers have 3, 3 and 2; each moves by its own gradient here, which nothing averages."""
     spec = make_trial(batch_size=8, optimizer={"momentum": 0.0, "nesterov": False}, precision="fp32")
     begun, moves = Floats(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), []
-    monkeypatch.setattr(step, "_distribute", lambda model: model)
+    monkeypatch.setattr(step, "distributed", lambda model: model)
     for place in ((0, 1), (0, 3), (1, 3), (2, 3)):
         monkeypatch.setattr(step, "world", lambda place=place: place)
         state = TrainState(copy.deepcopy(begun), spec)

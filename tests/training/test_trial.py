@@ -22,9 +22,9 @@ from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint
-from raycifar.storage.records import TrialFolder
+from raycifar.storage.folders import TrialFolder
 from raycifar.training.loop import NonFiniteLossError
-from raycifar.training.step import PrecisionError
+from raycifar.training.precision import PrecisionError
 from raycifar.training.trial import (
     Assets,
     Caller,
@@ -56,7 +56,7 @@ def numbers(record):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, request):
     """A finished trial: its spec, folder and summary."""
-    from raycifar.config.settings import TrialSpec
+    from raycifar.config.sweep import TrialSpec
 
     data = {"train_images": 40, "holdout_images": 20, "test_images": 20}
     model = {"weights": "random", "batch_norm": True}

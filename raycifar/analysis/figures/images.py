@@ -24,11 +24,11 @@ from raycifar.analysis.predictions import Predictions, Tested
 from raycifar.analysis.results import LEAK
 from raycifar.analysis.stats import BINS, calibration, proportion_interval
 from raycifar.analysis.tables.images import mean_confusion, most_confused
-from raycifar.config.settings import CLASS_NAMES, CLASSES
+from raycifar.config.datasets import CIFAR10
 
 IMAGES_A_ROW = 8
 GUTTER = 3  # pixels between two images
-PITCH = 32 + GUTTER
+PITCH = CIFAR10.side + GUTTER
 ROWS_OF_EXAMPLES = 2
 
 Groups = dict[str, list[Tested]]
@@ -42,7 +42,7 @@ def class_figures(
     groups = predictions.by_arm(arms)
     if not groups:
         return
-    if len(np.unique(predictions.tests.labels)) == CLASSES:
+    if len(np.unique(predictions.tests.labels)) == len(CIFAR10.classes):
         yield accuracy_by_class(groups, arms, leak)
         for arm, trials in groups.items():
             yield confusion_matrix(arm, trials, leak)
@@ -68,16 +68,18 @@ def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawin
         i = arms.index(arm)
         shares = np.array([np.diag(mean_confusion([trial])) for trial in trials]) * 100
         offset = 0.5 * ((i + 0.5) / len(arms) - 0.5)
-        y = np.arange(CLASSES) + offset
+        y = np.arange(len(CIFAR10.classes)) + offset
         colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
         least = int(shares.mean(0).argmin())
-        hardest.append(f"{CLASS_NAMES[least]} for {arm} ({shares.mean(0)[least]:.1f} %)")
-        said.append(f"{arm} {', '.join(f'{n} {s:.0f} %' for n, s in zip(CLASS_NAMES, shares.mean(0), strict=True))}")
+        hardest.append(f"{CIFAR10.classes[least]} for {arm} ({shares.mean(0)[least]:.1f} %)")
+        said.append(
+            f"{arm} {', '.join(f'{n} {s:.0f} %' for n, s in zip(CIFAR10.classes, shares.mean(0), strict=True))}"
+        )
     _class_axis(axes)
-    axes.set_ylim(CLASSES - 0.5, -0.5)
+    axes.set_ylim(len(CIFAR10.classes) - 0.5, -0.5)
     axes.set_xlabel("images of the class that are classified right (%)")
     legend(figure, axes)
     caption = (
@@ -99,12 +101,12 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         text = "" if text == "0" and i != j else text
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink(shade))
     _class_axis(axes)
-    axes.set_xticks(range(CLASSES), CLASS_NAMES, rotation=90)
+    axes.set_xticks(range(len(CIFAR10.classes)), CIFAR10.classes, rotation=90)
     axes.set_xlabel("taken for")
     axes.set_ylabel("images of")
     axes.grid(visible=False)
     worst = [
-        f"{CLASS_NAMES[pair.label]} taken for {CLASS_NAMES[pair.taken]}, {100 * pair.share:.1f} % of the class"
+        f"{CIFAR10.classes[pair.label]} taken for {CIFAR10.classes[pair.taken]}, {100 * pair.share:.1f} % of the class"
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"
@@ -114,7 +116,7 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
 
 
 def _class_axis(axes: Axes) -> None:
-    axes.set_yticks(range(CLASSES), CLASS_NAMES)
+    axes.set_yticks(range(len(CIFAR10.classes)), CIFAR10.classes)
 
 
 def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
@@ -157,7 +159,8 @@ def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bo
     for row, pair in zip(rows, pairs, strict=True):
         chosen = _strongest(trials, pair.label, pair.taken)[:IMAGES_A_ROW]
         _row(row, images, chosen)
-        title = f"{CLASS_NAMES[pair.label]} taken for {CLASS_NAMES[pair.taken]}: {100 * pair.share:.1f} % of the class"
+        label, taken = CIFAR10.classes[pair.label], CIFAR10.classes[pair.taken]
+        title = f"{label} taken for {taken}: {100 * pair.share:.1f} % of the class"
         row.set_title(title, loc="left", fontsize=9)
         said.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
     caption = (
@@ -183,11 +186,11 @@ def only_one_right(
     labels, said = losers[0].tests.labels, losers[0].predicted
     for row, start in zip(figure.subplots(len(starts), squeeze=False)[:, 0], starts, strict=True):
         here = chosen[start : start + IMAGES_A_ROW]
-        _row(row, images, here, [f"{CLASS_NAMES[labels[i]]}\nnot {CLASS_NAMES[said[i]]}" for i in here])
+        _row(row, images, here, [f"{CIFAR10.classes[labels[i]]}\nnot {CIFAR10.classes[said[i]]}" for i in here])
     share = f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %)"
     which = f"every trial of {right} gets right and every trial of {wrong} wrong"
     caption = f"{share} are those that {which}; here those that {wrong} was surest of, with what {losers[0].trial} said"
-    truth = ", ".join(f"{CLASS_NAMES[labels[i]]} not {CLASS_NAMES[said[i]]}" for i in chosen)
+    truth = ", ".join(f"{CIFAR10.classes[labels[i]]} not {CIFAR10.classes[said[i]]}" for i in chosen)
     alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
     name = f"examples-{right}-right-{wrong}-wrong"
     return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
@@ -211,9 +214,9 @@ def _photographs(title: str, height: float, leak: bool) -> Figure:
 
 def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
     """Up to IMAGES_A_ROW images side by side, a pixel a pixel, with labels above them."""
-    strip = np.full((32, IMAGES_A_ROW * PITCH - GUTTER, 3), 255, np.uint8)
+    strip = np.full((CIFAR10.side, IMAGES_A_ROW * PITCH - GUTTER, 3), 255, np.uint8)
     for place, i in enumerate(chosen):
-        strip[:, place * PITCH : place * PITCH + 32] = images[i]
+        strip[:, place * PITCH : place * PITCH + CIFAR10.side] = images[i]
     axes.imshow(strip, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_axis_off()

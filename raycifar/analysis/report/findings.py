@@ -7,6 +7,7 @@ from raycifar.analysis.results import LEAK, MOST_ARMS, Results
 from raycifar.analysis.stats import SHARE, Sample, compare, n_of, proportion_interval, sample, signed
 from raycifar.analysis.tables.equal_cost import common_limit, epochs_of
 from raycifar.analysis.trial_state import STATUSES
+from raycifar.config.datasets import CIFAR10
 
 MOST_LINES = 10  # of one kind that a reader reads
 MOST_NAMED = 4  # arms that the answer names one by one
@@ -112,8 +113,9 @@ def _apart(results: Results) -> list[str]:
         notes.append(f"Some trials were slower than they might have been: {listed(list(dict.fromkeys(slow)))}.")
     for arm, trial in arms:
         if trial.model.upsample > 1:
+            side = CIFAR10.side * trial.model.upsample
             notes.append(
-                f"{arm} enlarges its images to {32 * trial.model.upsample} pixels a side inside the network, which "
+                f"{arm} enlarges its images to {side} pixels a side inside the network, which "
                 f"multiplies the work by about {trial.model.upsample**2}: read its figures apart from the others'."
             )
     mixed = [arm for arm, trial in arms if trial.augmentation.mixup or trial.augmentation.cutmix]

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from raycifar.errors import InputError
-from raycifar.storage.records import write_bytes
+from raycifar.storage.files import write_bytes
 
 FORMATS = ("pdf", "parquet")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")

@@ -25,7 +25,7 @@ from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.stats import above_or_below
 from raycifar.analysis.tables.accuracy import NONE, Table, number, percent, seconds
 from raycifar.analysis.tables.paired_sweeps import image_tests
-from raycifar.storage.records import write_bytes
+from raycifar.storage.files import write_bytes
 
 LETTERS = string.ascii_uppercase
 SENTENCES, MOST_DRAWN = 6, 40  # of the answer, and of the figure's rows; the table has all

@@ -9,7 +9,7 @@ import pandas as pd
 
 from raycifar.analysis.results import THRESHOLD, Results, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
-from raycifar.config.settings import TrialSpec
+from raycifar.config.sweep import TrialSpec
 
 NONE = "–"
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # for, default or not

@@ -11,7 +11,7 @@ from raycifar.analysis.predictions import Predictions, Tested
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import BINS, Sample, calibration, confusion, holm, mcnemar, sample
 from raycifar.analysis.tables.accuracy import Table, number, percent, whole
-from raycifar.config.settings import CLASS_NAMES, CLASSES
+from raycifar.config.datasets import CIFAR10
 
 MOST_PAIRS = 30  # of trials that are tested against each other
 MOST_CONFUSED = 5  # pairs of classes by arm
@@ -29,8 +29,8 @@ class Confused:
 
 
 def mean_confusion(trials: Sequence[Tested]) -> NDArray[np.float64]:
-    """The confusion matrix of an arm, (CLASSES, CLASSES): the mean over its trials of each one's shares."""
-    return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, CLASSES) for t in trials], axis=0))
+    """The confusion matrix of an arm, (classes, classes): the mean over its trials of each one's shares."""
+    return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, len(CIFAR10.classes)) for t in trials], axis=0))
 
 
 def most_confused(trials: Sequence[Tested]) -> list[Confused]:
@@ -38,7 +38,7 @@ def most_confused(trials: Sequence[Tested]) -> list[Confused]:
     shares = np.nan_to_num(mean_confusion(trials))
     np.fill_diagonal(shares, 0.0)
     order = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
-    pairs = [divmod(int(i), CLASSES) for i in order]
+    pairs = [divmod(int(i), len(CIFAR10.classes)) for i in order]
     return [Confused(label, taken, float(shares[label, taken])) for label, taken in pairs if shares[label, taken] > 0]
 
 
@@ -153,7 +153,7 @@ def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     groups = predictions.by_arm(results.shown_arms)
     columns = ["class", "images", *(f"{arm} % (n = {len(trials)})" for arm, trials in groups.items())]
     rows = []
-    for label, name in enumerate(CLASS_NAMES) if groups else ():
+    for label, name in enumerate(CIFAR10.classes) if groups else ():
         of_class = predictions.tests.labels == label
         if of_class.any():
             spreads = [sample(t.right[of_class].mean() for t in trials) for trials in groups.values()]
@@ -175,7 +175,7 @@ def confused_pairs(results: Results, predictions: Predictions) -> Table:
         labels = predictions.tests.labels
         for pair in most_confused(trials):
             images = f"{pair.share * float((labels == pair.label).sum()):,.1f}"
-            rows.append([arm, CLASS_NAMES[pair.label], CLASS_NAMES[pair.taken], percent(pair.share), images])
+            rows.append([arm, CIFAR10.classes[pair.label], CIFAR10.classes[pair.taken], percent(pair.share), images])
     notes = ["Means over the arm's trials."] if rows else [NO_PREDICTIONS]
     return Table("confused", "What is confused most", columns, rows, 3, (), notes, leaks(results.trials))
 

@@ -10,7 +10,7 @@ from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.analysis.stats import calibration, proportion_interval
-from raycifar.config.settings import CLASS_NAMES
+from raycifar.config.datasets import CIFAR10
 from tests.analysis.figures.test_all_figures import problems_of_layout, shown_texts
 from tests.support.paths import QUICK
 
@@ -123,7 +123,7 @@ def test_no_text_is_clipped_or_overlaps_and_a_leak_is_marked(predictions: Predic
 def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks_are(predictions: Predictions) -> None:
     found, trials = draw(predictions, None), predictions.by_arm(ARMS)["transfer"]
     shares = [100 * np.mean([t.right[t.tests.labels == label].mean() for t in trials]) for label in range(10)]
-    hardest = f"the hardest is {CLASS_NAMES[np.argmin(shares)]} for transfer ({min(shares):.1f} %)"
+    hardest = f"the hardest is {CIFAR10.classes[np.argmin(shares)]} for transfer ({min(shares):.1f} %)"
     assert hardest in found["class-accuracy"].caption
     right, sure = (100 * np.mean([getattr(t, key) for t in trials]) for key in ("right", "confidence"))
     assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in found["reliability"].caption

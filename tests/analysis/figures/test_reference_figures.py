@@ -13,7 +13,7 @@ from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.predictions import load_images, read_predictions
 from raycifar.analysis.results import read_results
-from raycifar.data.assets import fetch_cifar10
+from raycifar.data.cifar10 import fetch_cifar10
 from tests.support.paths import SAMPLES
 
 DATA = SAMPLES

@@ -11,7 +11,7 @@ import pytest
 
 from raycifar.analysis.report.report import write_report
 from raycifar.analysis.results import read_results
-from raycifar.data.assets import fetch_cifar10
+from raycifar.data.cifar10 import fetch_cifar10
 from tests.support.browser import DESKTOP, PAPER, PHONE, browser_or_skip, open_browser, overflowing, show
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep

@@ -34,7 +34,8 @@ from raycifar.analysis.tables.accuracy import (
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
 from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
-from raycifar.storage.records import History, SweepFolder
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import History
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
 

@@ -7,7 +7,8 @@ import pytest
 
 from raycifar.analysis.results import read_results
 from raycifar.analysis.tables.cost import covered, device_use, time_by_trial, time_totals
-from raycifar.storage.records import History, SweepFolder
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import History
 from tests.support.sweep_folders import write_failure, write_sweep
 
 

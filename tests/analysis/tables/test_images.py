@@ -18,7 +18,7 @@ from raycifar.analysis.tables.images import (
     paired_tests,
     probability,
 )
-from raycifar.config.settings import CLASS_NAMES
+from raycifar.config.datasets import CIFAR10
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_sweep
 
@@ -132,7 +132,7 @@ def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -
     arrays = np.load(QUICK / "scratch/predictions.npz")
     labels, right = arrays["labels"], arrays["logits"].argmax(1) == arrays["labels"]
     assert [[row[0], row[3]] for row in accuracy_by_class(*quick).rows] == [
-        [name, percent(right[labels == label].mean())] for label, name in enumerate(CLASS_NAMES)
+        [name, percent(right[labels == label].mean())] for label, name in enumerate(CIFAR10.classes)
     ]
 
 

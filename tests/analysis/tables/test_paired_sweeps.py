@@ -13,7 +13,7 @@ from raycifar.analysis.results import Results, read_results
 from raycifar.analysis.tables.accuracy import Table, percent
 from raycifar.analysis.tables.images import probability
 from raycifar.analysis.tables.paired_sweeps import NOTHING, image_tests
-from raycifar.storage.records import SweepFolder
+from raycifar.storage.folders import SweepFolder
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_sweep
 

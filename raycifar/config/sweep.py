@@ -1,0 +1,106 @@
+"""A trial and a sweep: settings with names and seeds, and the fingerprints that tell them apart."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from raycifar.config.names import RESERVED_NAMES, Name, SpecError, listed, short
+from raycifar.config.settings import Table, TrialSettings
+from raycifar.errors import nearest
+
+OWN_NAMES = "give each [[trials]] its own name"
+# Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
+# them out.
+LATER = {
+    "model": ("upsample",),
+    "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
+    "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
+    "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
+}
+
+
+class TrialSpec(TrialSettings):
+    """One trial of a sweep."""
+
+    name: Name
+    arm: Name  # the trials that differ only in their seed
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change exactly when the trial's settings could give other numbers."""
+        settings = self.model_dump(mode="json", exclude={"name", "arm"})
+        for table, keys in LATER.items():
+            fields = type(getattr(self, table)).model_fields
+            for key in keys:
+                if settings[table][key] == fields[key].default:
+                    del settings[table][key]
+        return _digest(settings)
+
+    def settings(self) -> dict[str, str]:
+        """What its arm's trials share: "optimizer.lr" and so on, with the value as JSON, or "all" images."""
+        nested = self.model_dump(mode="json", exclude={"name", "arm", "seed"})
+        flat = {f"{above}{key}": json.dumps(value) for above, key, value in _leaves(nested)}
+        return flat | {key: "all" for key in ("data.train_images", "data.test_images") if flat[key] == "0"}
+
+
+def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield above, key, value
+
+
+class SweepSpec(Table):
+    """A named set of trials."""
+
+    name: Name
+    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, strict=False)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "SweepSpec":
+        names = [trial.name.lower() for trial in self.trials]  # some file systems ignore case
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): {OWN_NAMES}")
+        if taken := sorted(RESERVED_NAMES.intersection(names)):
+            raise ValueError(
+                f"no trial may be named {taken[0]!r}: the sweep's folder has a file or folder of that name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_arm_is_one_recipe(self) -> "SweepSpec":
+        first: dict[str, TrialSpec] = {}
+        seeds: set[tuple[str, int]] = set()
+        for trial in self.trials:
+            base = first.setdefault(trial.arm, trial)
+            if trial.model_copy(update={"name": base.name, "seed": base.seed}) != base:
+                theirs = base.settings()
+                key = next(key for key, value in trial.settings().items() if value != theirs[key])
+                raise ValueError(f"two [[trials]] are named {trial.arm!r} and differ in {key}: {OWN_NAMES}")
+            if (trial.arm, trial.seed) in seeds:
+                raise ValueError(f"two trials of {trial.arm!r} have the seed {trial.seed}: set another in one of them")
+            seeds.add((trial.arm, trial.seed))
+        return self
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change exactly when a trial comes, goes or could give other numbers."""
+        return _digest({trial.name: trial.fingerprint() for trial in self.trials})
+
+    def only(self, names: Sequence[str]) -> "SweepSpec":
+        """The sweep with the trials, or the arms, of these names alone (all for no names). Raises SpecError."""
+        known = [trial.name for trial in self.trials] + [trial.arm for trial in self.trials]
+        for name in names:
+            if name not in known:
+                there = listed(list(dict.fromkeys(known)))
+                raise SpecError(f"--only {short(name)}: no such trial{nearest(name, known)}; there are {there}")
+        chosen = tuple(trial for trial in self.trials if not names or trial.name in names or trial.arm in names)
+        return self.model_copy(update={"trials": chosen})
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

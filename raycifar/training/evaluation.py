@@ -1,0 +1,71 @@
+"""What a network says of images, and how right it is."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raycifar.data.splits import Split
+from raycifar.training.precision import autocast
+from raycifar.training.workers import world
+
+EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
+Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
+
+
+def nobody() -> None:
+    """Where nobody waits for signs of life."""
+
+
+def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
+    rank, workers = world()
+    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    sums = _all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
+    mean_loss, accuracy = (sums / len(split)).tolist()
+    return mean_loss, accuracy
+
+
+def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
+    mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()
+    return mean_loss, accuracy
+
+
+def predict(
+    model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False, alive: Sign = nobody
+) -> Tensor:
+    """Logits float32 (N, 10) of the split's images, or of their mirror images."""
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(split.labels.device, precision):
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images, alive)]
+    model.train(was_training)
+    return torch.cat(parts)
+
+
+def _parts(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+    at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
+    for part in images.split(at_once):
+        alive()
+        yield part
+
+
+def _all_reduce(values: Tensor) -> Tensor:
+    if world()[1] > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def loss_and_correct(logits: Tensor, targets: Tensor) -> Tensor:
+    """Summed cross-entropy, without label smoothing, and right answers: float64 (2,) on the logits' device.
+
+    `targets` are labels int64 (N,), or a mixed image's shares of all labels float32 (N, 10); then the right answer is
+    the label of the largest share.
+    """
+    loss = F.cross_entropy(logits, targets, reduction="sum")
+    labels = targets if targets.ndim == 1 else targets.argmax(1)
+    correct = (logits.argmax(1) == labels).sum()
+    return torch.stack([loss.double(), correct.double()])
