@@ -8,8 +8,7 @@ import subprocess
 import pytest
 from pydantic import BaseModel
 
-import analyze
-import run_sweep
+from raycifar.commands import analyze, run_sweep
 from raycifar.config.settings import TrialSettings
 from raycifar.config.sweep_file import load_sweep
 from tests.support.paths import ROOT

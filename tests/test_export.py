@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import analyze
 import raycifar.export
 from raycifar import load_model
+from raycifar.commands import analyze
 from raycifar.export import ExportError, export_model, largest_difference
 from tests.support.sweep_folders import write_failure, write_sweep
 

@@ -17,7 +17,6 @@ MAY_IMPORT_RAY = ("execution.ray_", "search.ray_search", "tracking.prometheus", 
 PARTS = {"": "", "tables": "", "figures": "", "report": "tables figures"}
 
 PACKAGES = ORDER.replace("(", "").replace(")", "").replace("| ", "").split()
-COMMANDS = ["run_sweep", "analyze"]
 FOLDERS_AND_FILES = {"io", "json", "os", "pathlib", "pickle", "safetensors", "shutil", "tempfile"}
 
 
@@ -47,7 +46,7 @@ def imported(code):
 
 
 def source(name):
-    return (ROOT / (f"{name}.py" if name in COMMANDS else f"raycifar/{name.replace('.', '/')}.py")).read_text()
+    return (ROOT / f"raycifar/{name.replace('.', '/')}.py").read_text()
 
 
 @cache
@@ -88,7 +87,7 @@ def test_no_modules_import_each_other_in_a_circle():
     graphlib.TopologicalSorter({module: imports(module)[0] for module in MODULES}).prepare()
 
 
-@pytest.mark.parametrize("module", MODULES + COMMANDS)
+@pytest.mark.parametrize("module", MODULES)
 def test_only_those_that_are_named_import_ray(module):
     assert ("ray" in imports(module)[1]) <= module.startswith(MAY_IMPORT_RAY)
 
@@ -118,7 +117,9 @@ def test_no_module_of_a_search_can_load_test_images_or_test_a_trial(module):
     assert not any(part.startswith("raycifar.execution.sweep.run") for part in taken)
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if package(module) == "analysis"] + ["analyze"])
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if package(module) == "analysis"] + ["commands.analyze"]
+)
 def test_analysis_reaches_neither_torch_nor_ray_nor_pickle(module):
     assert not reached(module) & {"torch", "torchvision", "ray", "pickle"}
 
@@ -129,11 +130,11 @@ def test_analysis_reads_safetensors_in_one_module_alone():
 
 
 def test_only_the_export_function_of_analyze_imports_export():
-    functions = [node for node in ast.parse(source("analyze")).body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.parse(source("commands.analyze")).body if isinstance(node, ast.FunctionDef)]
     assert [f.name for f in functions if "raycifar.export" in "".join(imported(ast.unparse(f)))] == ["export"]
 
 
-@pytest.mark.parametrize("module", MODULES + COMMANDS)
+@pytest.mark.parametrize("module", MODULES)
 def test_no_import_hides_from_this_table(module):
     assert "import_module" not in source(module)
     assert "__import__" not in source(module)

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-import analyze
 from raycifar.analysis.results import LEAK
+from raycifar.commands import analyze
 from tests.support.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep

@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import save_file
 
 import raycifar.execution.sweep
-import run_sweep
+from raycifar.commands import run_sweep
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data import cifar10
 from raycifar.networks import weights

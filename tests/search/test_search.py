@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import analyze
 import raycifar.execution.sweep
 import raycifar.search.search
-import run_sweep
+from raycifar.commands import analyze, run_sweep
 from raycifar.execution.workspace import Call, SweepError
 from raycifar.search.records import SearchFolder, SearchRecord
 from raycifar.search.spec import load_search

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-import run_sweep
+from raycifar.commands import run_sweep
 from raycifar.storage.records import EpochRecord
 from raycifar.tracking.json_lines import JsonLines
 from tests.support.paths import ROOT
