@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from raycifar.execution.sweep import cpu_count, hardware
+from raycifar.devices import cpu_count, hardware
 from raycifar.execution.workspace import commit
 from raycifar.training.trial import versions
 

@@ -26,8 +26,11 @@ from raycifar.config.names import SpecError
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data.splits import load_cifar10
+from raycifar.devices import cpu_count
+from raycifar.execution.options import Options
 from raycifar.execution.placement import make_plan
-from raycifar.execution.sweep import Options, cpu_count, fetch_assets, this_machine
+from raycifar.execution.plan import this_machine
+from raycifar.execution.runners import fetch_assets
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder

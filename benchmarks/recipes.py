@@ -17,7 +17,9 @@ from raycifar.config.names import SpecError
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data.splits import load_training
-from raycifar.execution.sweep import Options, cpu_count, fetch_assets
+from raycifar.devices import cpu_count
+from raycifar.execution.options import Options
+from raycifar.execution.runners import fetch_assets
 from raycifar.networks import fused_norm
 from raycifar.networks.cost import flops_an_image
 from raycifar.storage.asset_cache import AssetError

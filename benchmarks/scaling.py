@@ -20,6 +20,8 @@ from benchmarks.common import Cell, Measured, Table, count, measured, parser, pu
 from benchmarks.turns import ContenderError
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
+from raycifar.devices import cpu_count, hardware
+from raycifar.execution.options import Options
 from raycifar.execution.placement import (
     CPU_FLOPS,
     CPU_SCALING,
@@ -30,7 +32,8 @@ from raycifar.execution.placement import (
     make_plan,
     makespan,
 )
-from raycifar.execution.sweep import Options, cpu_count, fetch_assets, hardware, this_machine
+from raycifar.execution.plan import this_machine
+from raycifar.execution.runners import fetch_assets
 from raycifar.networks.cost import flops_an_image, work
 from raycifar.storage.asset_cache import AssetError
 

@@ -21,7 +21,9 @@ from benchmarks.common import Measured, Table, count, measured, parser, publish,
 from benchmarks.turns import Contender, ContenderError, Figures, Turn, rounds
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.execution.sweep import Options, cpu_count, fetch_assets
+from raycifar.devices import cpu_count
+from raycifar.execution.options import Options
+from raycifar.execution.runners import fetch_assets
 from raycifar.networks.cost import flops_an_image
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError

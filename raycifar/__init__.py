@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raycifar.analysis.results import Results, read_results
     from raycifar.config.sweep import SweepSpec
     from raycifar.config.sweep_file import load_sweep
-    from raycifar.execution.sweep import Options
+    from raycifar.execution.options import Options
     from raycifar.library import run_sweep
     from raycifar.trained_model import TrainedModel, load_model
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Options": "execution.sweep",
+    "Options": "execution.options",
     "Results": "analysis.results",
     "SweepSpec": "config.sweep",
     "TrainedModel": "trained_model",

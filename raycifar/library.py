@@ -9,7 +9,7 @@ from raycifar.analysis.results import Results, read_results
 from raycifar.config.sweep import SweepSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution import sweep as execution
-from raycifar.execution.sweep import Options
+from raycifar.execution.options import Options
 from raycifar.execution.workspace import sweep_folder
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raycifar.config.sweep import SweepSpec
-    from raycifar.execution.sweep import Options
+    from raycifar.execution.options import Options
     from raycifar.search.spec import SearchSpec
     from raycifar.storage.records import Invocation
 
@@ -143,8 +143,8 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     """Call `act` with the folder, the options, whether only to plan, and the terminal; answer for what it raises."""
     from rich.console import Console
 
+    from raycifar.execution.options import Options
     from raycifar.execution.placement import PlacementError
-    from raycifar.execution.sweep import Options
     from raycifar.execution.workspace import SweepError, is_there
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
@@ -169,7 +169,7 @@ def _start(args: argparse.Namespace, path: Path, act: Act, events: JsonLines | N
     console = Console(highlight=False, markup=False, emoji=False)  # a path may hold what rich takes for markup
     before = _last_call(path)
     try:
-        check_trackers(options.log, args.local)
+        check_trackers(options.log)
         if args.dry_run:  # a call that runs asks itself
             is_there(path)
         return act(path, options, args.dry_run, console)
@@ -186,7 +186,8 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
     from rich.console import Console
 
     from raycifar.execution.overview import plan_table, results_table
-    from raycifar.execution.sweep import describe_plan, plan_only, run_sweep, tell_plan
+    from raycifar.execution.plan import describe_plan, tell_plan
+    from raycifar.execution.sweep import plan_only, run_sweep
     from raycifar.storage.folders import SweepFolder
 
     if dry_run:
@@ -205,7 +206,7 @@ def _sweep(sweep: "SweepSpec", quiet: bool, path: Path, options: "Options", dry_
 def _search(spec: "SearchSpec", quiet: bool, path: Path, options: "Options", dry_run: bool, console: "Console") -> int:
     from rich.console import Console
 
-    from raycifar.execution.sweep import describe_plan, tell_plan
+    from raycifar.execution.plan import describe_plan, tell_plan
     from raycifar.search.records import SearchFolder, sample_name
     from raycifar.search.search import plan_search, run_search
     from raycifar.search.tables import budget, samples_table, space_table

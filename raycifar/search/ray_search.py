@@ -4,28 +4,26 @@ The samples' folders say what is done, not the files of Ray and Optuna: a search
 and ASHA first hear of the samples that have ended. A sample is a plain function trial of one worker.
 """
 
-import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from raycifar.execution.ray_sweep import (  # first, for it sets what Ray reads when it is imported
-    DRIVER_FAILURES,
-    run_to_the_end,
-)
+from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
 
 # isort: split
 import optuna
 import ray
 import ray.tune
-import torch
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from raycifar.config.names import SpecError
 from raycifar.devices import full_memory
-from raycifar.execution.placement import Plan
+from raycifar.execution.ray_sweep import run_config, run_to_the_end, tune_config
+from raycifar.execution.ray_worker import here
+from raycifar.execution.session import Job, Session
 from raycifar.search.records import (
     DIVERGED,
     FINISHED,
@@ -41,9 +39,9 @@ from raycifar.search.sample import sample_epochs
 from raycifar.search.spec import Range, SearchSpec
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord
-from raycifar.tracking.progress import Progress
+from raycifar.tracking.listener import Bus, Start
 from raycifar.training.loop import NonFiniteLossError
-from raycifar.training.trial import Assets, Place, trial_error
+from raycifar.training.trial import trial_error
 
 # What a sample's folder gets from us and, from params.json on, from Tune's loggers.
 WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.json", "progress.csv", "error.txt",
@@ -51,50 +49,19 @@ WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.js
 OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What every sample's process needs to know: plain values."""
-
-    search: dict[str, Any]
-    folder: str  # absolute: samples run in a folder of Ray's
-    cifar10: str
-    imagenet: str | None
-    gpu: bool
-    threads: int
-
-
-def search_on_ray(search: SearchSpec, folder: SearchFolder, assets: Assets, plan: Plan, progress: Progress) -> None:
+def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bus: Bus) -> None:
     """Run the samples that have not ended. Returns when each has ended or failed for good; their folders say which.
 
     Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
     """
-    job = Job(
-        search=search.model_dump(mode="json"),
-        folder=str(folder.path),
-        cifar10=str(assets.cifar10),
-        imagenet=str(assets.imagenet) if assets.imagenet else None,
-        gpu=plan.uses_gpu,
-        threads=plan.threads,
-    )
-    share = {"CPU": plan.cpus_per_worker} | ({"GPU": plan.gpus_per_worker} if plan.uses_gpu else {})
+    plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
+    draws, stops = _Draws(search, folder), _asha(search, folder)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(ray.tune.with_parameters(train_sample, job=asdict(job)), share),
-        tune_config=ray.tune.TuneConfig(
-            num_samples=len(plan.order),
-            max_concurrent_trials=plan.at_once,
-            search_alg=_Draws(search, folder),
-            scheduler=_asha(search, folder),
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-        ),
-        run_config=ray.tune.RunConfig(
-            name=folder.path.name,
-            storage_path=str(folder.path.parent),
-            failure_config=ray.tune.FailureConfig(max_failures=DRIVER_FAILURES),
-            callbacks=[_Observe(search, folder, progress)],
-            verbose=0,
-        ),
+        ray.tune.with_resources(train, job.resources),
+        tune_config=tune_config(plan, _name, num_samples=len(plan.order), search_alg=draws, scheduler=stops),
+        run_config=run_config(folder.sweep, [_TellBus(search, folder, bus)]),
     )
     run_to_the_end(tuner, folder.sweep)
 
@@ -172,16 +139,15 @@ def _asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:
     return scheduler
 
 
-def train_sample(config: dict[str, Any], job: dict[str, Any]) -> None:
+def train_sample(config: dict[str, Any], search: dict[str, Any], job: dict[str, Any]) -> None:
     """A Tune trial: trains one sample. What its settings are to blame for ends it with objective 0, without a retry."""
     todo = Job(**job)
     trial = SearchFolder(Path(todo.folder)).trial(config["sample"])
     trial.clear_error()
-    assets = Assets(Path(todo.cifar10), Path(todo.imagenet) if todo.imagenet else None)
     epoch, best = 0, 0.0
     try:
-        spec = SearchSpec.model_validate(todo.search).sample(config["settings"], config["sample"])
-        for record in sample_epochs(spec, trial.path, assets, _place(todo)):
+        spec = SearchSpec.model_validate(search).sample(config["settings"], config["sample"])
+        for record in sample_epochs(spec, trial.path, todo.assets, here(todo)):
             epoch, best = record.epoch, max(best, record.val_accuracy)
             ray.tune.report(record.to_json() | {OBJECTIVE: best})
     except Exception as error:
@@ -191,34 +157,36 @@ def train_sample(config: dict[str, Any], job: dict[str, Any]) -> None:
         ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
 
 
-def _place(job: Job) -> Place:
-    host = socket.gethostname()
-    if not job.gpu:
-        return Place("cpu", job.threads, f"{host}:cpu")
-    gpu = ",".join(str(gpu) for gpu in ray.get_runtime_context().get_accelerator_ids()["GPU"])
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"Ray gave GPU {gpu}, but this PyTorch cannot use it ({torch.__version__})")
-    return Place("cuda:0", job.threads, f"{host}:{gpu}")  # Ray shows the process no other
+class _TellBus(ray.tune.Callback):  # type: ignore[misc]
+    """Writes down how samples end, and tells the bus what Tune hears."""
 
-
-class _Observe(ray.tune.Callback):  # type: ignore[misc]
-    """Writes down how samples end, and tells the terminal what Tune hears."""
-
-    def __init__(self, search: SearchSpec, folder: SearchFolder, progress: Progress) -> None:
-        self._search, self._folder, self._progress = search, folder, progress
+    def __init__(self, search: SearchSpec, folder: SearchFolder, bus: Bus) -> None:
+        self._search, self._folder, self._bus = search, folder, bus
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks, but a terminal cannot be saved, and no Tuner is ever restored from there."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._progress.state(_name(trial), "starting", described(trial.config["settings"]))
+        self._bus.start(_name(trial), Start(self._settings(trial), ()))
+        self._bus.state(_name(trial), "starting", described(trial.config["settings"]))
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        """Of the whole trial that the sample is; of a draw that makes none, what was drawn."""
+        drawn: dict[str, Any] = trial.config["settings"]
+        try:
+            return self._search.sample(drawn, _name(trial)).model_dump(mode="json")
+        except SpecError:
+            return drawn
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._bus.refresh()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "val_accuracy" in result:
-            self._progress.epoch(_name(trial), EpochRecord.from_json(result))
+            self._bus.epoch(_name(trial), EpochRecord.from_json(result))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         sample = outcome(self._search, self._folder, _name(trial), trial.config["settings"])
@@ -230,11 +198,11 @@ class _Observe(ray.tune.Callback):  # type: ignore[misc]
             DIVERGED: f"diverged in epoch {sample.epochs_run + 1}",
             TOO_LARGE: "too large for its share of the GPU's memory",
         }
-        self._progress.state(_name(trial), "done", notes[sample.outcome or DIVERGED])
+        self._bus.state(_name(trial), "done", notes[sample.outcome or DIVERGED])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = self._folder.trial(_name(trial)).error()
-        self._progress.state(_name(trial), "failed", error.message if error else "its process was killed")
+        self._bus.state(_name(trial), "failed", error.message if error else "its process was killed")
 
 
 def outcome(search: SearchSpec, folder: SearchFolder, name: str, settings: dict[str, Any]) -> SampleRecord:

@@ -6,13 +6,18 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar.config.sweep import TrialSpec
+from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
-from raycifar.execution.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
+from raycifar.execution.plan import plan_trials, tell_plan
+from raycifar.execution.runners import session
+from raycifar.execution.session import Session
 from raycifar.execution.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
-from raycifar.tracking.progress import Progress
+from raycifar.tracking.listener import Tracked
+from raycifar.tracking.terminal import Terminal
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -29,7 +34,8 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     if missing <= 0:
         console.print(f"Nothing to do: all {search.samples} samples in {path} have ended.", soft_wrap=True)
     else:
-        _on_ray(search, folder, missing, options, console)
+        with session([search.trial] * missing, options, console) as opened_session:
+            _run(search, folder, opened_session)
     # A process killed after its last sample has written neither; those that are there may have been edited since.
     if missing > 0 or not folder.table.exists():
         write_table(folder)
@@ -50,8 +56,8 @@ def _check(options: Options) -> None:
             "a search draws its samples side by side on Ray, one worker each: "
             "leave out --local, --only and --workers-per-trial"
         )
-    if options.log or options.hang_seconds != Options().hang_seconds:
-        raise SweepError("a search's samples are neither tracked nor watched: leave out --log and --hang-timeout")
+    if options.hang_seconds != Options().hang_seconds:
+        raise SweepError("a search's samples are not watched: leave out --hang-timeout")
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         raise SweepError(f"a search needs {missing[0]}: pip install -c constraints.txt -e '.[search]'")
 
@@ -70,27 +76,30 @@ def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
         )
 
 
-def _on_ray(search: SearchSpec, folder: SearchFolder, missing: int, options: Options, console: Console) -> None:
-    with ready([search.trial] * missing, options, console) as (cluster, plan, gpus, assets):
-        from raycifar.search import ray_search
+def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
+    """Run the missing samples, with everybody listening; the folder is locked, and the call on record, meanwhile."""
+    from raycifar.search.ray_search import search_on_ray
 
-        call = make_call(options, plan, gpus, assets)
-        with held(folder.sweep, options.fresh):
-            _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
-            _describe(search, folder, call)
-            with on_record(folder.sweep, call, lambda: _finished(search, folder)):
-                show_plan(cluster.dashboard, plan, gpus, console)
-                with _progress(search, folder, console) as progress:
-                    tell_plan(options, folder.path, plan, gpus, _not_ended(search, folder))
-                    progress.listeners += options.listeners
-                    ray_search.search_on_ray(search, folder, assets, plan, progress)
+    options, call = session.options, session.call
+    with held(folder.sweep, options.fresh):
+        _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
+        describe(search, folder, call)
+        with on_record(folder.sweep, call, lambda: _finished(search, folder)):
+            session.show_plan()
+            terminal, trials = _terminal(search, folder, session.console)
+            tell_plan(options, folder.path, session.plan, session.gpus, _not_ended(search, folder))
+            record = folder.record()
+            tracked = Tracked(folder.path, record.created_at if record else 0.0)
+            with terminal, session.bus(terminal, trials, tracked) as bus:
+                search_on_ray(search, folder, session, bus)
 
 
 def _finished(search: SearchSpec, folder: SearchFolder) -> bool:
     return len(ended(folder.samples())) >= search.samples
 
 
-def _describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
+def describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
+    """Write the search's record. Raises SweepError where its samples started from other ImageNet weights."""
     before = folder.record()
     weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
     folder.write_record(
@@ -118,10 +127,11 @@ def _not_ended(search: SearchSpec, folder: SearchFolder) -> list[str]:
     return [name for name in _names(search, folder) if name not in done]
 
 
-def _progress(search: SearchSpec, folder: SearchFolder, console: Console) -> Progress:
+def _terminal(search: SearchSpec, folder: SearchFolder, console: Console) -> tuple[Terminal, list[TrialSpec]]:
+    """The terminal with all samples, those that have ended as they ended; and the trials that the samples are."""
     names = _names(search, folder)
     trials = [search.sample({}, name) for name in names]
-    progress = Progress(trials, console, {name: folder.trial(name).history() for name in names})
+    terminal = Terminal(trials, console, {name: folder.trial(name).history() for name in names})
     for sample in ended(folder.samples()):
-        progress.state(sample.name, "done", f"val {100 * sample.best_val_accuracy:.1f} %")
-    return progress
+        terminal.state(sample.name, "done", f"val {100 * sample.best_val_accuracy:.1f} %")
+    return terminal, trials

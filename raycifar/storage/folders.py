@@ -40,15 +40,6 @@ class TrialFolder:
     def summary(self) -> TrialSummary | None:
         return read_record(self.path / "summary.json", TrialSummary)
 
-    def is_ahead_of_tune(self) -> bool:
-        """Whether Ray Tune's file of this trial, where there is one, has fewer epochs than its history."""
-        try:
-            lines = (self.path / "result.json").read_bytes().splitlines(keepends=True)
-        except OSError:
-            return False
-        told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
-        return told < len(self.history().epochs)
-
     def error(self) -> TrialError | None:
         return read_record(self.path / "error.json", TrialError)
 

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.tracking.listener import Listener
 
 
-class JsonLines:
-    """A progress.Listener that writes each event to a stream at once. No reader that goes ends a training."""
+class JsonLines(Listener):
+    """Writes each event to a stream at once. A reader that goes away ends no training."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

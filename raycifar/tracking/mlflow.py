@@ -1,63 +1,95 @@
-"""`--log mlflow`: Ray's MLflow callback, with one run a trial that a resumed trial goes on with."""
+"""`--log mlflow`: one run a trial, that a resumed trial goes on with."""
 
 import logging
 import os
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlflow.tracking import MlflowClient
-from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-from raycifar.storage.folders import SweepFolder
-from raycifar.storage.records import EpochRecord
-from raycifar.tracking.trackers import ends_no_sweep, run_id
+from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.tracking.listener import Start, Tracked, Tracker
 
 RUN_TAG = "raycifar.run"
 
 
-class MLflow(MLflowLoggerCallback):  # type: ignore[misc]
-    """Logs to MLFLOW_TRACKING_URI, or to mlflow.db in the sweep's folder; the step is the epoch.
+class MLflow(Tracker):
+    """Logs to MLFLOW_TRACKING_URI, or to mlflow.db in the results' folder; the step is the epoch.
 
-    Tune hears all of a resumed trial's epochs again: those that the run holds are not logged a second time.
+    The epochs that a resumed trial's run already holds are not logged a second time.
     """
 
-    def __init__(self, folder: SweepFolder) -> None:
+    name = "mlflow"
+    packages = ("mlflow", "sqlalchemy", "alembic")
+
+    def __init__(self, tracked: Tracked) -> None:
+        super().__init__(tracked)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # with its own 7 a dead server takes four minutes
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.path / 'mlflow.db'}"
-        super().__init__(tracking_uri=uri, registry_uri=uri, experiment_name=folder.path.name)
-        self._folder, self._logged = folder, dict[Any, int]()
+        self._client: Any = None  # connected when the first trial starts
+        self._experiment = ""
+        self._runs: dict[str, str] = {}  # each trial's run
+        self._logged: dict[str, int] = {}  # the last epoch that each run holds
 
-    @ends_no_sweep
-    def setup(self, *args: Any, **kwargs: Any) -> None:
-        super().setup(*args, **kwargs)
+    def start(self, trial: str, start: Start) -> None:
+        """Take up the trial's run, or begin one; then log the epochs that it lacks."""
+        if self._client is None:
+            self._connect()
+        mark = self.tracked.run_id(trial)
+        earlier = self._client.search_runs([self._experiment], f"tags.`{RUN_TAG}` = '{mark}'")
+        run = earlier[0] if earlier else self._begun(trial, mark, start.settings)
+        self._runs[trial], self._logged[trial] = run.info.run_id, int(run.data.metrics.get("epoch", 0))
+        self._client.update_run(run.info.run_id, status="RUNNING")
+        for record in start.epochs:
+            self.epoch(trial, record)
 
-    @ends_no_sweep
-    def log_trial_start(self, trial: Any) -> None:
-        client, mark = MlflowClient(self.tracking_uri), run_id(self._folder, str(trial))
-        earlier = client.search_runs([self.mlflow_util.experiment_id], f"tags.`{RUN_TAG}` = '{mark}'")
-        run = earlier[0] if earlier else self.mlflow_util.start_run(str(trial), {RUN_TAG: mark})
-        self._trial_runs[trial] = run.info.run_id
-        self._logged[trial] = int(run.data.metrics.get("epoch", 0))
-        if earlier:
-            client.update_run(run.info.run_id, status="RUNNING")
-        else:
-            self.mlflow_util.log_params(trial.config["trial"], run.info.run_id)
+    def _connect(self) -> None:
+        from mlflow.tracking import MlflowClient
 
-    @ends_no_sweep
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        record = EpochRecord.from_json(result)
+        for chatty in ("mlflow", "alembic"):  # they tell of every table that they make
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.tracked.folder / 'mlflow.db'}"
+        self._client = MlflowClient(uri, uri)
+        known = self._client.get_experiment_by_name(self.tracked.folder.name)
+        self._experiment = known.experiment_id if known else self._client.create_experiment(self.tracked.folder.name)
+
+    def _begun(self, trial: str, mark: str, settings: Mapping[str, Any]) -> Any:
+        from mlflow.entities import Param
+
+        run = self._client.create_run(self._experiment, run_name=trial, tags={RUN_TAG: mark})
+        self._client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in _flat(settings)])
+        return run
+
+    def epoch(self, trial: str, record: EpochRecord) -> None:
         if record.epoch > self._logged[trial]:
             self._logged[trial] = record.epoch
-            self.mlflow_util.log_metrics(record.epoch, record.to_json(), self._trial_runs[trial])
+            self._log(trial, record.epoch, record.to_json())
 
-    @ends_no_sweep
-    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
-        """A trial's own error does not reach Tune: what decides is whether it left a summary."""
-        summary = self._folder.trial(str(trial)).summary()
-        if summary:
-            tested = {"test_loss": summary.test_loss, "test_accuracy": summary.test_accuracy}
-            self.mlflow_util.log_metrics(summary.best_epoch, tested, self._trial_runs[trial])
-        self.mlflow_util.end_run("FINISHED" if summary else "FAILED", self._trial_runs[trial])
+    def summary(self, trial: str, summary: TrialSummary) -> None:
+        tested = {"test_loss": summary.test_loss, "test_accuracy": summary.test_accuracy}
+        self._log(trial, summary.best_epoch, tested)
+
+    def state(self, trial: str, state: str, note: str = "") -> None:
+        if state in ("done", "failed") and (run := self._runs.pop(trial, None)):
+            self._client.set_terminated(run, "FINISHED" if state == "done" else "FAILED")
+
+    def close(self) -> None:
+        """What is interrupted goes on in another call, in the same run."""
+        for run in self._runs.values():
+            self._client.set_terminated(run, "KILLED")
+
+    def _log(self, trial: str, step: int, figures: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, float(value), now, step) for key, value in figures.items()]
+        self._client.log_batch(self._runs[trial], metrics=metrics)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """("optimizer/lr", 0.01) and so on."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}/")
+        else:
+            yield f"{above}{key}", value

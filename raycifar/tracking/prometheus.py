@@ -5,6 +5,7 @@ import time
 from ray.util.metrics import Gauge
 
 from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.tracking.listener import Listener
 
 # Ray puts "ray_" before each name.
 EPOCH = {
@@ -19,8 +20,8 @@ EPOCH = {
 TEST = {"test_accuracy": "Test accuracy of the best epoch's weights, a fraction"}
 
 
-class Gauges:
-    """A progress.Listener: one Prometheus gauge a figure, with the tags `sweep` and `trial`."""
+class Gauges(Listener):
+    """One Prometheus gauge a figure, with the tags `sweep` and `trial`."""
 
     def __init__(self, sweep: str) -> None:
         self._sweep = sweep
@@ -28,11 +29,8 @@ class Gauges:
             name: Gauge(f"raycifar_{name}", description, ("sweep", "trial"))
             for name, description in (EPOCH | TEST).items()
         }
-
         self._values: dict[tuple[str, str], float] = {}  # by gauge and trial
         self._set_at = 0.0
-
-    def state(self, trial: str, state: str, note: str = "") -> None: ...
 
     def epoch(self, trial: str, record: EpochRecord) -> None:
         self._values |= {(name, trial): getattr(record, name) for name in EPOCH}

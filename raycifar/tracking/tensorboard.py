@@ -2,9 +2,9 @@
 
 from tensorboardX import SummaryWriter
 
-from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.tracking.listener import Listener, Start
 
 TAGS = {
     "accuracy/train": "train_accuracy",
@@ -18,22 +18,23 @@ TAGS = {
 }
 
 
-class TensorBoard:
-    """A progress.Listener. A trial that starts again replaces its earlier file by one that begins at epoch 1."""
+class TensorBoard(Listener):
+    """A trial that starts again replaces its earlier file by one that begins at epoch 1."""
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
         self._writers: dict[str, SummaryWriter] = {}
         self._heard: dict[str, dict[int, EpochRecord]] = {}  # by epoch; of these some may not be saved
 
+    def start(self, trial: str, start: Start) -> None:
+        self._close(trial)
+        self._writers[trial] = _fresh_writer(self._folder.trial(trial))
+        saved = {record.epoch: record for record in start.epochs}
+        for _, record in sorted((saved | self._heard.get(trial, {})).items()):
+            self.epoch(trial, record)
+
     def state(self, trial: str, state: str, note: str = "") -> None:
-        if state in ("starting", "resumed"):
-            self._close(trial)
-            self._writers[trial] = _fresh_writer(self._folder.trial(trial))
-            saved = {record.epoch: record for record in saved_history(self._folder.trial(trial).path).epochs}
-            for _, record in sorted((saved | self._heard.get(trial, {})).items()):
-                self.epoch(trial, record)
-        elif state in ("done", "failed"):
+        if state in ("done", "failed"):
             self._close(trial)
 
     def epoch(self, trial: str, record: EpochRecord) -> None:
@@ -46,6 +47,10 @@ class TensorBoard:
         """The tested weights' figures, at the epoch that they are of."""
         self._writers[trial].add_scalar("accuracy/test", summary.test_accuracy, summary.best_epoch)
         self._writers[trial].add_scalar("loss/test", summary.test_loss, summary.best_epoch)
+
+    def close(self) -> None:
+        for trial in list(self._writers):
+            self._close(trial)
 
     def _close(self, trial: str) -> None:
         if writer := self._writers.pop(trial, None):

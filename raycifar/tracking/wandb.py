@@ -1,60 +1,94 @@
-"""`--log wandb`: Ray's Weights & Biases callback, offline unless WANDB_MODE says otherwise, one run a trial."""
+"""`--log wandb`: Weights & Biases, offline unless WANDB_MODE says otherwise, with one run a trial."""
 
 import os
 import shutil
-import time
 from typing import Any
 
-import ray
-from ray.air.integrations.wandb import WandbLoggerCallback
-
-from raycifar.storage.folders import SweepFolder
-from raycifar.storage.records import EpochRecord
-from raycifar.tracking.trackers import ends_no_sweep, run_id, wandb_mode
+from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.tracking.listener import Start, Tracked, Tracker
 
 # The terminal is ours, and what it shows, the machine's settings and the code are nobody's business.
-PRIVATE = {"console": "off", "silent": True, "disable_git": True, "disable_code": True, "x_disable_meta": True}
+PRIVATE: dict[str, Any] = {
+    "console": "off",
+    "silent": True,
+    "disable_git": True,
+    "disable_code": True,
+    "x_disable_meta": True,
+}
+INTERRUPTED = 255  # as W&B marks a run whose process was killed
 
 
-FINISH_SECONDS = 60  # at most, for W&B to take what is queued
-# W&B's own process writes its file a little after it says that it has finished, and Ray's callback kills it at once:
-# the last trial's file was found without an epoch.
-FLUSH_SECONDS = 2
+class WandB(Tracker):
+    """Logs to the folder wandb/ of the results; the step is the epoch.
 
-
-class WandB(WandbLoggerCallback):  # type: ignore[misc]
-    """Logs to the folder wandb/ of the sweep; the step is the epoch.
-
-    Tune hears all of a resumed trial's epochs again, so each session's files are complete: offline, the newest replace
-    the earlier ones; online, W&B goes on with the run and passes over the steps that it has.
+    Each session's files hold all of a trial's epochs: offline, the newest replace the earlier ones; online, W&B goes on
+    with the run and passes over the steps that it has.
     """
 
-    def __init__(self, folder: SweepFolder) -> None:
-        os.environ["WANDB_MODE"] = mode = wandb_mode()
-        project = os.environ.get("WANDB_PROJECT", "raycifar")
-        where = {"group": folder.path.name, "dir": str(folder.path), "mode": mode, "resume": "allow"}
-        super().__init__(project, excludes=["job", "time_total_s"], settings=PRIVATE, **where)
-        self._folder = folder
+    name = "wandb"
+    packages = ("wandb",)
 
-    @ends_no_sweep
-    def log_trial_start(self, trial: Any) -> None:
-        self.kwargs["id"] = run = run_id(self._folder, str(trial))
-        if trial not in self._trial_logging_futures:
-            for earlier in (self._folder.path / "wandb").glob(f"offline-run-*-{run}"):
-                shutil.rmtree(earlier)
-        super().log_trial_start(trial)
+    def __init__(self, tracked: Tracked) -> None:
+        super().__init__(tracked)
+        self._runs: dict[str, Any] = {}
 
-    @ends_no_sweep
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        record = EpochRecord.from_json(result)
-        super().log_trial_result(iteration, trial, {**record.to_json(), "training_iteration": record.epoch})
+    @classmethod
+    def problem(cls) -> str | None:
+        if _mode() == "online" and not logged_in():
+            return "WANDB_MODE=online without a login: `wandb login`, or WANDB_MODE=offline"
+        return None
 
-    @ends_no_sweep
-    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
-        if summary := self._folder.trial(str(trial)).summary():
-            tested = {"test_loss": summary.test_loss, "test_accuracy": summary.test_accuracy}
-            super().log_trial_result(0, trial, {**tested, "training_iteration": summary.epochs_run})
-        self._signal_logging_actor_stop(trial)
-        ray.wait([self._trial_logging_futures[trial]], timeout=FINISH_SECONDS)
-        time.sleep(FLUSH_SECONDS)
-        self._cleanup_logging_actors()
+    def start(self, trial: str, start: Start) -> None:
+        self._finish(trial, INTERRUPTED)  # its driver is started again
+        run = self.tracked.run_id(trial)
+        for earlier in (self.tracked.folder / "wandb").glob(f"offline-run-*-{run}"):
+            shutil.rmtree(earlier)
+        self._runs[trial] = self._begun(trial, run, start)
+        for record in start.epochs:
+            self.epoch(trial, record)
+
+    def _begun(self, trial: str, run: str, start: Start) -> Any:
+        import wandb
+
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "raycifar"),
+            group=self.tracked.folder.name,
+            name=trial,
+            id=run,
+            config=dict(start.settings),
+            dir=str(self.tracked.folder),
+            mode=_mode(),
+            resume="allow",
+            reinit="create_new",  # several trials have a run at the same time
+            settings=PRIVATE,
+        )
+
+    def epoch(self, trial: str, record: EpochRecord) -> None:
+        self._runs[trial].log(record.to_json(), step=record.epoch)
+
+    def summary(self, trial: str, summary: TrialSummary) -> None:
+        tested = {"test_loss": summary.test_loss, "test_accuracy": summary.test_accuracy}
+        self._runs[trial].log(tested, step=summary.epochs_run)
+
+    def state(self, trial: str, state: str, note: str = "") -> None:
+        if state in ("done", "failed"):
+            self._finish(trial, 0 if state == "done" else 1)
+
+    def close(self) -> None:
+        for trial in list(self._runs):
+            self._finish(trial, INTERRUPTED)
+
+    def _finish(self, trial: str, exit_code: int) -> None:
+        if run := self._runs.pop(trial, None):
+            run.finish(exit_code=exit_code)
+
+
+def _mode() -> Any:
+    return os.environ.get("WANDB_MODE", "offline")
+
+
+def logged_in() -> bool:
+    """Whether W&B has a key: from WANDB_API_KEY, or from the file that `wandb login` writes."""
+    import wandb
+
+    return bool(wandb.api.api_key)

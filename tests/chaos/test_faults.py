@@ -14,7 +14,8 @@ from rich.console import Console
 
 import raycifar.execution.sweep
 from raycifar.config.sweep_file import load_sweep
-from raycifar.execution.sweep import Options, run_sweep
+from raycifar.execution.options import Options
+from raycifar.execution.sweep import run_sweep
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder
 from tests.chaos.compare import numbers, tune_epochs

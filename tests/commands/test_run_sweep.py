@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+import raycifar.execution.local
+import raycifar.execution.runners
 import raycifar.execution.sweep
 from raycifar.commands import run_sweep
 from raycifar.config.sweep_file import load_sweep
@@ -30,7 +32,7 @@ from tests.support.sweep_folders import sweep_spec, write_sweep
 
 QUICK = str(ROOT / "sweeps/quick.toml")
 VGG = str(ROOT / "sweeps/vgg.toml")
-FETCH = raycifar.execution.sweep.fetch_assets
+FETCH = raycifar.execution.runners.fetch_assets
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def storage(tmp_path):
 @pytest.fixture(autouse=True)
 def neither_gpus_nor_ray_nor_downloads(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(raycifar.execution.sweep, "_on_ray", lambda *_: pytest.fail("started Ray"))
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda *_: pytest.fail("reached for the data"))
+    monkeypatch.setattr(raycifar.execution.runners, "start_ray", lambda *_: pytest.fail("started Ray"))
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: pytest.fail("reached for the data"))
 
 
 @pytest.fixture
@@ -91,7 +93,6 @@ BAD = {
     "a name with a line break": ([QUICK, "--name", "a\nb"], r"--name 'a\\nb': a name is"),
     "several workers in one process": ([QUICK, "--local", "--workers-per-trial=2"], "leave out --local"),
     "Ray and no Ray": ([QUICK, "--local", "--address=auto"], "leave out --local"),
-    "a tracker without Ray": ([QUICK, "--local", "--log=mlflow"], "--log mlflow: .*leave out --local"),
     "more workers than GPUs": ([VGG, "--dry-run", "--gpus=2", "--workers-per-trial=4"], "raise --gpus"),
     "more workers than images": (
         [QUICK, "--dry-run", "--gpus=99", "--workers-per-trial=99"],
@@ -213,8 +214,8 @@ def test_fresh_moves_a_broken_folder_aside_unread(command, storage, finished_swe
     storage.mkdir()
     write_sweep(storage / "q", {"a": (2, 3)})
     (storage / "q" / "sweep.json").write_text("{")
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda *_: Assets(SAMPLE, None))
-    monkeypatch.setattr(raycifar.execution.sweep, "_run_locally", lambda *_: None)
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: Assets(SAMPLE, None))
+    monkeypatch.setattr(raycifar.execution.local, "run_here", lambda *_: None)
     assert command(finished_sweep, "--local", "--fresh")[0] == 1
     assert [path.name[:8] for path in sorted(storage.iterdir())] == ["q", "q.before"]
 
@@ -317,7 +318,7 @@ def own_files(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "connect", lambda *_: pytest.fail("reached for the network"))
     for source in (cifar10, weights):
         monkeypatch.setattr(source, "run_program", lambda *_: pytest.fail("reached for a registry"))
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", FETCH)
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", FETCH)
     return tmp_path
 
 
@@ -327,7 +328,7 @@ def test_a_bad_file_of_the_users_own_is_refused_in_one_line_and_leaves_nothing(
 ):
     option, name, make = case
     if option == "--weights":
-        monkeypatch.setattr(raycifar.execution.sweep, "fetch_cifar10", lambda _: SAMPLE)
+        monkeypatch.setattr(raycifar.execution.runners, "fetch_cifar10", lambda _: SAMPLE)
     path = name if name.startswith("~") else own_files / name
     make(path)
     status, printed, errors = command(QUICK, "--local", f"{option}={path}")
@@ -444,13 +445,13 @@ def test_a_call_that_is_told_to_end_is_interrupted_too(command, monkeypatch):
 
 @pytest.mark.parametrize(
     ("where", "line"),
-    [("_run_locally", "python run_sweep.py --local"), ("opened", "python run_sweep.py --local --fresh")],
+    [("local.run_here", "python run_sweep.py --local"), ("sweep.opened", "python run_sweep.py --local --fresh")],
 )
 def test_the_line_that_resumes_does_not_start_over_what_has_begun(command, storage, monkeypatch, where, line):
     storage.mkdir()
     write_sweep(storage / "quick")
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda *_: Assets(SAMPLE, None))
-    monkeypatch.setattr(raycifar.execution.sweep, where, interrupt)
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: Assets(SAMPLE, None))
+    monkeypatch.setattr(f"raycifar.execution.{where}", interrupt)
     monkeypatch.setattr(sys, "argv", ["run_sweep.py", "--local", "--fresh"])
     status, _, errors = command(QUICK, "--local", "--fresh", "--only=scratch")
     assert status == 130

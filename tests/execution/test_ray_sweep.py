@@ -16,28 +16,23 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+import raycifar.execution.runners
 import raycifar.execution.sweep
 from raycifar.config.sweep import SweepSpec
-from raycifar.execution.sweep import Options, run_sweep
+from raycifar.execution.options import Options
+from raycifar.execution.sweep import run_sweep
 from raycifar.storage.checkpoints import save_checkpoint
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
-from raycifar.tracking.progress import Progress
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, GpuMemoryError, StorageError, trial_error
 from tests.support.paths import ROOT, SAMPLE
+from tests.support.progress import Progress
 from tests.support.sweep_folders import write_sweep
+from tests.support.sweeps import sweep_of
 from tests.training.test_loop import TIMES
 
 pytestmark = pytest.mark.ray
-DATA = {"train_images": 40, "holdout_images": 20, "test_images": 20}
-
-
-def sweep_of(**trials):
-    """A sweep of small VGG16s on the sample images; each keyword is a trial's settings."""
-    base = {"epochs": 2, "batch_size": 20, "seed": 1, "model": {"weights": "random"}, "data": DATA}
-    tables = [{**base, "name": name, "arm": name, **settings} for name, settings in trials.items()]
-    return SweepSpec.model_validate({"name": "tiny", "trials": tables})
 
 
 def numbers(folder, trial):
@@ -48,7 +43,7 @@ def numbers(folder, trial):
 @pytest.fixture(scope="module")
 def sample_assets():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raycifar.execution.sweep, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
+        patch.setattr(raycifar.execution.runners, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
         yield
 
 
@@ -114,7 +109,7 @@ def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
 def four_logical_gpus(on_cpus):
     import ray
 
-    from raycifar.execution.ray_sweep import LOGICAL_GPUS
+    from raycifar.execution.ray_cluster import LOGICAL_GPUS
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LOGICAL_GPUS, "1")
@@ -189,7 +184,7 @@ def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logi
 def _reports_to_a_slow_tune(config):
     from ray.train._internal.session import get_session
 
-    from raycifar.execution import ray_sweep
+    from raycifar.execution.ray_private import wait_until_tune_has_read
 
     session = get_session()
     passed_on = session.report
@@ -200,7 +195,7 @@ def _reports_to_a_slow_tune(config):
 
     session.report = late
     session._get_or_create_inter_actor_queue().put({"epoch": 1})
-    ray_sweep._wait_until_heard()
+    wait_until_tune_has_read()
 
 
 def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
@@ -262,7 +257,8 @@ def test_ctrl_c_and_the_same_command_again_give_every_epoch_once(tmp_path):
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     """Runs `train_in_worker` here, with a stand-in for the trial that raises `error`; returns how often that ran."""
-    from raycifar.execution import ray_sweep
+    from raycifar.execution import ray_worker
+    from raycifar.execution.session import Job
 
     spec = sweep_of(full={}).trials[0]
     (tmp_path / "full").mkdir()
@@ -275,12 +271,12 @@ def worker(tmp_path, monkeypatch):
             SweepFolder(tmp_path).trial("full").write_error(trial_error(error))
             raise error
 
-        monkeypatch.setattr(ray_sweep, "run_trial", fail)
-        monkeypatch.setattr(ray_sweep, "_heard", lambda config: 0)
-        job = ray_sweep.Job(str(tmp_path), "", None, workers, 0.0, 1.0, 1, hang_seconds=60)
+        monkeypatch.setattr(ray_worker, "run_trial", fail)
+        monkeypatch.setattr(ray_worker, "epochs_heard", lambda config: 0)
+        job = Job(str(tmp_path), "", None, workers, 0.0, 1.0, 1, hang_seconds=60)
         config = {"trial": spec.model_dump(mode="json"), "job": asdict(job)}
         try:
-            ray_sweep.train_in_worker(config)
+            ray_worker.train_in_worker(config)
         except type(error):
             return "raised", len(runs)
         return "returned", len(runs)
@@ -307,15 +303,15 @@ def test_what_may_go_well_another_time_is_tried_again(worker):
 
 WATCHED = """
 import os, signal, time
-from raycifar.execution import ray_sweep
-ray_sweep.ASK_SECONDS = {seconds}
-with {ray}, ray_sweep._ray_watched():
+from raycifar.execution import ray_cluster
+ray_cluster.ASK_SECONDS = {seconds}
+with {ray}, ray_cluster.watched():
     {then}
     time.sleep({sleep})
 """
 
 
-def watched(seconds, sleep, ray="ray_sweep.cluster()", then=""):
+def watched(seconds, sleep, ray="ray_cluster.cluster()", then=""):
     """A process whose main thread sleeps beside a Ray of its own: its exit status and what it says."""
     command = [sys.executable, "-c", WATCHED.format(seconds=seconds, sleep=sleep, ray=ray, then=then)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
@@ -329,12 +325,12 @@ def test_a_loop_that_waits_for_something_else_than_ray_goes_on():
 
 def test_a_ray_that_does_not_answer_ends_the_call_with_a_line():
     """Here none was started."""
-    assert watched(seconds=0.1, sleep=60, ray="ray_sweep.contextlib.nullcontext()") == (1, True)
+    assert watched(seconds=0.1, sleep=60, ray="ray_cluster.contextlib.nullcontext()") == (1, True)
 
 
 def test_a_question_starts_no_ray():
     """As Ray would by itself, in a thread that asks while the main one shuts Ray down."""
-    ask = "from raycifar.execution import ray_sweep; ray_sweep.ray.get_runtime_context().get_node_id()"
+    ask = "from raycifar.execution import ray_cluster; ray_cluster.ray.get_runtime_context().get_node_id()"
     command = [sys.executable, "-c", ask]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -343,21 +339,21 @@ def test_a_question_starts_no_ray():
 
 def test_a_ray_whose_node_was_killed_ends_the_call_with_a_line():
     """Tune itself would wait for room on another one, for ever."""
-    raylet = "[child] = ray_sweep.ray._private.worker._global_node.all_processes['raylet']"
+    raylet = "[child] = ray_cluster.ray._private.worker._global_node.all_processes['raylet']"
     kill = f"{raylet}; os.kill(child.process.pid, signal.SIGKILL)"
     assert watched(seconds=2, sleep=120, then=kill) == (1, True)
 
 
 def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
     """The first driver was killed between an epoch's checkpoint and its report."""
-    from raycifar.execution import ray_sweep
+    from raycifar.execution.ray_progress import TellBus
 
     folder = write_sweep(tmp_path / "q", {"a": (1, 3)})
     epochs = folder.trial("a").history().epochs
     (folder.trial("a").path / "summary.json").unlink()
     console = Console(file=io.StringIO(), width=200)
     progress = Progress(SweepSpec.model_validate(folder.record().spec).trials, console)
-    show = ray_sweep._ShowProgress(progress, folder, None)
+    show = TellBus(progress.bus, folder)
     trial = SimpleNamespace(config={"trial": {"name": "a"}})
     show.on_trial_start(0, [], trial)
     show.on_trial_result(0, [], trial, epochs[0].to_json())
@@ -373,16 +369,16 @@ def test_an_epoch_that_tune_hears_of_only_from_a_new_driver_is_shown(tmp_path):
 
 def test_a_trial_whose_workers_do_not_come_is_told_of_once(tmp_path, monkeypatch):
     """Train tries again for a day: on a cluster a node may come back."""
-    from raycifar.execution import ray_sweep
+    from raycifar.execution import ray_progress
 
     folder = SweepFolder(tmp_path)
     folder.trial("a").path.mkdir()
     console = Console(file=io.StringIO(), width=200)
-    show = ray_sweep._ShowProgress(Progress(sweep_of(a={}).trials, console), folder, SimpleNamespace(refresh=int))
+    show = ray_progress.TellBus(Progress(sweep_of(a={}).trials, console).bus, folder)
     show.on_trial_start(0, [], SimpleNamespace(config={"trial": {"name": "a"}}))
     show.on_step_end(1, [])
     assert "warning" not in console.file.getvalue()
-    monkeypatch.setattr(ray_sweep, "SLOW_START_SECONDS", 0.0)
+    monkeypatch.setattr(ray_progress, "SLOW_START_SECONDS", 0.0)
     show.on_step_end(2, [])
     show.on_step_end(3, [])
     assert console.file.getvalue().count("a  warning: no worker after 0 s, still waiting") == 1

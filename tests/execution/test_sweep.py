@@ -1,4 +1,4 @@
-"""Whole sweeps in this process. The sample images of tests/data stand in for the cached CIFAR-10 (`Assets(SAMPLE)`)."""
+"""Whole sweeps in this process. The sample images stand in for the cached CIFAR-10 (`Assets(SAMPLE)`)."""
 
 import io
 import re
@@ -16,14 +16,17 @@ from safetensors.torch import load_file
 import raycifar.storage.records
 from raycifar.config.sweep import SweepSpec
 from raycifar.data.splits import load_cifar10
-from raycifar.execution import sweep as execution
+from raycifar.execution import local, plan, runners
+from raycifar.execution.options import Options
 from raycifar.execution.placement import PlacementError
-from raycifar.execution.sweep import Options, describe_plan, fetch_assets, plan_only, run_sweep
+from raycifar.execution.plan import describe_plan
+from raycifar.execution.runners import fetch_assets
+from raycifar.execution.sweep import plan_only, run_sweep
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.checkpoints import load_checkpoint, prune_checkpoints
 from raycifar.storage.folders import SweepFolder
-from raycifar.tracking.progress import Progress
+from raycifar.tracking.listener import Bus
 from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
 from tests.support.paths import SAMPLE
@@ -56,9 +59,9 @@ def run(sweep, folder, options=LOCAL):
 @pytest.fixture(scope="module", autouse=True)
 def on_the_sample():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(execution, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
-        patch.setattr(execution, "cpu_count", lambda: 1)
-        patch.setattr(execution, "_memory", lambda: 1e15)
+        patch.setattr(runners, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
+        patch.setattr(plan, "cpu_count", lambda: 1)
+        patch.setattr(plan, "memory_bytes", lambda: 1e15)
         yield
 
 
@@ -82,7 +85,7 @@ def uninterrupted(tmp_path_factory):
 def started(monkeypatch):
     """The names of the trials that start, in order; none of them trains."""
     names = []
-    monkeypatch.setattr(execution, "_run_locally", lambda trial, *_: names.append(trial.name))
+    monkeypatch.setattr(local, "run_here", lambda trial, *_: names.append(trial.name))
     return names
 
 
@@ -162,8 +165,8 @@ def test_training_goes_on_while_old_checkpoints_are_deleted(folder, monkeypatch)
         deleted.append(last_epoch.wait(10))
         prune_checkpoints(path)
 
-    monkeypatch.setattr(execution, "prune_checkpoints", late)
-    monkeypatch.setattr(Progress, "epoch", lambda _, trial, record: record.epoch == 3 and last_epoch.set())
+    monkeypatch.setattr(local, "prune_checkpoints", late)
+    monkeypatch.setattr(Bus, "epoch", lambda _, trial, record: record.epoch == 3 and last_epoch.set())
     head = {"weights": "random", "train": "head"}
     assert run(sweep_of(short={"epochs": 3, "model": head}), folder)[0]
     assert deleted == [True, True, True]
@@ -183,7 +186,7 @@ def test_a_second_call_does_nothing(uninterrupted, started):
 
 def test_an_interrupted_sweep_resumes_and_ends_as_if_it_had_never_stopped(uninterrupted, folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Progress, "epoch", interrupt)
+        patch.setattr(Bus, "epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(SWEEP, folder)
     files = folder.trial("long")
@@ -274,7 +277,7 @@ def test_the_chosen_trials_alone_decide_whether_a_call_finished(tmp_path, monkey
     def finish(trial, *_):
         folder.trial(trial.name).write_summary(summaries[trial.name])
 
-    monkeypatch.setattr(execution, "_run_locally", finish)
+    monkeypatch.setattr(local, "run_here", finish)
     assert run(sweep_spec("q", arms, {}), folder, Options(local=True, gpus=0, only=("a",)))[0]
     assert folder.trial("b").summary() is None
 
@@ -307,7 +310,7 @@ def test_without_its_data_a_sweep_leaves_nothing(folder, monkeypatch):
     def none(*_):
         raise AssetError("no CIFAR-10")
 
-    monkeypatch.setattr(execution, "fetch_assets", none)
+    monkeypatch.setattr(runners, "fetch_assets", none)
     with pytest.raises(AssetError):
         run(SWEEP, folder)
     assert not folder.path.exists()
@@ -316,22 +319,22 @@ def test_without_its_data_a_sweep_leaves_nothing(folder, monkeypatch):
 @pytest.mark.parametrize(("weights", "fetched"), [("imagenet", ["cifar10", "vgg16"]), ("random", ["cifar10"])])
 def test_imagenet_weights_are_fetched_only_for_a_trial_that_starts_from_them(monkeypatch, weights, fetched):
     calls = []
-    monkeypatch.setattr(execution, "fetch_cifar10", lambda data: calls.append("cifar10") or Path("cifar10"))
-    monkeypatch.setattr(execution, "fetch_vgg16", lambda file: calls.append("vgg16") or Path("vgg16"))
+    monkeypatch.setattr(runners, "fetch_cifar10", lambda data: calls.append("cifar10") or Path("cifar10"))
+    monkeypatch.setattr(runners, "fetch_vgg16", lambda file: calls.append("vgg16") or Path("vgg16"))
     assets = fetch_assets(sweep_of(a={}, b={"model": {"weights": weights}}).trials, Options())
     assert calls == fetched
     assert (assets.imagenet is not None) == ("vgg16" in fetched)
 
 
 def test_the_plan_of_local_is_one_trial_at_a_time_on_all_cores(monkeypatch):
-    monkeypatch.setattr(execution, "cpu_count", lambda: 8)
-    plan, gpus = plan_only(SWEEP, LOCAL)
-    assert (plan.at_once, plan.threads, gpus) == (1, 8, 0)
+    monkeypatch.setattr(plan, "cpu_count", lambda: 8)
+    made, gpus = plan_only(SWEEP, LOCAL)
+    assert (made.at_once, made.threads, gpus) == (1, 8, 0)
 
 
 def test_a_plan_may_be_for_gpus_that_are_not_there():
-    plan, gpus = plan_only(SWEEP, Options(gpus=4))
-    assert (plan.at_once, plan.uses_gpu, gpus) == (2, True, 4)
+    made, gpus = plan_only(SWEEP, Options(gpus=4))
+    assert (made.at_once, made.uses_gpu, gpus) == (2, True, 4)
 
 
 def test_sharing_is_not_measured_where_there_is_no_gpu():
@@ -352,20 +355,20 @@ PLANS = {
 @pytest.mark.parametrize(("line", "asked"), PLANS.items(), ids=PLANS)
 def test_a_plan_is_one_line(monkeypatch, line, asked):
     options, cores = asked
-    monkeypatch.setattr(execution, "cpu_count", lambda: cores)
+    monkeypatch.setattr(plan, "cpu_count", lambda: cores)
     assert describe_plan(*plan_only(sweep_of(a={}, b={}, c={}, d={}), options)) == line
 
 
 def test_an_error_of_any_kind_ends_only_its_own_trial(tmp_path, monkeypatch):
     """A disk that fills up while the first of two trials runs."""
-    real = raycifar.execution.sweep.run_trial
+    real = local.run_trial
 
     def full_at_first(trial, *rest):
         if trial.name == "first":
             raise OSError(28, "No space left on device")
         return real(trial, *rest)
 
-    monkeypatch.setattr(execution, "run_trial", full_at_first)
+    monkeypatch.setattr(local, "run_trial", full_at_first)
     folder = SweepFolder(tmp_path / "tiny")
     finished, printed = run(sweep_of(first={"epochs": 2}, second={}), folder)
     assert not finished

@@ -32,7 +32,7 @@ import os, sys
 from pathlib import Path
 import raycifar.execution.sweep, run_sweep
 from raycifar.training.trial import Assets
-raycifar.execution.sweep.fetch_assets = lambda *_: Assets(Path(os.environ["SAMPLE"]), None)
+raycifar.execution.runners.fetch_assets = lambda *_: Assets(Path(os.environ["SAMPLE"]), None)
 sys.exit(run_sweep.main(sys.argv[1:]))
 """
 WARM_UP = 0.25  # of the trials: what is loaded once is loaded by then

@@ -2,15 +2,17 @@
 
 import io
 import json
+from dataclasses import asdict
 
 import pytest
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-import raycifar.execution.sweep
+import raycifar.execution.runners
 from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
-from raycifar.execution.sweep import Options
+from raycifar.execution.options import Options
+from raycifar.execution.session import Job
 from raycifar.search.records import DIVERGED, FINISHED, STOPPED, TOO_LARGE, SampleRecord, SearchFolder, SearchRecord
 from raycifar.search.search import run_search
 from raycifar.search.spec import load_search
@@ -108,7 +110,7 @@ def test_a_sample_whose_settings_are_to_blame_ends_last_and_is_not_tried_again(
     monkeypatch.setattr(ray_search, "sample_epochs", fails)
     monkeypatch.setattr(ray_search.ray.tune, "report", told.append)
     folder.write_sample(SampleRecord(name="sample-0001", settings=SETTINGS))
-    ray_search.train_sample({"sample": "sample-0001", "settings": SETTINGS}, job_of(search, folder))
+    ray_search.train_sample({"sample": "sample-0001", "settings": SETTINGS}, *sent(search, folder))
     assert told == [{"epoch": 1, ray_search.OBJECTIVE: 0.0}]
     assert ray_search.outcome(search, folder, "sample-0001", SETTINGS).outcome == ended
 
@@ -118,19 +120,14 @@ def test_a_sample_that_cannot_be_drawn_leaves_its_error(search, folder):
 
     folder.write_sample(SampleRecord(name="sample-0001", settings={"batch_size": 0}))
     with pytest.raises(SpecError):
-        ray_search.train_sample({"sample": "sample-0001", "settings": {"batch_size": 0}}, job_of(search, folder))
+        ray_search.train_sample({"sample": "sample-0001", "settings": {"batch_size": 0}}, *sent(search, folder))
     assert "batch_size = 0" in folder.trial("sample-0001").error().message
 
 
-def job_of(search, folder):
-    return {
-        "search": search.model_dump(mode="json"),
-        "folder": str(folder.path),
-        "cifar10": str(SAMPLE),
-        "imagenet": None,
-        "gpu": False,
-        "threads": 1,
-    }
+def sent(search, folder):
+    """What Ray hands to a sample's process: the search and the job, as JSON."""
+    job = Job(str(folder.path), str(SAMPLE), None, 1, 0.0, 1.0, 1, hang_seconds=1800.0)
+    return search.model_dump(mode="json"), asdict(job)
 
 
 def test_a_search_goes_on_after_an_interruption_and_ends_in_a_sweep_file(search, folder, tmp_path, monkeypatch):
@@ -138,7 +135,7 @@ def test_a_search_goes_on_after_an_interruption_and_ends_in_a_sweep_file(search,
     tensors = {name: tensor for name, tensor in load_file(SAMPLE).items() if name.startswith("train_")}
     save_file(tensors, tmp_path / "training-only.safetensors")
     assets = Assets(tmp_path / "training-only.safetensors", None)
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda trials, options: assets)
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda trials, options: assets)
     folder.write_record(SearchRecord(name="tiny", asks=search.asks, **ABOUT))
     write_samples(folder, search, {"sample-0001": [0.1, 0.01]})
     folder.write_sample(SampleRecord(name="sample-0002", settings=SETTINGS | {"batch_size": 11}))

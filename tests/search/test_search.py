@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import raycifar.execution.sweep
+import raycifar.execution.runners
 import raycifar.search.search
 from raycifar.commands import analyze, run_sweep
 from raycifar.execution.workspace import Call, SweepError
@@ -20,7 +20,7 @@ from tests.support.search_folders import FILE, SETTINGS, write_samples
 @pytest.fixture(autouse=True)
 def neither_gpus_nor_ray(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(raycifar.search.search, "ready", lambda *_: pytest.fail("started Ray"))
+    monkeypatch.setattr(raycifar.execution.runners, "start_ray", lambda *_: pytest.fail("started Ray"))
 
 
 @pytest.fixture
@@ -65,12 +65,10 @@ def test_what_a_search_does_not_do_is_refused_in_one_line(command, tmp_path, opt
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("option", ["--log=mlflow", "--hang-timeout=9"])
-def test_what_would_do_nothing_in_a_search_is_refused_in_one_line(command, tmp_path, monkeypatch, option):
-    monkeypatch.setattr("raycifar.tracking.trackers.check_trackers", lambda *_: None)  # whether it is installed or not
-    status, printed, errors = command(option)
+def test_what_would_do_nothing_in_a_search_is_refused_in_one_line(command, tmp_path):
+    status, printed, errors = command("--hang-timeout=9")
     assert (status, printed, errors.count("\n")) == (2, "", 1)
-    assert "leave out --log and --hang-timeout" in errors
+    assert "leave out --hang-timeout" in errors
     assert not (tmp_path / "results").exists()
 
 
@@ -132,11 +130,11 @@ def test_a_search_killed_after_its_last_sample_gets_its_sweep_file_from_the_next
 
 def test_a_search_does_not_go_on_from_other_imagenet_weights(folder, file):
     search, call = load_search(file), Call("ray", 0, 1, "tiny.toml", "one.safetensors", "here", {})
-    raycifar.search.search._describe(search, folder, call)
-    raycifar.search.search._describe(search, folder, replace(call, weights=""))
+    raycifar.search.search.describe(search, folder, call)
+    raycifar.search.search.describe(search, folder, replace(call, weights=""))
     assert folder.record().weights == "one.safetensors"
     with pytest.raises(SweepError, match=r"started from the ImageNet weights one\.safetensors, not other"):
-        raycifar.search.search._describe(search, folder, replace(call, weights="other.safetensors"))
+        raycifar.search.search.describe(search, folder, replace(call, weights="other.safetensors"))
 
 
 @pytest.mark.parametrize("setting", ["epochs=3", "search.seed=2", "search.space.batch_size={ int = [10, 30] }"])

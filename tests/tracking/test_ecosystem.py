@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import socket
-import struct
 import subprocess
 import time
 import urllib.parse
@@ -22,13 +21,16 @@ import psutil
 import pytest
 from rich.console import Console
 
+import raycifar.execution.runners
 import raycifar.execution.sweep
-from raycifar.execution.sweep import Options, run_sweep
+from raycifar.execution.options import Options
+from raycifar.execution.sweep import run_sweep
 from raycifar.storage.folders import SweepFolder
 from raycifar.training.trial import Assets
-from tests.execution.test_ray_sweep import sweep_of
+from tests.support.event_files import read_scalars
+from tests.support.offline_runs import offline_history
 from tests.support.paths import ROOT, SAMPLE
-from tests.tracking.test_tensorboard import read_scalars
+from tests.support.sweeps import sweep_of
 
 pytestmark = pytest.mark.ray
 DASHBOARD = json.loads((ROOT / "raycifar/tracking/grafana.json").read_text())
@@ -39,14 +41,14 @@ SECRET = "a1b2c3d4e5" * 4
 @pytest.fixture(scope="module")
 def ray_with_metrics():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raycifar.execution.sweep, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
+        patch.setattr(raycifar.execution.runners, "fetch_assets", lambda trials, options: Assets(SAMPLE, None))
         patch.setenv("RAY_metrics_report_interval_ms", "500")  # Ray's own 10 s would have to be waited for
         patch.setenv("WANDB_API_KEY", SECRET)
         patch.delenv("WANDB_MODE", raising=False)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        from raycifar.execution import ray_sweep
+        from raycifar.execution import ray_cluster
 
-        with ray_sweep.cluster() as cluster:
+        with ray_cluster.cluster() as cluster:
             yield cluster
 
 
@@ -89,6 +91,7 @@ def folder(prometheus, printed, tmp_path_factory):
     (good / "summary.json").unlink()
     shutil.rmtree(good / "checkpoint_000002")
     run_sweep(sweep, folder.path, options, console)
+    assert "logs no more" not in console.file.getvalue()
     time.sleep(3)  # Ray reports at most once a second, and Prometheus asks as often
     assert [session.first_epoch for session in folder.trial("good").history().sessions] == [1, 2]
     return folder
@@ -138,24 +141,6 @@ def test_mlflow_holds_one_run_a_trial_with_every_epoch_once(folder):
     assert points[0].value == folder.trial("good").history().epochs[0].val_accuracy
     assert good.data.metrics["test_accuracy"] == summary.test_accuracy
     assert (good.data.params["name"], good.data.params["optimizer/lr"]) == ("good", "0.01")
-
-
-def offline_history(run):
-    """The rows of an offline run of W&B, whose Python package has no reader: a LevelDB log of protocol buffers."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, part, rows = next(run.glob("run-*.wandb")).read_bytes(), 7, b"", []
-    while at + 7 <= len(data):
-        if (left := 32768 - at % 32768) < 7:  # the rest of a block that holds no header
-            at += left
-            continue
-        size, kind = struct.unpack_from("<HB", data, at + 4)
-        part, at = part + data[at + 7 : at + 7 + size], at + 7 + size
-        if kind in (1, 4):  # whole, or the last part
-            items = Record.FromString(part).history.item
-            rows += [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}] if items else []
-            part = b""
-    return rows
 
 
 def test_wandb_holds_one_offline_run_a_trial_from_its_first_epoch_to_its_test(folder):

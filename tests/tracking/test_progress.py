@@ -12,8 +12,8 @@ from rich.console import Console
 from raycifar.config.sweep import TrialSpec
 from raycifar.storage.records import EpochRecord, History, TrialSummary
 from raycifar.tracking import live_table
-from raycifar.tracking import progress as progress_module
-from raycifar.tracking.progress import Progress
+from raycifar.tracking.listener import Listener
+from tests.support.progress import Progress
 
 
 def trials(*names, epochs=3, repeats=None):
@@ -38,7 +38,7 @@ def summary(trial):
 def clock(monkeypatch):
     """The seconds that progress believes to have passed, as a list of one."""
     now = [100.0]
-    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live_table.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -57,7 +57,7 @@ def lines(console):
 def painted(progress):
     """What the live table sends to the terminal now."""
     with progress.console.capture() as capture:
-        progress.console.print(progress._view())
+        progress.console.print(progress.view())
     return capture.get()
 
 
@@ -103,11 +103,11 @@ def test_a_small_learning_rate_is_not_rounded_to_zero():
 
 
 def test_a_listener_that_fails_hears_no_more_and_the_others_do():
-    class Full:
+    class Full(Listener):
         def state(self, *_):
             raise OSError(28, "No space left on device")
 
-    class Heard:
+    class Heard(Listener):
         def __init__(self):
             self.states = []
 
@@ -120,7 +120,7 @@ def test_a_listener_that_fails_hears_no_more_and_the_others_do():
         progress.state("a", "training")
     assert heard.states == ["starting", "training"]
     said = [line for line in lines(progress.console) if "Full" in line]
-    assert said == ["Full hears no more of this sweep: [Errno 28] No space left on device"]
+    assert said == ["Full logs no more of this sweep: [Errno 28] No space left on device"]
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch):
@@ -224,7 +224,7 @@ def test_quiet_lets_through_what_others_print(capsys):
 
 
 def test_quiet_prints_nothing_but_the_listeners_hear():
-    class Ear(list):
+    class Ear(Listener, list):
         def state(self, *heard):
             self.append(heard)
 
@@ -368,9 +368,9 @@ def test_a_time_has_hours_minutes_and_seconds():
 # A real terminal ------------------------------------------------------------------------------------------------------
 
 ENDS_WITH_AN_ERROR = """
-from raycifar.tracking.progress import Progress
+from raycifar.tracking.terminal import Terminal
 from raycifar.config.sweep import TrialSpec
-with Progress([TrialSpec(name="a", arm="a", seed=1, epochs=3, model={"weights": "random"})]) as progress:
+with Terminal([TrialSpec(name="a", arm="a", seed=1, epochs=3, model={"weights": "random"})]) as progress:
     progress.console.print("printed by others")
     raise SystemExit(3)
 """

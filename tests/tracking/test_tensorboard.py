@@ -1,26 +1,11 @@
 """TensorBoard's files, read back. Epochs are synthetic (see sweep_folders)."""
 
-from dataclasses import replace
-
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
+from raycifar.tracking.listener import Start
 from raycifar.tracking.tensorboard import TAGS, TensorBoard
+from tests.support.event_files import read_scalars
 from tests.support.sweep_folders import write_sweep
-
-
-def read_scalars(path):
-    """(tag, step) -> every value of it, in all event files of a folder."""
-    found = {}
-    for file in path.glob("events.out.tfevents.*"):
-        content = file.read_bytes()
-        while content:  # length, its checksum, the event, its checksum: tensorboardX/record_writer.py
-            size = int.from_bytes(content[:8], "little")
-            event = Event.FromString(content[12 : 12 + size])
-            for value in event.summary.value:
-                found.setdefault((value.tag, event.step), []).append(value.simple_value)
-            content = content[16 + size :]
-    return found
 
 
 @pytest.fixture
@@ -31,7 +16,7 @@ def folder(tmp_path):
 def test_a_trial_leaves_one_point_an_epoch_under_each_tag_and_its_test_at_the_best_epoch(folder):
     history, summary = folder.trial("a").history(), folder.trial("a").summary()
     board = TensorBoard(folder)
-    board.state("a", "starting")
+    board.start("a", Start({}, ()))
     for record in history.epochs:
         board.epoch("a", record)
     board.summary("a", summary)
@@ -46,21 +31,18 @@ def test_a_trial_leaves_one_point_an_epoch_under_each_tag_and_its_test_at_the_be
     assert all(len(values) == 1 for values in scalars.values())
 
 
-def test_a_resumed_trial_has_one_file_from_its_first_epoch_to_its_last(folder, monkeypatch):
+def test_a_resumed_trial_has_one_file_from_its_first_epoch_to_its_last(folder):
     trial = folder.trial("a")
     epochs = trial.history().epochs
     first = TensorBoard(folder)
-    first.state("a", "starting")
+    first.start("a", Start({}, ()))
     first.epoch("a", epochs[0])
     first.epoch("a", epochs[1])  # its checkpoint is lost: the epoch will be trained again
     (written,) = trial.path.glob("events.out.tfevents.*")
     written.rename(trial.path / "events.out.tfevents.1700000000.host")  # the name holds the second of its beginning
 
-    history = trial.history()
-    del history.epochs[1:]
-    monkeypatch.setattr("raycifar.tracking.tensorboard.saved_history", lambda path: history)
     second = TensorBoard(folder)
-    second.state("a", "resumed")
+    second.start("a", Start({}, epochs[:1]))
     second.epoch("a", epochs[1])
     second.epoch("a", epochs[2])
     second.state("a", "failed")
@@ -70,15 +52,13 @@ def test_a_resumed_trial_has_one_file_from_its_first_epoch_to_its_last(folder, m
     assert all(len(values) == 1 for values in scalars.values())
 
 
-def test_an_epoch_that_was_heard_but_not_saved_stays_when_its_driver_starts_again(folder, monkeypatch):
+def test_an_epoch_that_was_heard_but_not_saved_stays_when_its_driver_starts_again(folder):
     history = folder.trial("a").history()
     board = TensorBoard(folder)
-    board.state("a", "starting")
+    board.start("a", Start({}, ()))
     for record in history.epochs[:2]:
         board.epoch("a", record)
-    saved = replace(history, epochs=history.epochs[:1])
-    monkeypatch.setattr("raycifar.tracking.tensorboard.saved_history", lambda path: saved)
-    board.state("a", "resumed")
+    board.start("a", Start({}, history.epochs[:1]))
     board.epoch("a", history.epochs[2])  # the second one is not told again
     board.state("a", "done")
     scalars = read_scalars(folder.trial("a").path)

@@ -1,0 +1,38 @@
+"""How to run a sweep or a search: what a caller may choose that changes no number."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from raycifar.tracking.json_lines import JsonLines
+from raycifar.tracking.listener import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a sweep; the defaults are the command line's."""
+
+    gpus: int | None = None  # None: all there are; 0: CPUs
+    trials_per_gpu: int | Literal["auto"] = 1  # "auto": measured before the sweep starts
+    workers_per_trial: int = 1
+    only: tuple[str, ...] = ()  # trials or arms; empty: all
+    local: bool = False  # in this process, without Ray
+    address: str | None = None  # of a Ray cluster; None: one of its own
+    hang_seconds: float = 1800.0  # without a training step, before a worker is started again; not with --local
+    fresh: bool = False  # move earlier results of this name aside
+    data: Path | None = None
+    weights: Path | None = None
+    source: str = ""  # the sweep file's name, for the record
+    log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
+    verbose: bool = False  # show what Ray and the workers log
+    events: JsonLines | None = None
+
+    @property
+    def known_sharing(self) -> int:
+        """Trials on a GPU, as far as it is known before anything has been measured."""
+        return 1 if self.trials_per_gpu == "auto" else self.trials_per_gpu
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Those that the options bring along."""
+        return [self.events] if self.events else []
