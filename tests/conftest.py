@@ -1,6 +1,5 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/samples/README.md)."""
 
-import faulthandler
 import functools
 import http.server
 import os
@@ -60,15 +59,12 @@ def make_trial():
 
 
 @pytest.fixture
-def no_leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_leaving() -> Iterator[None]:
     """Whatever made this process leave in a test, and would soon end it, is undone behind the test."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    monkeypatch.setattr(interruption, "_running", set())
-    monkeypatch.setattr(interruption, "_awaited", None)
-    monkeypatch.setattr(interruption, "_left", False)
+    interruption.start_anew()
     yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    faulthandler.cancel_dump_traceback_later()
+    interruption.start_anew()
     for number, handler in before.items():
         signal.signal(number, handler)
 

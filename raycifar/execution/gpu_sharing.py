@@ -51,7 +51,7 @@ def measure_sharing(trial: TrialSpec, cifar10: Path, most: int, device: str) -> 
     found: list[Shared] = []
     while len(found) < most and (len(found) < 2 or _was_worth_it(found)):
         try:
-            found.append(_side_by_side(len(found) + 1, trial, cifar10, device))
+            found.append(side_by_side(len(found) + 1, trial, cifar10, device))
         except SharingError:
             if not found:
                 raise
@@ -76,7 +76,7 @@ def described(found: Sequence[Shared]) -> str:
     return f"--trials-per-gpu auto: {best_sharing(found)} (images/s by trials side by side: {rates}{memory})"
 
 
-def _side_by_side(trials: int, trial: TrialSpec, cifar10: Path, device: str) -> Shared:
+def side_by_side(trials: int, trial: TrialSpec, cifar10: Path, device: str) -> Shared:
     command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(cifar10), device]
     with ExitStack() as stack:
         team = [_started(command, stack) for _ in range(trials)]

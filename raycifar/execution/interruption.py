@@ -19,6 +19,15 @@ _awaited: set[str] | None = None  # trials whose epochs are waited for; None: no
 _left = False  # whether this process is leaving
 
 
+def start_anew() -> None:
+    """As in a new process: nothing runs, nobody has asked to leave, and no limit on leaving runs."""
+    global _awaited, _left
+    _running.clear()
+    _awaited, _left = None, False
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
+
+
 def heed_signals() -> None:
     """Turn SIGINT and SIGTERM into one KeyboardInterrupt in the main thread; further ones change nothing."""
     signal.signal(signal.SIGINT, _leave)

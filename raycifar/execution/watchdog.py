@@ -25,13 +25,13 @@ class Watchdog:
 
     def __init__(self, folder: Path, label: str, seconds: float) -> None:
         package = str(Path(__file__).parents[2])
-        self._child = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "raycifar.execution.watchdog", str(os.getpid()), str(folder), label, str(seconds)],
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": package},
         )
-        assert self._child.stdin is not None  # noqa: S101 - asked for
-        self._signs = self._child.stdin
+        assert self.process.stdin is not None  # noqa: S101 - asked for
+        self._signs = self.process.stdin
         os.set_blocking(self._signs.fileno(), False)
         self._told = time.monotonic()
 
@@ -49,7 +49,7 @@ class Watchdog:
 
     def close(self) -> None:
         self._signs.close()
-        self._child.wait()
+        self.process.wait()
 
     def _tell(self, what: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, BlockingIOError):  # a dead watchdog is no reason to stop

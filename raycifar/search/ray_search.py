@@ -57,7 +57,7 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
     plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
-    draws, stops = _Draws(search, folder), _asha(search, folder)
+    draws, stops = Draws(search, folder), asha(search, folder)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(train, job.resources),
         tune_config=tune_config(plan, _name, num_samples=len(plan.order), search_alg=draws, scheduler=stops),
@@ -84,7 +84,7 @@ def _distribution(allowed: Range) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.FloatDistribution(float(low), float(high), log=allowed.kind == "loguniform")
 
 
-class _Draws(OptunaSearch):  # type: ignore[misc]
+class Draws(OptunaSearch):  # type: ignore[misc]
     """Optuna's draws, each written down before it runs. Those of earlier calls that have not ended come first."""
 
     def __init__(self, search: SearchSpec, folder: SearchFolder) -> None:
@@ -120,7 +120,7 @@ def _forget_earlier_run(trial: TrialFolder) -> None:
             path.unlink()
 
 
-def _asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:
+def asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:
     """ASHA, that has heard of the samples of earlier calls."""
     scheduler = ASHAScheduler(
         time_attr="epoch",

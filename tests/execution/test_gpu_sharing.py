@@ -21,7 +21,7 @@ def stand_in(monkeypatch, rates, memory=2 * GB, fit=99):
             raise SharingError("out of memory")
         return Shared(trials, rates[trials - 1], memory, 80 * GB)
 
-    monkeypatch.setattr(gpu_sharing, "_side_by_side", side_by_side)
+    monkeypatch.setattr(gpu_sharing, "side_by_side", side_by_side)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_rates_add_up_and_each_takes_its_part_of_the_memory(monkeypatch, make_tr
     monkeypatch.setattr(gpu_sharing, "_started", lambda *_: Mock())
     monkeypatch.setattr(gpu_sharing, "_line", lambda _: next(lines))
     monkeypatch.setattr(gpu_sharing, "print", lambda *_, **__: None, raising=False)  # "go"
-    assert gpu_sharing._side_by_side(2, make_trial(), SAMPLE, "cuda:0") == Shared(2, 150, 3 * GB, 80 * GB)
+    assert gpu_sharing.side_by_side(2, make_trial(), SAMPLE, "cuda:0") == Shared(2, 150, 3 * GB, 80 * GB)
 
 
 @pytest.mark.parametrize(

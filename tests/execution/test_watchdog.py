@@ -81,8 +81,8 @@ def test_a_worker_that_stands_still_is_killed_and_its_trial_says_so(tmp_path, st
 
 def test_a_dead_watchdog_is_no_reason_to_stop(tmp_path):
     watchdog = raycifar.execution.watchdog.Watchdog(tmp_path, "node:0", 60)
-    watchdog._child.kill()
-    watchdog._child.wait()
+    watchdog.process.kill()
+    watchdog.process.wait()
     watchdog.pause()
     watchdog.resume()
     watchdog.close()

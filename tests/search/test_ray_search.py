@@ -40,19 +40,19 @@ def folder(tmp_path):
 
 
 def test_a_draw_is_written_down_before_it_runs(search, folder):
-    from raycifar.search.ray_search import _Draws
+    from raycifar.search.ray_search import Draws
 
-    drawn = _Draws(search, folder).suggest("a")
+    drawn = Draws(search, folder).suggest("a")
     assert folder.samples() == [SampleRecord(name="sample-0001", settings=drawn["settings"])]
     assert drawn["sample"] == "sample-0001"
 
 
 def test_what_had_not_ended_comes_first_then_something_new(search, folder):
-    from raycifar.search.ray_search import _Draws
+    from raycifar.search.ray_search import Draws
 
-    first, second = (draws.suggest(name) for draws in [_Draws(search, folder)] for name in "ab")
+    first, second = (draws.suggest(name) for draws in [Draws(search, folder)] for name in "ab")
     write_samples(folder, search, {"sample-0001": [0.2, 0.3]})
-    draws = _Draws(search, folder)
+    draws = Draws(search, folder)
     again, new = draws.suggest("c"), draws.suggest("d")
     assert again == second
     assert new["sample"] == "sample-0003"
@@ -61,22 +61,22 @@ def test_what_had_not_ended_comes_first_then_something_new(search, folder):
 
 
 def test_starting_over_deletes_what_the_product_wrote_and_nothing_else(search, folder):
-    from raycifar.search.ray_search import _Draws
+    from raycifar.search.ray_search import Draws
 
-    first = _Draws(search, folder).suggest("a")
+    first = Draws(search, folder).suggest("a")
     for name in ("history.json", "result.json", "events.out.tfevents.1", "notes.txt"):
         (folder.path / "sample-0001" / name).write_text("")
-    assert _Draws(search, folder).suggest("b") == first
+    assert Draws(search, folder).suggest("b") == first
     assert sorted(path.name for path in (folder.path / "sample-0001").iterdir()) == ["notes.txt", "sample.json"]
 
 
 def test_asha_remembers_the_samples_of_earlier_calls(search, folder):
-    from raycifar.search.ray_search import _asha
+    from raycifar.search.ray_search import asha
 
     search = search.model_copy(update={"trial": search.trial.model_copy(update={"epochs": 4})})
-    assert "Iter 1.000: None" in _asha(search, folder).debug_string()
+    assert "Iter 1.000: None" in asha(search, folder).debug_string()
     write_samples(folder, search, {"sample-0001": [0.5, 0.4], "sample-0002": [0.3]})
-    scheduler = _asha(search, folder)
+    scheduler = asha(search, folder)
     assert "Iter 1.000: 0.4" in scheduler.debug_string()
     assert "Iter 2.000: 0.5" in scheduler.debug_string(), "the objective is the best accuracy so far"
 
