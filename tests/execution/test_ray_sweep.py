@@ -26,8 +26,8 @@ from raycifar.tracking.progress import Progress
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, GpuMemoryError, StorageError, trial_error
 from tests.support.paths import ROOT, SAMPLE
+from tests.support.records import TIMES
 from tests.support.sweep_folders import write_sweep
-from tests.training.test_loop import TIMES
 
 pytestmark = pytest.mark.ray
 DATA = {"train_images": 40, "holdout_images": 20, "test_images": 20}

@@ -27,8 +27,8 @@ from raycifar.tracking.progress import Progress
 from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
 from tests.support.paths import SAMPLE
+from tests.support.records import TIMES
 from tests.support.sweep_folders import sweep_spec, write_sweep
-from tests.training.test_loop import TIMES
 
 pytestmark = pytest.mark.slow  # whole sweeps with VGG16
 

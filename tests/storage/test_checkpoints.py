@@ -14,19 +14,12 @@ from raycifar.storage.checkpoints import (
     load_checkpoint,
     newest_checkpoint,
     prune_checkpoints,
-    save_checkpoint,
     saved_history,
     tidy_checkpoints,
 )
 from raycifar.storage.files import RecordError
 from raycifar.storage.records import History
-from tests.training.test_optimizers import record
-
-STATE = {"model": {"weight": torch.arange(1000.0)}, "progress": {"epoch": 2}}
-
-
-def save(folder, epochs):
-    return save_checkpoint(folder, STATE, History([record(epoch) for epoch in range(1, epochs + 1)]))
+from tests.support.checkpoints import STATE, save
 
 
 def flip_a_bit(path):
@@ -94,7 +87,7 @@ def test_pruning_keeps_the_newest_and_removes_what_a_killed_writer_left(tmp_path
 def test_a_writer_killed_at_any_moment_leaves_a_sound_checkpoint(tmp_path):
     """A process that saves in a loop is killed a few times; what it leaves is whole, or not there."""
     code = (
-        "import sys; from pathlib import Path; from tests.storage.test_checkpoints import save\n"
+        "import sys; from pathlib import Path; from tests.support.checkpoints import save\n"
         "for epoch in range(1, 10000): save(Path(sys.argv[1]), epoch); print(epoch, flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:

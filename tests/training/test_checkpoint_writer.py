@@ -2,6 +2,7 @@
 
 import math
 import threading
+import time
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from raycifar.storage.records import EpochRecord, History
 from raycifar.training import checkpoint_writer
 from raycifar.training.checkpoint_writer import CheckpointWriter
 from raycifar.training.loop import TrainState
-from tests.training.test_loop import Small
+from tests.support.networks import Small
 
 
 def epoch(number, seconds):
@@ -73,8 +74,9 @@ def test_a_finished_checkpoint_is_handed_over_with_a_later_epoch(state, tmp_path
         behind.save(state, history(1, 1e-6), last=False)
         behind.save(state, history(2, 1e-6), last=False)
         slow_disk.set()
-        behind._writing.result()
-        assert behind.save(state, history(3, 1e-6), last=False).name == "checkpoint_000002"
+        while (completed := behind.save(state, history(3, 1e-6), last=False)) is None:
+            time.sleep(0.01)
+        assert completed.name == "checkpoint_000002"
 
 
 def test_what_is_saved_is_the_state_and_the_history_of_that_epoch_though_training_goes_on(state, tmp_path, slow_disk):
