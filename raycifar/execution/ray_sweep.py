@@ -65,7 +65,8 @@ from raycifar.storage.folders import SweepFolder, TrialFolder  # noqa: E402
 from raycifar.storage.records import EpochRecord  # noqa: E402
 from raycifar.tracking.progress import Progress  # noqa: E402
 from raycifar.tracking.prometheus import Gauges  # noqa: E402
-from raycifar.training.trial import HOPELESS, Assets, Caller, Place, run_trial, trial_error  # noqa: E402
+from raycifar.training.failures import HOPELESS, trial_error  # noqa: E402
+from raycifar.training.trial import Assets, Caller, Place, run_trial  # noqa: E402
 from raycifar.training.workers import from_first  # noqa: E402
 
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.data.cifar10 import fetch_cifar10
+from raycifar.devices import device_name, versions
 from raycifar.execution import interruption
 from raycifar.execution.placement import Machine, PlacementError, Plan, make_plan, most_to_share
 from raycifar.execution.workspace import Call, all_finished, check_folder, opened
@@ -28,7 +29,7 @@ from raycifar.tracking.json_lines import JsonLines
 from raycifar.tracking.progress import Listener, Progress
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.training.precision import PrecisionError, require_native
-from raycifar.training.trial import Assets, Caller, Place, device_name, run_trial, versions
+from raycifar.training.trial import Assets, Caller, Place, run_trial
 
 if TYPE_CHECKING:
     from raycifar.execution.ray_sweep import Cluster

@@ -19,12 +19,13 @@ from rich.console import Console
 import raycifar.execution.sweep
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.sweep import Options, run_sweep
-from raycifar.storage.checkpoints import save_checkpoint
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from raycifar.tracking.progress import Progress
+from raycifar.training.checkpoint_writer import save_checkpoint
+from raycifar.training.failures import GpuMemoryError, StorageError, trial_error
 from raycifar.training.loop import NonFiniteLossError
-from raycifar.training.trial import Assets, GpuMemoryError, StorageError, trial_error
+from raycifar.training.trial import Assets
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.records import TIMES
 from tests.support.sweep_folders import write_sweep

@@ -21,9 +21,10 @@ from raycifar.execution.placement import PlacementError
 from raycifar.execution.sweep import Options, describe_plan, fetch_assets, plan_only, run_sweep
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError
-from raycifar.storage.checkpoints import load_checkpoint, prune_checkpoints
+from raycifar.storage.checkpoints import prune_checkpoints
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.progress import Progress
+from raycifar.training.checkpoint_writer import load_checkpoint
 from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
 from tests.support.paths import SAMPLE

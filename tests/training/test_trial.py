@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
 import raycifar.training.checkpoint_writer
+import raycifar.training.session
 import raycifar.training.trial
 from raycifar.data.splits import load_cifar10
 from raycifar.devices import full_memory
@@ -23,19 +24,10 @@ from raycifar.networks import fused_norm
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import TrialFolder
+from raycifar.training.failures import HOPELESS, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
-from raycifar.training.trial import (
-    Assets,
-    Caller,
-    GpuMemoryError,
-    OtherNetworkError,
-    Place,
-    StorageError,
-    network,
-    run_trial,
-    set_up_torch,
-)
+from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
 from tests.support.errors import FULL_MEMORY
 from tests.support.networks import Floats, Small
 from tests.support.paths import SAMPLE
@@ -175,7 +167,7 @@ def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_pat
     with pytest.raises(OtherNetworkError, match="--fresh"):
         run(make_trial(epochs=2), tmp_path)
     error = TrialFolder(tmp_path).error()
-    assert error.kind in {kind.__name__ for kind in raycifar.training.trial.HOPELESS}
+    assert error.kind in {kind.__name__ for kind in HOPELESS}
 
 
 def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):
@@ -379,7 +371,7 @@ def test_a_resumed_trial_keeps_its_precision_on_a_device_that_would_choose_anoth
     spec = make_trial(epochs=2)
     for folder, devices in ((tmp_path / "stays", ("bf16", "bf16")), (tmp_path / "moves", ("bf16", "fp32"))):
         for device, stops in zip(devices, (True, False), strict=True):
-            monkeypatch.setattr(raycifar.training.trial, "resolve_precision", lambda *_, device=device: device)
+            monkeypatch.setattr(raycifar.training.session, "resolve_precision", lambda *_, device=device: device)
             try:
                 run(spec, folder, stop if stops else lambda *_: None)
             except KeyboardInterrupt:
