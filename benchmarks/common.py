@@ -17,9 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from raycifar.devices import cpu_count, hardware
+from raycifar.devices import cpu_count, hardware, versions
 from raycifar.execution.workspace import commit
-from raycifar.training.trial import versions
 
 PEERS = ("lightning", "keras", "tensorflow", "tensorflow-cpu")
 

@@ -1,5 +1,11 @@
-"""Devices: what they are called, how many cores and how much memory there are, and how a full GPU is told."""
+"""What this process computes on: its devices, cores and memory, its packages; and how a full GPU is recognised.
 
+Nothing here imports PyTorch before it is asked for something that only PyTorch knows.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
 import math
 import os
 import platform
@@ -9,35 +15,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-MOST_SHARED = 8  # trials on a GPU that are tried
+MOST_SHARED = 8  # the largest number of trials on one GPU that is tried
 USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
 
-# PyTorch, CUDA, and cuBLAS or cuDNN; only the first has an exception of its own.
+# As PyTorch, CUDA, and cuBLAS or cuDNN word it; only PyTorch has an exception of its own.
 _FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
 
 
-def full_memory(error: BaseException | None) -> RuntimeError | None:
-    """The error if it says so, or the one that does and was on its way when this one came up; else None.
-
-    Leaving a recording that has failed raises anew.
-    """
-    while isinstance(error, RuntimeError):
-        if any(sign in str(error) for sign in _FULL):
-            return error
-        error = None if error.__suppress_context__ else error.__context__
-    return None
-
-
-def trials_that_fit(total: float, each: float) -> int:
-    """How many trials that need `each` bytes fit into a GPU of `total` bytes, one at least."""
-    return max(1, min(MOST_SHARED, int(USABLE * total // each))) if each else MOST_SHARED
-
-
-def device_name(device: "torch.device") -> str:
-    """ "NVIDIA H200", or what the CPU calls itself."""
-    import torch
-
+def device_name(device: torch.device) -> str:
+    """Such as "NVIDIA H200", or the model name of the CPU."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -60,8 +49,34 @@ def cpu_count() -> int:
 
 
 def memory_bytes() -> float:
-    """This machine's memory."""
+    """The machine's memory; infinite on a system that does not tell."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError):  # not every system tells
+    except (ValueError, OSError):
         return math.inf
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide a trial's numbers."""
+    import torch
+
+    packages = ("raycifar", "ray", "torch", "torchvision", "numpy")
+    installed = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **installed, "cuda": torch.version.cuda or "none"}
+
+
+def full_memory(error: BaseException | None) -> RuntimeError | None:
+    """The error that says that a GPU's memory is full: this one, or one that it came up while handling; else None.
+
+    A CUDA graph whose recording fails raises a second error when the recording is left: the first one is the cause.
+    """
+    while isinstance(error, RuntimeError):
+        if any(sign in str(error) for sign in _FULL):
+            return error
+        error = None if error.__suppress_context__ else error.__context__
+    return None
+
+
+def trials_that_fit(total: float, each: float) -> int:
+    """How many trials that need `each` bytes fit into a GPU of `total` bytes; at least 1, at most MOST_SHARED."""
+    return max(1, min(MOST_SHARED, int(USABLE * total // each))) if each else MOST_SHARED

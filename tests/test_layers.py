@@ -124,6 +124,19 @@ def test_analysis_reaches_neither_torch_nor_ray_nor_pickle(module):
     assert not reached(module) & {"torch", "torchvision", "ray", "pickle"}
 
 
+def test_errors_devices_storage_and_config_are_imported_without_torch():
+    """Also through other packages, which an import tells and a look at the source does not. `devices` asks it later."""
+    lower = [f"raycifar.{m}" for m in MODULES if package(m) in ("errors", "devices", "storage", "config")]
+    code = f"import sys, {', '.join(lower)}; print(*{{'torch', 'torchvision', 'ray'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if package(m) in ("errors", "storage", "config")])
+def test_errors_storage_and_config_never_import_torch(module):
+    assert not reached(module) & {"torch", "torchvision", "ray"}
+
+
 def test_analysis_reads_safetensors_in_one_module_alone():
     readers = [m for m in MODULES if package(m) == "analysis" and "safetensors" in imports(m)[1]]
     assert readers == ["analysis.predictions"]

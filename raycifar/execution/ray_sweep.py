@@ -35,7 +35,8 @@ from raycifar.storage.checkpoints import tidy_checkpoints
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.tracking.listener import Bus, Listener
 from raycifar.tracking.prometheus import Gauges
-from raycifar.training.trial import Assets, trial_error
+from raycifar.training.failures import trial_error
+from raycifar.training.trial import Assets
 
 DRIVER_FAILURES = 1  # restarts of a trial's driver before the trial counts as failed
 

@@ -25,7 +25,8 @@ from raycifar.execution.watchdog import Watchdog
 from raycifar.storage.checkpoints import KEPT, checkpoint_epoch, checkpoint_name, prune_checkpoints, saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import EpochRecord
-from raycifar.training.trial import HOPELESS, Caller, Place, run_trial, trial_error
+from raycifar.training.failures import HOPELESS, trial_error
+from raycifar.training.trial import Caller, Place, run_trial
 from raycifar.training.workers import from_first
 
 WORKER_FAILURES = 2  # restarts of a trial's workers before the trial counts as failed

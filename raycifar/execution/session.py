@@ -11,7 +11,7 @@ from typing import Protocol
 from rich.console import Console
 
 from raycifar.config.sweep import TrialSpec
-from raycifar.devices import hardware
+from raycifar.devices import hardware, versions
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import describe_plan
@@ -20,7 +20,7 @@ from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus, Listener, Tracked
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import chosen_trackers
-from raycifar.training.trial import Assets, versions
+from raycifar.training.trial import Assets
 
 
 @dataclass(frozen=True, slots=True)

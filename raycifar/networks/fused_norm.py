@@ -50,7 +50,7 @@ def at_once(layer: nn.BatchNorm2d, images: Tensor) -> bool:
 def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether Triton's kernels run there and compute what PyTorch's layers do; tried once a trial."""
     try:
-        difference = _tried(device, dtype)
+        difference = self_test(device, dtype)
     except Exception as error:  # no Triton, no compiler for it, a GPU that it does not know: many kinds
         if full_memory(error):
             raise
@@ -60,7 +60,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     return not difference
 
 
-def _tried(device: torch.device, dtype: torch.dtype) -> str:
+def self_test(device: torch.device, dtype: torch.dtype) -> str:
     """What is wrong with the result on a few numbers; empty where nothing is. PyTorch's layers compute it in fp32."""
     generator = torch.Generator(device).manual_seed(0)
     drawn = torch.randn(9, CHANNELS, 6, 4, device=device, generator=generator)
@@ -132,7 +132,7 @@ def _statistics(images: Tensor, weight: Tensor, bias: Tensor, layer: nn.BatchNor
     from raycifar.networks import norm_kernels as kernels
 
     channels, inputs = images.shape[1], images[:, 0].numel()
-    rows, tiles, warps = _summed(inputs, channels, 1)
+    rows, tiles, warps = summing_grid(inputs, channels, 1)
     partial, found = (images.new_empty(*shape, channels, dtype=torch.float32) for shape in ((tiles, 2), (4,)))
     kernels.moments[tiles, channels // CHANNELS](
         images, partial, inputs, channels, ROWS=rows, CHANNELS=CHANNELS, num_warps=warps
@@ -149,7 +149,7 @@ def _gradients(images: Tensor, above: Tensor, found: Tensor, side: int) -> Tenso
     from raycifar.networks import norm_kernels as kernels
 
     channels, outputs = images.shape[1], above[:, 0].numel()
-    rows, tiles, warps = _summed(outputs, channels, side)
+    rows, tiles, warps = summing_grid(outputs, channels, side)
     partial, of_both = (found.new_empty(*shape, channels) for shape in ((tiles, 2), (2,)))
     kernels.backward_sums[tiles, channels // CHANNELS](
         images, above, found, partial, outputs, channels, images.shape[3],
@@ -161,7 +161,7 @@ def _gradients(images: Tensor, above: Tensor, found: Tensor, side: int) -> Tenso
     return of_both
 
 
-def _summed(rows: int, channels: int, side: int) -> tuple[int, int, int]:
+def summing_grid(rows: int, channels: int, side: int) -> tuple[int, int, int]:
     """Rows of a tile, tiles of all `rows`, and warps of a program, where it sums; side**2 inputs make a row."""
     wanted = _power_of_two(rows * channels // (CHANNELS * TILES))
     each = max(ROWS // side, min(MOST_ROWS // side**2, wanted))

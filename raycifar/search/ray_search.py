@@ -40,8 +40,8 @@ from raycifar.search.spec import Range, SearchSpec
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord
 from raycifar.tracking.listener import Bus, Start
+from raycifar.training.failures import trial_error
 from raycifar.training.loop import NonFiniteLossError
-from raycifar.training.trial import trial_error
 
 # What a sample's folder gets from us and, from params.json on, from Tune's loggers.
 WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.json", "progress.csv", "error.txt",

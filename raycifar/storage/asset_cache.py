@@ -89,7 +89,7 @@ def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
         shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
         source, tensors = _first_that_works(asset, sources, Path(scratch))
-        _write(path, tensors, source, Path(scratch))
+        write_asset(path, tensors, source, Path(scratch))
     say(f"{asset.title}: {path}, {path.stat().st_size / 1e6:.0f} MB")
 
 
@@ -117,7 +117,8 @@ def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetErro
     return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
 
-def _write(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
+def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
+    """Write the file with its SHA-256, first into `scratch`, a folder of the same file system. Raises OSError."""
     from safetensors.numpy import save
 
     draft = scratch / path.name

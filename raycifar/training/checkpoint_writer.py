@@ -1,6 +1,7 @@
 """Checkpoints written behind the training: a fast device does not wait for a slow disk."""
 
 import copy
+import io
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 import torch
 
-from raycifar.storage.checkpoints import save_checkpoint
+from raycifar.storage.checkpoints import write_checkpoint
+from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
 from raycifar.training.loop import TrainState
 
@@ -16,16 +18,32 @@ from raycifar.training.loop import TrainState
 AFFORDABLE = 0.02
 
 
-class CheckpointWriter:
-    """Saves one trial's state from a thread of its own; leaving the `with` block waits for it.
+def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Path:
+    """Write a TrainState's `state_dict` as the checkpoint of the history's last epoch; returns its path.
 
-    Where writing takes longer than AFFORDABLE of an epoch, the next epochs train meanwhile, and those that end before
-    it is done have no checkpoint of their own: a crash costs at most the time of two writes. Best weights are part of
-    every state, so no best epoch is lost.
+    Raises OSError where the disk is full or cannot be written to.
+    """
+    content = io.BytesIO()  # into a file, torch.save reports a full disk as "enforce fail", and not as an OSError
+    torch.save(state, content)
+    return write_checkpoint(folder, content.getbuffer(), history)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
+    """A sound checkpoint's state_dict, on the CPU, and history. Unpickles tensors and plain values only."""
+    state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    return state, TrialFolder(path).history()
+
+
+class CheckpointWriter:
+    """Saves one trial's state from a thread of its own; leaving the `with` block waits for that thread.
+
+    Where writing takes longer than AFFORDABLE of an epoch, training goes on meanwhile. Epochs that end before the
+    write does get no checkpoint of their own, so a crash costs at most the time of two writes. Every state holds the
+    best weights, so no best epoch is lost.
     """
 
     def __init__(self, folder: Path, first_seconds: float = 0.0) -> None:
-        """`first_seconds`: what the first write is taken to last."""
+        """`first_seconds`: how long to expect the first write to take; later ones are expected to take as the last."""
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[Path] | None = None
@@ -38,9 +56,10 @@ class CheckpointWriter:
         self._thread.shutdown()
 
     def save(self, state: TrainState, history: History, last: bool) -> Path | None:
-        """Save the state after the history's last epoch, now, soon, or (while busy, unless it is the last) not at all.
+        """Save the state after the history's last epoch, unless an earlier write is still going on.
 
-        Returns the newest checkpoint that has been completed since the call before. Raises what writing raises.
+        The `last` state of a trial is always saved, and waited for. Returns the newest checkpoint that was completed
+        since the previous call. Raises what writing raises.
         """
         done = self._completed(wait=last)
         if self._writing is None:
@@ -66,7 +85,7 @@ class CheckpointWriter:
 
 
 def _snapshot(state: TrainState, history: History) -> tuple[dict[str, Any], History, torch.cuda.Stream | None]:
-    """Both as they are now, and the stream to read the state on: on the training's, a copy would queue behind steps."""
+    """Copies of both, and on a GPU a stream to read the state on: on the training's own, a read waits for its steps."""
     copied, records = copy.deepcopy(state.state_dict()), History(list(history.epochs), list(history.sessions))
     if state.device.type != "cuda":
         return copied, records, None

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycifar.data.splits import Split
 from raycifar.training.precision import autocast
-from raycifar.training.workers import world
+from raycifar.training.workers import all_reduce, world
 
 EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
 Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
@@ -23,7 +22,7 @@ def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sig
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
     mine = Split(split.images[rank::workers], split.labels[rank::workers])
-    sums = _all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
+    sums = all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
     mean_loss, accuracy = (sums / len(split)).tolist()
     return mean_loss, accuracy
 
@@ -41,22 +40,17 @@ def predict(
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(split.labels.device, precision):
-        parts = [model(part.flip(-1) if mirrored else part).float() for part in _parts(model, split.images, alive)]
+        parts = [model(part.flip(-1) if mirrored else part).float() for part in parts_of(model, split.images, alive)]
     model.train(was_training)
     return torch.cat(parts)
 
 
-def _parts(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+def parts_of(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+    """The images, as many at a time as the network says it takes; `alive` is called before each part."""
     at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
     for part in images.split(at_once):
         alive()
         yield part
-
-
-def _all_reduce(values: Tensor) -> Tensor:
-    if world()[1] > 1:
-        dist.all_reduce(values)
-    return values
 
 
 def loss_and_correct(logits: Tensor, targets: Tensor) -> Tensor:

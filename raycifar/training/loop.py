@@ -17,7 +17,7 @@ from torch.optim.swa_utils import update_bn
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split, batch_count, batches
 from raycifar.storage.records import EpochRecord
-from raycifar.training.evaluation import Sign, _all_reduce, _parts, evaluate, nobody
+from raycifar.training.evaluation import Sign, evaluate, nobody, parts_of
 from raycifar.training.optimizers import (
     Patience,
     Plateau,
@@ -28,7 +28,7 @@ from raycifar.training.optimizers import (
 )
 from raycifar.training.precision import autocast
 from raycifar.training.step import Step
-from raycifar.training.workers import world
+from raycifar.training.workers import all_reduce, world
 
 REMEDY = "lower optimizer.lr, or lengthen schedule.warmup_epochs"
 
@@ -191,7 +191,7 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
         sums[i] = step(index, epoch, lr)
         engine.alive()  # not from the optimizer: a recorded step does not call it
         seen += len(index)
-    per_step = _all_reduce(sums).cpu()
+    per_step = all_reduce(sums).cpu()
     _refuse_non_finite(per_step[:, 0], epoch)
     loss, accuracy = (per_step.sum(0) / seen).tolist()
     return loss, accuracy, seen, lr
@@ -211,7 +211,7 @@ def _average_epoch(engine: _Engine, epoch: int) -> None:
         average.update()
     if averaged > 0 or averaging.ema_recompute_batch_norm:
         with autocast(engine.state.device, engine.step.precision):
-            update_bn(_parts(average.module, engine.train.images, engine.alive), average.module)
+            update_bn(parts_of(average.module, engine.train.images, engine.alive), average.module)
 
 
 def _refuse_non_finite(losses: Tensor, epoch: int) -> None:

@@ -25,6 +25,11 @@ from raycifar.training.workers import distributed, world
 WARM_UP_STEPS = 3
 
 
+def steps_before_recording(device: torch.device) -> int:
+    """How many steps run before one is recorded; -1 where none is: on a CPU, and where workers talk to each other."""
+    return WARM_UP_STEPS if device.type == "cuda" and world()[1] == 1 else -1
+
+
 class Step:
     """The step of one trial in one session. Call it with a batch's indices, epoch and learning rate."""
 
@@ -36,8 +41,8 @@ class Step:
         self.precision = resolve_precision(spec.precision, device)
         self.generator = torch.Generator(device)  # of the augmentation
         self._optimizer, self._average, self._train, self._spec = optimizer, average, train, spec
-        self._augment = Augmenter.of(train, spec.augmentation, spec.seed)
-        self._mixer = Mixer.of(spec.augmentation, spec.seed, device)
+        self.augmenter = Augmenter.of(train, spec.augmentation, spec.seed)
+        self.mixer = Mixer.of(spec.augmentation, spec.seed, device)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._index = torch.zeros(min(spec.batch_size, len(train)), dtype=torch.int64, device=device)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
@@ -47,7 +52,7 @@ class Step:
         for group, lr in zip(optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr
         self._run: Callable[[], Tensor] = self._on_index
-        self._until_recording = WARM_UP_STEPS if device.type == "cuda" and world()[1] == 1 else -1
+        self._until_recording = steps_before_recording(device)
 
     def __call__(self, index: Tensor, epoch: int, lr: float) -> Tensor:
         """Train on the images `index` (B,): this worker's summed loss and right answers, float64 (2,) on the device.
@@ -78,9 +83,9 @@ class Step:
 
     def _once(self, index: Tensor) -> Tensor:
         rank, workers = world()
-        images, targets = self._augment(index, self._epoch, self.generator), self._train.labels[index]
-        if self._mixer is not None:
-            images, targets = self._mixer(images, targets, self.generator)
+        images, targets = self.augmenter(index, self._epoch, self.generator), self._train.labels[index]
+        if self.mixer is not None:
+            images, targets = self.mixer(images, targets, self.generator)
         images, targets = images[rank::workers], targets[rank::workers]
         with autocast(targets.device, self.precision):
             logits = self.network(images)

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 _Value = TypeVar("_Value")
@@ -21,6 +21,13 @@ def gathered(value: _Value) -> list[_Value]:
     values = [value] * world()[1]
     if len(values) > 1:
         dist.all_gather_object(values, value)
+    return values
+
+
+def all_reduce(values: Tensor) -> Tensor:
+    """The values summed over all workers, in place; every worker calls this."""
+    if world()[1] > 1:
+        dist.all_reduce(values)
     return values
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from raycifar.config.sweep_file import load_sweep
-from raycifar.storage.checkpoints import load_checkpoint, newest_checkpoint
+from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.training.checkpoint_writer import load_checkpoint
 
 TRIALS = [trial.name for trial in load_sweep(Path(__file__).with_name("sweep.toml")).trials]
 TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}

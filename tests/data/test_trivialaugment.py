@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms.v2 import TrivialAugmentWide
 
 from raycifar.config.settings import Augmentation
-from raycifar.data.augment import Augmenter
+from raycifar.data.augment import Augmenter, cut_out
 from raycifar.data.trivialaugment import BLENDS, MOVES, OPERATIONS, STRENGTHS, Drawn, apply, draw
 
 FILL = torch.tensor([125, 123, 114], dtype=torch.uint8).view(3, 1, 1)
@@ -87,5 +87,5 @@ def test_cutout_paints_over_what_the_policy_made(train_images):
     index, spec = torch.arange(50), Augmentation(policy="trivial", cutout=8)
     without, painted = (Augmenter.of(train_images, s, 1) for s in (spec.model_copy(update={"cutout": 0}), spec))
     generator = torch.Generator().manual_seed(5)
-    expected = painted._cutout(without(index, 1, generator), generator)
+    expected = cut_out(without(index, 1, generator), 8, painted.fill, generator)
     assert painted(index, 1, torch.Generator().manual_seed(5)).equal(expected)

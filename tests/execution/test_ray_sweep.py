@@ -21,16 +21,17 @@ import raycifar.execution.sweep
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
-from raycifar.storage.checkpoints import save_checkpoint
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
+from raycifar.training.checkpoint_writer import save_checkpoint
+from raycifar.training.failures import GpuMemoryError, StorageError, trial_error
 from raycifar.training.loop import NonFiniteLossError
-from raycifar.training.trial import Assets, GpuMemoryError, StorageError, trial_error
+from raycifar.training.trial import Assets
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.progress import Progress
+from tests.support.records import TIMES
 from tests.support.sweep_folders import write_sweep
 from tests.support.sweeps import sweep_of
-from tests.training.test_loop import TIMES
 
 pytestmark = pytest.mark.ray
 

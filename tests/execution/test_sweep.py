@@ -24,14 +24,15 @@ from raycifar.execution.runners import fetch_assets
 from raycifar.execution.sweep import plan_only, run_sweep
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError
-from raycifar.storage.checkpoints import load_checkpoint, prune_checkpoints
+from raycifar.storage.checkpoints import prune_checkpoints
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus
+from raycifar.training.checkpoint_writer import load_checkpoint
 from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
 from tests.support.paths import SAMPLE
+from tests.support.records import TIMES
 from tests.support.sweep_folders import sweep_spec, write_sweep
-from tests.training.test_loop import TIMES
 
 pytestmark = pytest.mark.slow  # whole sweeps with VGG16
 

@@ -37,9 +37,10 @@ from raycifar.networks import weights
 from raycifar.search.spec import load_search
 from raycifar.storage import asset_cache
 from raycifar.storage.asset_cache import AssetError
-from raycifar.storage.checkpoints import newest_checkpoint, save_checkpoint, saved_history
+from raycifar.storage.checkpoints import newest_checkpoint, saved_history
 from raycifar.storage.files import RecordError
 from raycifar.storage.folders import SweepFolder
+from raycifar.training.checkpoint_writer import save_checkpoint
 from tests.support.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
 
 PATIENCE = 10  # seconds

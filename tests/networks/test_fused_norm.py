@@ -134,10 +134,10 @@ def test_an_epochs_last_batch_is_computed_by_the_kernels_of_the_others(monkeypat
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_trial_on_a_few_numbers_finds_a_wrong_kernel(monkeypatch, dtype):
-    assert fused_norm._tried(torch.device(DEVICE), dtype) == ""
+    assert fused_norm.self_test(torch.device(DEVICE), dtype) == ""
     right = fused_norm.norm_pool_relu
     monkeypatch.setattr(fused_norm, "norm_pool_relu", lambda *arguments: right(*arguments) * 1.05)
-    assert "other numbers" in fused_norm._tried(torch.device(DEVICE), dtype)
+    assert "other numbers" in fused_norm.self_test(torch.device(DEVICE), dtype)
 
 
 def test_where_triton_does_not_run_pytorchs_layers_do(monkeypatch, caplog):
@@ -166,7 +166,7 @@ def test_a_full_memory_is_no_missing_triton(monkeypatch, error):
 def test_large_tiles_and_many_of_them_are_combined_as_in_a_large_batch(monkeypatch, pools):
     monkeypatch.setattr(fused_norm, "TILES", 4)
     monkeypatch.setattr(fused_norm, "FEW", 2)
-    rows, tiles, _ = fused_norm._summed(5 * 8 * 8, 64, 1)
+    rows, tiles, _ = fused_norm.summing_grid(5 * 8 * 8, 64, 1)
     assert (rows > fused_norm.ROWS, tiles > fused_norm.FEW) == (True, True)
     for expected, given in both((5, 64, 8, 8), pools):
         assert torch.allclose(given, expected, rtol=1e-4, atol=1e-4)

@@ -20,7 +20,7 @@ def test_vgg16_without_sources_names_them_and_the_flag(cache, unreachable):
 def test_kernels_are_turned_from_hwio_to_oihw():
     kernel = np.arange(3 * 3 * 2 * 5, dtype=np.float32).reshape(3, 3, 2, 5)
     layers = {f"Conv_{number}": {"kernel": kernel + number, "bias": np.zeros(5)} for number in range(13)}
-    tensors = weights._from_flax(layers)
+    tensors = weights.from_flax(layers)
     assert list(tensors) == list(weights.VGG16_LAYOUT)
     assert tensors["features.28.weight"].shape == (5, 2, 3, 3)
     assert tensors["features.28.weight"][4, 1, 0, 2] == kernel[0, 2, 1, 4] + 12

@@ -152,7 +152,7 @@ def test_a_sample_that_names_another_folder_is_refused_and_nothing_there_is_touc
     (folder.path / "sample-0001" / "sample.json").write_text(json.dumps(record))
     status, printed, errors = command()
     assert (status, printed, errors.count("\n")) == (2, "", 1)
-    assert re.search(r"sample-0001/sample\.json: names the sample '.*victim', not 'sample-0001'; restore", errors)
+    assert re.search(r"sample-0001/sample\.json: names the sample '.*, not 'sample-0001'; restore", errors)
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["thesis.tex"]
 
 

@@ -62,7 +62,9 @@ def with_header(path, header):
         lambda path: with_header(path, b'{"__metadata__":[],"numbers":{"dtype":"U8","shape":[1000]}}'),
         lambda path: with_header(path, b"[" * 100_000),
         lambda path: (path.unlink(), os.mkfifo(path)),
-        lambda path: asset_cache._write(path, {"letters": np.zeros(1000, np.uint8)}, "an older version", path.parent),
+        lambda path: asset_cache.write_asset(
+            path, {"letters": np.zeros(1000, np.uint8)}, "an older version", path.parent
+        ),
     ],
     ids=[
         "a byte short",

@@ -1,17 +1,18 @@
 """Checkpoints behind the training: every epoch's on a quick disk, as many as it manages on a slow one."""
 
 import math
+import os
 import threading
+import time
 
 import pytest
 import torch
 
-from raycifar.storage.checkpoints import load_checkpoint, save_checkpoint
 from raycifar.storage.records import EpochRecord, History
 from raycifar.training import checkpoint_writer
-from raycifar.training.checkpoint_writer import CheckpointWriter
+from raycifar.training.checkpoint_writer import CheckpointWriter, load_checkpoint, save_checkpoint
 from raycifar.training.loop import TrainState
-from tests.training.test_loop import Small
+from tests.support.networks import Small
 
 
 def epoch(number, seconds):
@@ -41,6 +42,22 @@ def slow_disk(monkeypatch):
 
     monkeypatch.setattr(checkpoint_writer, "save_checkpoint", save)
     return finish
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    saved = {"model": {"weight": torch.arange(1000.0)}, "progress": {"epoch": 2}}
+    path = save_checkpoint(tmp_path, saved, history(2, 1.0))
+    loaded, its_history = load_checkpoint(path)
+    assert path == tmp_path / "checkpoint_000002"
+    assert loaded["model"]["weight"].equal(saved["model"]["weight"])
+    assert [epoch.epoch for epoch in its_history.epochs] == [1, 2]
+
+
+def test_a_checkpoint_is_never_unpickled_beyond_tensors(tmp_path):
+    path = save_checkpoint(tmp_path, {}, history(1, 1.0))
+    torch.save({"evil": os.system}, path / "state.pt")
+    with pytest.raises(Exception, match="weights_only"):
+        load_checkpoint(path)
 
 
 def test_where_an_epoch_takes_long_its_checkpoint_is_there_when_it_is_reported(state, tmp_path):
@@ -73,8 +90,9 @@ def test_a_finished_checkpoint_is_handed_over_with_a_later_epoch(state, tmp_path
         behind.save(state, history(1, 1e-6), last=False)
         behind.save(state, history(2, 1e-6), last=False)
         slow_disk.set()
-        behind._writing.result()
-        assert behind.save(state, history(3, 1e-6), last=False).name == "checkpoint_000002"
+        while (completed := behind.save(state, history(3, 1e-6), last=False)) is None:
+            time.sleep(0.01)
+        assert completed.name == "checkpoint_000002"
 
 
 def test_what_is_saved_is_the_state_and_the_history_of_that_epoch_though_training_goes_on(state, tmp_path, slow_disk):

@@ -2,7 +2,6 @@
 
 import copy
 import io
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,32 +12,13 @@ from raycifar.training.evaluation import evaluate, predict
 from raycifar.training.loop import NonFiniteLossError, TrainState, fit
 from raycifar.training.optimizers import Average, Patience
 from raycifar.training.step import Step
-
-TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_second", "finished_at"}
-
-
-class Small(nn.Module):
-    """Convolution, batch norm, dropout: one of everything that keeps or draws something."""
-
-    def __init__(self):
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            self.convolution, self.norm = nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8)
-            self.dropout, self.head = nn.Dropout(0.2), nn.Linear(8, 10)
-
-    def forward(self, images):
-        features = self.norm(self.convolution(images / 255 - 0.5)).relu().mean((2, 3))
-        return self.head(self.dropout(features))
+from tests.support.networks import Floats, Small
+from tests.support.records import numbers
 
 
 @pytest.fixture
 def splits(train_images):
     return train_images.take(torch.arange(120)), train_images.take(torch.arange(120, 200))
-
-
-def numbers(records):
-    return [{key: value for key, value in asdict(record).items() if key not in TIMES} for record in records]
 
 
 def through_a_file(state_dict):
@@ -181,15 +161,6 @@ def test_ties_keep_the_earlier_epoch(make_trial, splits):
     state = TrainState(Floats(model), spec)
     assert len({record.val_accuracy for record in fit(state, *splits, spec)}) == 1
     assert state.best_epoch == 1
-
-
-class Floats(nn.Module):
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, images):
-        return self.inner(images.float() / 255)
 
 
 def test_early_stopping_ends_the_trial(make_trial, splits):

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from raycifar.config.settings import Averaging, Optimizer, Schedule
-from raycifar.storage.records import EpochRecord
 from raycifar.training.muon import Muon
 from raycifar.training.optimizers import (
     Patience,
@@ -12,12 +11,7 @@ from raycifar.training.optimizers import (
     exponential_share,
     learning_rate_factor,
 )
-
-
-def record(epoch=1, accuracy=0.5, loss=1.0):
-    seconds = dict.fromkeys(("train_seconds", "val_seconds", "checkpoint_seconds", "finished_at"), 0.0)
-    train = {"lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "images_per_second": 1.0}
-    return EpochRecord(epoch=epoch, val_loss=loss, val_accuracy=accuracy, **train, **seconds)
+from tests.support.records import epoch_record
 
 
 def test_biases_and_batch_norm_do_not_decay():
@@ -55,15 +49,15 @@ def test_the_schedule_ends_at_its_final_ratio():
 
 def test_patience_counts_epochs_that_are_not_better():
     patience = Patience("val_accuracy")
-    assert [patience.observe(record(accuracy=a)) for a in (0.5, 0.4, 0.5, 0.6, 0.6)] == [0, 1, 2, 0, 1]
-    assert [Patience("val_loss").observe(record(loss=loss)) for loss in (2.0, 3.0)] == [0, 0]
+    assert [patience.observe(epoch_record(accuracy=a)) for a in (0.5, 0.4, 0.5, 0.6, 0.6)] == [0, 1, 2, 0, 1]
+    assert [Patience("val_loss").observe(epoch_record(loss=loss)) for loss in (2.0, 3.0)] == [0, 0]
 
 
 def test_a_plateau_multiplies_the_learning_rate_and_counts_anew():
     plateau = Plateau(Schedule(name="plateau", patience=2, factor=0.5), 1.0, Patience("val_loss"))
     factors = []
     for loss in (1.0, 1.1, 1.1, 1.1, 1.1, 0.5):
-        plateau.observe(record(loss=loss))
+        plateau.observe(epoch_record(loss=loss))
         factors.append(plateau.factor)
     assert factors == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
 
@@ -72,7 +66,7 @@ def test_a_plateau_stops_at_the_least_learning_rate():
     schedule = Schedule(name="plateau", patience=1, factor=0.1, min_lr=0.05)
     plateau = Plateau(schedule, 0.1, Patience("val_loss"))
     for _ in range(4):
-        plateau.observe(record())
+        plateau.observe(epoch_record())
     assert plateau.factor == pytest.approx(0.5)
 
 
@@ -180,6 +174,6 @@ def test_the_momentum_is_the_specs(name, nesterov):
 
 def test_patience_wants_more_than_its_least_difference():
     patience = Patience("val_accuracy", min_delta=0.1)
-    assert [patience.observe(record(accuracy=a)) for a in (0.5, 0.55, 0.65, 0.7)] == [0, 1, 0, 1]
+    assert [patience.observe(epoch_record(accuracy=a)) for a in (0.5, 0.55, 0.65, 0.7)] == [0, 1, 0, 1]
     patience = Patience("val_loss", min_delta=0.1)
-    assert [patience.observe(record(loss=loss)) for loss in (1.0, 0.95, 0.85, 0.9)] == [0, 1, 0, 1]
+    assert [patience.observe(epoch_record(loss=loss)) for loss in (1.0, 0.95, 0.85, 0.9)] == [0, 1, 0, 1]

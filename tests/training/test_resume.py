@@ -3,23 +3,16 @@
 A small network stands in for VGG16; everything else is what a sweep uses.
 """
 
-import multiprocessing
-import os
 import random
 import statistics
-import time
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 import raycifar.training.trial
 from raycifar.storage.folders import TrialFolder
-from raycifar.training.trial import Assets, Caller, Place, run_trial
-from tests.chaos.compare import last_weights, numbers
-from tests.support.paths import SAMPLE
-from tests.training.test_loop import Small
+from tests.support.killed_trials import EVERYTHING, killed_at_random, left, run, started
+from tests.support.networks import Small
 
 SETTINGS = {
     "plateau": {"schedule": {"name": "plateau", "patience": 1, "monitor": "val_accuracy"}},
@@ -31,34 +24,15 @@ SETTINGS = {
     "random flip": {"augmentation": {"flip": "random"}},
     "cutout": {"augmentation": {"cutout": 8}},
     "adamw in bf16": {"optimizer": {"name": "adamw", "lr": 0.01}, "precision": "bf16"},
-    "all at once": {
-        "schedule": {"name": "plateau", "patience": 1},
-        "early_stopping": {"patience": 4},
-        "averaging": {"ema_decay": 0.5},
-        "augmentation": {"crop": 4, "flip": "alternating", "cutout": 8},
-        "label_smoothing": 0.1,
-    },
+    "all at once": EVERYTHING,
 }
 EPOCHS = 5
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__])  # so that a process that is to be killed starts in no time
 
 
 @pytest.fixture(autouse=True)
 def a_small_network(monkeypatch):
     monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: Small())
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # or bf16 would be refused
-
-
-def run(spec, folder, on_epoch=lambda record, path: None):
-    folder.mkdir(exist_ok=True)
-    return run_trial(spec, folder, Assets(SAMPLE, None), Place("cpu", 1, "here:cpu"), Caller(on_epoch))
-
-
-def left(folder):
-    """All that may not depend on what happened on the way."""
-    trial = TrialFolder(folder)
-    return numbers(trial), last_weights(trial), trial.best_weights.read_bytes(), trial.predictions.read_bytes()
 
 
 def stop(*_):
@@ -81,45 +55,12 @@ def test_a_trial_interrupted_after_every_epoch_ends_as_if_it_never_was(make_tria
     assert (len(epochs) < EPOCHS) == ("stopping" in str(settings.keys()) and "averaging" not in settings)
 
 
-def in_a_process(spec, folder, rank=0, workers=1, meeting=None):
-    raycifar.training.trial.build_vgg16 = lambda *_: Small()
-    if meeting:
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=workers)
-    run(spec, Path(folder))
-
-
-def started(spec, folder, workers, meeting):
-    """The trial's processes, one a worker."""
-    meeting = meeting if workers > 1 else None
-    group = [processes.Process(target=in_a_process, args=(spec, folder, r, workers, meeting)) for r in range(workers)]
-    for process in group:
-        process.start()
-    return group
-
-
-def killed_at_random(spec, folder, workers, dice, epoch_seconds):
-    """Kill one worker within a few epochs of every start, then the others, as Ray Train does. Returns how often."""
-    for kills in range(100):
-        group = started(spec, folder, workers, folder.parent / f"meeting-{kills}")
-        while all(process.is_alive() for process in group) and len(TrialFolder(folder).history().sessions) <= kills:
-            time.sleep(0.01)
-        time.sleep(dice.uniform(0, 4 * epoch_seconds))
-        dice.choice(group).kill()
-        for process in group:
-            process.kill()
-            process.join()
-        if TrialFolder(folder).summary():
-            return kills
-    raise AssertionError("it never finished")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_trial_killed_at_random_moments_ends_as_if_it_never_was(make_trial, tmp_path, workers):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    spec = make_trial(epochs=8, precision="fp32", **SETTINGS["all at once"] | {"early_stopping": {}})
+    spec = make_trial(epochs=8, precision="fp32", **EVERYTHING | {"early_stopping": {}})
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     for folder in (straight, killed):
         folder.mkdir()

@@ -13,7 +13,8 @@ from raycifar.data.splits import Split
 from raycifar.training import loop, muon, step
 from raycifar.training.loop import TrainState, fit
 from tests.support.errors import FULL_MEMORY
-from tests.training.test_loop import Floats, Small, numbers
+from tests.support.networks import Floats, Small
+from tests.support.records import numbers
 
 HARD = {  # all that draws random numbers or keeps state, and a last batch of another size
     "batch_size": 16,
@@ -191,13 +192,7 @@ def record_at_once(monkeypatch, error):
     """Steps record before the first one, and cannot."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
     monkeypatch.setattr(torch.cuda, "graph", refusing_to_record(error))
-    made = step.Step.__init__
-
-    def made_to_record(self, *arguments):
-        made(self, *arguments)
-        self._until_recording = 0
-
-    monkeypatch.setattr(step.Step, "__init__", made_to_record)
+    monkeypatch.setattr(step, "steps_before_recording", lambda device: 0)
 
 
 def test_where_no_graph_can_be_recorded_the_steps_run_as_they_are_and_the_log_says_why(
@@ -239,8 +234,8 @@ def test_on_a_gpu_recorded_steps_give_the_numbers_of_steps_launched_kernel_by_ke
 def test_the_seed_decides_which_images_are_mirrored_first_and_how_much_is_mixed(make_trial, splits):
     ingredients = {"augmentation": {"flip": "alternating", "mixup": 1.0}}
     one, other = (step_of(make_trial(seed=seed, **ingredients), splits[0])[0] for seed in (1, 2))
-    assert not one._augment.first_mirrored.equal(other._augment.first_mirrored)
-    assert not one._mixer.shares.equal(other._mixer.shares)
+    assert not one.augmenter.first_mirrored.equal(other.augmenter.first_mirrored)
+    assert not one.mixer.shares.equal(other.mixer.shares)
 
 
 def test_the_average_takes_in_what_the_step_has_learnt(make_trial, splits):

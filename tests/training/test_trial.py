@@ -5,7 +5,7 @@ import gc
 import logging
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
 import raycifar.training.checkpoint_writer
+import raycifar.training.session
 import raycifar.training.trial
 from raycifar.data.splits import load_cifar10
 from raycifar.devices import full_memory
@@ -23,22 +24,14 @@ from raycifar.networks import fused_norm
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import TrialFolder
+from raycifar.training.failures import HOPELESS, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
-from raycifar.training.trial import (
-    Assets,
-    Caller,
-    GpuMemoryError,
-    OtherNetworkError,
-    Place,
-    StorageError,
-    network,
-    run_trial,
-    set_up_torch,
-)
+from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
 from tests.support.errors import FULL_MEMORY
+from tests.support.networks import Floats, Small
 from tests.support.paths import SAMPLE
-from tests.training.test_loop import TIMES, Floats, Small
+from tests.support.records import numbers
 
 ASSETS = Assets(SAMPLE, None)
 PLACE = Place("cpu", 1, "here:cpu")
@@ -47,10 +40,6 @@ PLACE = Place("cpu", 1, "here:cpu")
 def run(spec, folder, on_epoch=lambda record, path: None):
     folder.mkdir(exist_ok=True)
     return run_trial(spec, folder, ASSETS, PLACE, Caller(on_epoch))
-
-
-def numbers(record):
-    return {key: value for key, value in asdict(record).items() if key not in TIMES}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +116,7 @@ def test_an_interrupted_trial_resumes_to_the_same_numbers_and_weights(finished, 
     torch.rand(5)
     run(spec, tmp_path)
     before, after = TrialFolder(folder).history(), TrialFolder(tmp_path).history()
-    assert [numbers(record) for record in after.epochs] == [numbers(record) for record in before.epochs]
+    assert numbers(after.epochs) == numbers(before.epochs)
     assert [session.first_epoch for session in after.sessions] == [1, 3]
     expected, resumed = load_file(folder / "best.safetensors"), load_file(tmp_path / "best.safetensors")
     assert all(expected[name].equal(resumed[name]) for name in expected)
@@ -178,7 +167,7 @@ def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_pat
     with pytest.raises(OtherNetworkError, match="--fresh"):
         run(make_trial(epochs=2), tmp_path)
     error = TrialFolder(tmp_path).error()
-    assert error.kind in {kind.__name__ for kind in raycifar.training.trial.HOPELESS}
+    assert error.kind in {kind.__name__ for kind in HOPELESS}
 
 
 def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):
@@ -382,7 +371,7 @@ def test_a_resumed_trial_keeps_its_precision_on_a_device_that_would_choose_anoth
     spec = make_trial(epochs=2)
     for folder, devices in ((tmp_path / "stays", ("bf16", "bf16")), (tmp_path / "moves", ("bf16", "fp32"))):
         for device, stops in zip(devices, (True, False), strict=True):
-            monkeypatch.setattr(raycifar.training.trial, "resolve_precision", lambda *_, device=device: device)
+            monkeypatch.setattr(raycifar.training.session, "resolve_precision", lambda *_, device=device: device)
             try:
                 run(spec, folder, stop if stops else lambda *_: None)
             except KeyboardInterrupt:
@@ -391,7 +380,7 @@ def test_a_resumed_trial_keeps_its_precision_on_a_device_that_would_choose_anoth
     assert [session.precision for session in moves.history().sessions] == ["bf16", "bf16"]
     assert moves.summary().precision == "bf16"
     assert moves.summary().fingerprint == spec.fingerprint()
-    assert [numbers(record) for record in moves.history().epochs] == [numbers(r) for r in stays.history().epochs]
+    assert numbers(moves.history().epochs) == numbers(stays.history().epochs)
 
 
 def stop(*_):
@@ -511,7 +500,7 @@ def test_each_trial_of_a_process_hears_that_triton_does_not_run(make_trial, tmp_
             fused_norm.works(torch.device("cpu"), torch.float32)
             return super().forward(images)
 
-    monkeypatch.setattr(fused_norm, "_tried", lambda *_: "no compiler")
+    monkeypatch.setattr(fused_norm, "self_test", lambda *_: "no compiler")
     monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: OnAGpu())
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
