@@ -72,18 +72,18 @@ def settings(table, above=""):
 
 
 def test_the_reference_of_settings_has_all_of_them_with_their_defaults():
-    rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| \S.*\|$", (ROOT / "sweeps/README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| \S.*\|$", (ROOT / "docs/sweep-files.md").read_text(), re.MULTILINE)
     assert rows == list(settings(TrialSettings))
 
 
 def test_every_source_of_a_setting_is_in_the_list_of_sources_and_no_other():
-    table, _, sources = (ROOT / "sweeps/README.md").read_text().partition("## Sources")
+    table, _, sources = (ROOT / "docs/sweep-files.md").read_text().partition("## Sources")
     works = r"[A-ZÄÖÜ]\w+(?: & [A-Z]\w+| et al\.)? (?:19|20)\d\d"
     assert set(re.findall(works, table)) == {line[2:].partition(":")[0] for line in sources.strip().splitlines()}
 
 
 def test_the_architecture_names_every_package():
-    text = (ROOT / "ARCHITECTURE.md").read_text()
+    text = (ROOT / "docs/architecture.md").read_text()
     packages = {path.name for path in (ROOT / "raycifar").iterdir() if (path / "__init__.py").exists()}
     assert {package for package in packages if f"`{package}/" not in text} == set()
 
