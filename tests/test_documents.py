@@ -24,9 +24,12 @@ from raycifar.storage.records import EpochRecord
 from tests.support.paths import QUICK, ROOT
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]  # held to the code as it is now
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted(DOCS.glob("*.md"))]
 LINKED = [path for path in sorted(ROOT.glob("*.md")) if path.name != "LOG.md"]  # a log's older entries are history
-LINKED += [*sorted(DOCS.glob("*.md")), ROOT / "results" / "README.md", ROOT / "sweeps" / "README.md"]
+LINKED += [
+    *sorted(DOCS.glob("*.md")),
+    *(ROOT / f"{folder}/README.md" for folder in ("results", "sweeps", "tests/samples")),
+]
 WORDS, LINES = 1300, 130  # of the README, at most
 
 Page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -117,9 +120,17 @@ def test_a_documented_command_parses(command):
     PARSERS[f"{first} {second}"].parse_arguments(arguments)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m benchmarks")])
-def test_a_documented_benchmark_exists(command):
-    assert (ROOT / f"{command.split()[2].replace('.', '/')}.py").exists()
+@Linked
+def test_every_module_that_a_page_calls_exists(page):
+    called = set(re.findall(r"python -m ((?:benchmarks|tests|raycifar)[\w.]*)", page.read_text()))
+    assert {name for name in called if not (ROOT / f"{name.replace('.', '/')}.py").exists()} == set()
+
+
+# Options of other commands.
+OTHERS = {
+    "benchmarks.md": {"--markdown", "--json", "--rounds", "--images"},
+    "SECURITY.md": {"--ignore-scripts", "--no-deps"},
+}
 
 
 @Page
@@ -128,7 +139,7 @@ def test_every_option_that_a_page_names_exists(page, capsys):
         with pytest.raises(SystemExit):
             command.parse_arguments(["--help"])
     there = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out))
-    there |= {"--markdown", "--json", "--rounds", "--images"} if page.name == "benchmarks.md" else set()
+    there |= OTHERS.get(page.name, set())
     assert set(re.findall(r"`(--[a-z][a-z-]*)", prose(page))) <= there
 
 
@@ -186,7 +197,7 @@ def shown(svg: str) -> list[str]:
 
 
 def test_no_document_names_a_place_that_has_moved():
-    pages = [*PAGES, ROOT / "SECURITY.md", ROOT / "results" / "README.md", ROOT / "sweeps" / "README.md"]
+    pages = [path for path in {*PAGES, *LINKED} if path.name != "CHANGELOG.md"]
     sources = [path for folder in ("raycifar", "benchmarks", "sweeps") for path in (ROOT / folder).rglob("*.[pt]*")]
     moved = re.compile(r"\b(?:ARCHITECTURE|BENCHMARKS|RELIABILITY)\.md")
     assert [str(path) for path in (*pages, *sources) if path.suffix != ".pyc" and moved.search(path.read_text())] == []
@@ -291,6 +302,13 @@ def test_the_architecture_names_no_package_or_module_that_is_not_there():
     named = [f"{name}{slash or '.py'}" for name, slash in re.findall(r"^\| `(\w+)(/?)` \|", text, re.MULTILINE)]
     assert len(named) > 10
     assert [name for name in named if not (ROOT / "raycifar" / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["commands", "config", "data", "networks", "search", "storage", "training"])
+def test_the_architecture_names_every_module_of_a_package(package):
+    (row,) = re.findall(rf"^\| `{package}/` \| (.+) \|$", section(ARCHITECTURE, "## Inside the packages"), re.MULTILINE)
+    modules = {path.stem for path in (ROOT / "raycifar" / package).glob("*.py")} - {"__init__"}
+    assert {module for module in modules if f"`{module}`" not in row} == set()
 
 
 RECIPES = ["a data set", "a network", "a figure"]
