@@ -89,7 +89,7 @@ def parser(module: str, description: str | None, rounds: int) -> argparse.Argume
     made = argparse.ArgumentParser(f"python -m benchmarks.{module}", description=description, allow_abbrev=False)
     made.add_argument("--rounds", type=count, default=rounds, help="n of every figure (default: %(default)s)")
     made.add_argument("--json", type=_new_file, metavar="FILE", help="write every value there, too")
-    made.add_argument("--markdown", action="store_true", help="print the tables as BENCHMARKS.md holds them")
+    made.add_argument("--markdown", action="store_true", help="print the tables as docs/benchmarks.md holds them")
     return made
 
 
@@ -163,7 +163,7 @@ def _cell(cell: Cell) -> str:
 
 
 def markdown(where: dict[str, Any], tables: Sequence[Table]) -> str:
-    """As a section of BENCHMARKS.md; figures are medians, in brackets the smallest and the largest of n."""
+    """As a section of docs/benchmarks.md; figures are medians, in brackets the smallest and the largest of n."""
     parts = [f"`{where['command']}`\n\n{_heading(where)}"]
     for table in tables:
         lines = [f"**{table.title}**", ""] if table.title else []
