@@ -47,9 +47,9 @@ import json, time
 marks = [time.perf_counter()]
 import torch
 marks.append(time.perf_counter())
-import raycifar.execution.sweep, raycifar.execution.ray_sweep
+import raycifar.execution.ray_cluster, raycifar.execution.ray_sweep, raycifar.execution.sweep
 marks.append(time.perf_counter())
-with raycifar.execution.ray_sweep.cluster():
+with raycifar.execution.ray_cluster.cluster():
     marks.append(time.perf_counter())
     time.sleep(5)
     marks.append(time.perf_counter())

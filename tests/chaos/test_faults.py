@@ -12,7 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-import raycifar.execution.sweep
+import raycifar.execution.plan
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
@@ -54,7 +54,7 @@ def of_trial(process, role, trial):
 def undisturbed(path, trials, threads):
     """The same trials without Ray and without faults, on as many threads."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raycifar.execution.sweep, "cpu_count", lambda: threads)
+        patch.setattr(raycifar.execution.plan, "cpu_count", lambda: threads)
         options = Options(gpus=0, local=True, only=tuple(trials))
         assert run_sweep(load_sweep(ROOT / SWEEP), path, options, Console(file=io.StringIO()))
     return SweepFolder(path)

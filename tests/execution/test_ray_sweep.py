@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+import raycifar.execution.plan
 import raycifar.execution.runners
-import raycifar.execution.sweep
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
@@ -84,7 +84,7 @@ def test_two_cores_run_two_trials_at_once(on_cpus):
 
 def test_ray_and_local_give_the_same_numbers(on_cpus, tmp_path, monkeypatch):
     sweep, folder, _, _ = on_cpus
-    monkeypatch.setattr(raycifar.execution.sweep, "cpu_count", lambda: 1)  # as many threads as a trial had under Ray
+    monkeypatch.setattr(raycifar.execution.plan, "cpu_count", lambda: 1)  # as many threads as a trial had under Ray
     local = SweepFolder(tmp_path / "local")
     run_sweep(sweep, local.path, Options(gpus=0, local=True, only=("long", "short")), Console(file=io.StringIO()))
     for trial in ("long", "short"):
