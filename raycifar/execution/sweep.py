@@ -52,6 +52,7 @@ class Options:
     log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
     verbose: bool = False  # show what Ray and the workers log
     events: JsonLines | None = None
+    command: tuple[str, ...] = ()  # the words of the command line, for the record; empty: a call from Python
 
     @property
     def known_sharing(self) -> int:
@@ -251,7 +252,12 @@ def make_call(options: Options, plan: Plan, gpus: int, assets: Assets) -> Call:
         weights=assets.imagenet.name if assets.imagenet else "",
         hardware=hardware(),
         versions=versions(),
+        command=options.command or (_python_call(options.source),),
     )
+
+
+def _python_call(source: str) -> str:
+    return f"raycifar.run_sweep({repr(source) if source else 'SweepSpec(...)'})"
 
 
 def _progress(

@@ -9,6 +9,7 @@ from rich.console import Console
 from raycifar.execution.placement import Plan
 from raycifar.execution.sweep import Options, make_call, plan_trials, ready, show_plan, tell_plan
 from raycifar.execution.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
+from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
@@ -53,7 +54,7 @@ def _check(options: Options) -> None:
     if options.log or options.hang_seconds != Options().hang_seconds:
         raise SweepError("a search's samples are neither tracked nor watched: leave out --log and --hang-timeout")
     if missing := [name for name in NEEDS if find_spec(name) is None]:
-        raise SweepError(f"a search needs {missing[0]}: pip install -c constraints.txt -e '.[search]'")
+        raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
 def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:

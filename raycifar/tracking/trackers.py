@@ -8,12 +8,12 @@ from importlib.util import find_spec
 from typing import Any, TypeVar, cast
 
 from raycifar.errors import InputError
+from raycifar.program import program
 from raycifar.storage.folders import SweepFolder
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 PACKAGES = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
-INSTALL = "python -m pip install -c constraints.txt -e '.[{}]'"
 
 
 class TrackerError(InputError):
@@ -24,7 +24,9 @@ def check_trackers(names: Sequence[str], local: bool) -> None:
     """Raises TrackerError for one that is not installed, or that could not log what was asked for."""
     for name in names:
         if missing := [package for package in PACKAGES[name] if find_spec(package) is None]:
-            raise TrackerError(f"--log {name}: {' and '.join(missing)} not installed: {INSTALL.format(name)}")
+            raise TrackerError(
+                f"--log {name}: {' and '.join(missing)} not installed: python -m {program().install(name)}"
+            )
         if local:
             raise TrackerError(f"--log {name}: goes through Ray's callbacks: leave out --local, or --log {name}")
     if "wandb" in names and wandb_mode() == "online" and not _logged_in():
