@@ -52,6 +52,7 @@ from raycifar.config.sweep import TrialSpec  # noqa: E402
 from raycifar.execution import gpu_sharing, interruption  # noqa: E402
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan  # noqa: E402
 from raycifar.execution.watchdog import Watchdog  # noqa: E402
+from raycifar.program import program  # noqa: E402
 from raycifar.storage.checkpoints import (  # noqa: E402
     KEPT,
     checkpoint_epoch,
@@ -473,7 +474,8 @@ def _watch_ray(over: threading.Event) -> None:
             break
         unanswered = 0 if lives else unanswered + 1
     if not over.is_set():
-        print("\nrun_sweep.py: Ray died, or was killed. The same command goes on.", file=sys.stderr, flush=True)
+        line = f"{program().run}: Ray died, or was killed. The same command goes on."
+        print(f"\n{line}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
