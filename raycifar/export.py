@@ -21,6 +21,7 @@ from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.data.splits import load_cifar10
 from raycifar.errors import InputError
 from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
+from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder
 from raycifar.trained_model import TrainedModel, load_model, read_trials
@@ -28,7 +29,6 @@ from raycifar.trained_model import TrainedModel, load_model, read_trials
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
 TOLERANCE = 1e-3  # of a logit: far below what changes a probability's second digit
-INSTALL = "pip install -c constraints.txt -e '.[export]'"
 
 
 class ExportError(InputError):
@@ -43,7 +43,7 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
     real test images at two batch sizes. Raises ResultsError and ExportError.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ExportError(f"--export needs {', '.join(missing)}, not installed: {INSTALL}")
+        raise ExportError(f"--export needs {', '.join(missing)}, not installed: {program().install('export')}")
     folder, traces = read_trials(path)
     if unfinished := [trace.spec.name for trace in traces if trace.summary is None]:
         raise ExportError(

@@ -91,7 +91,7 @@ def test_a_hostile_sweep_is_plain_text_in_markdown(analysed):
     ],
 )
 def test_a_password_in_an_address_is_not_recorded(argument, recorded):
-    assert as_recorded(["run_sweep.py", argument]) == f"python run_sweep.py {recorded}"
+    assert as_recorded(["python", "run_sweep.py", argument]) == f"python run_sweep.py {recorded}"
 
 
 def test_a_sweep_whose_trial_is_markup_is_refused_before_anything_is_written(tmp_path):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.errors import InputError
+from raycifar.program import program
 from raycifar.storage.files import RecordError, open_file
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import History, Invocation, SweepRecord, TrialError, TrialSummary
@@ -72,7 +73,7 @@ def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:
     """What sweep.json says. Raises ResultsError where there is no such folder, no sweep in it, or a broken one."""
     path = folder.path
     if not os.path.exists(path):  # a Path's own raises OSError for a name too long
-        raise ResultsError(f"{path}: no such folder; give the one that run_sweep.py wrote{_nearby(path.parent)}")
+        raise ResultsError(f"{path}: no such folder; give the one that {program().run} wrote{_nearby(path.parent)}")
     if not path.is_dir():
         raise ResultsError(f"{path}: a file, not a folder; give the sweep's folder{_nearby(path.parent)}")
     try:
@@ -95,14 +96,18 @@ def _no_sweep(path: Path) -> str:
     if (path.parent / "sweep.json").is_file():
         return f"{path}: a folder in a sweep's; give the sweep's own, {path.parent}"
     if not names:
-        return f"{path}: an empty folder; give the one that run_sweep.py wrote{_nearby(path.parent)}"
+        return f"{path}: an empty folder; give the one that {program().run} wrote{_nearby(path.parent)}"
     if "search.json" in names:
         has_ended = "best.toml" in names
-        remedy = f"run_sweep.py {path / 'best.toml'} makes the sweep of its best" if has_ended else "it has not ended"
+        remedy = (
+            f"{program().run} {path / 'best.toml'} makes the sweep of its best" if has_ended else "it has not ended"
+        )
         return f"{path}: a search, not a sweep: its samples are not tested; {remedy}"
     if any(name.startswith("experiment_state") or name == "tuner.pkl" for name in names):
-        return f"{path}: a Ray Tune experiment that run_sweep.py did not write (no sweep.json); give a sweep's folder"
-    return f"{path}: no sweep.json in it; give the folder that run_sweep.py wrote{_nearby(path)}"
+        return (
+            f"{path}: a Ray Tune experiment that {program().run} did not write (no sweep.json); give a sweep's folder"
+        )
+    return f"{path}: no sweep.json in it; give the folder that {program().run} wrote{_nearby(path)}"
 
 
 def _nearby(parent: Path) -> str:

@@ -1,6 +1,6 @@
-"""A sweep's folder -> tables, figures and a report, there under analysis/; or several sweeps side by side.
+"""The command that analyses sweeps: `raycifar analyze`, and analyze.py in a checkout.
 
-python analyze.py ~/ray_results/vgg
+It writes tables, figures and a report under a sweep's folder, in analysis/, or sets several sweeps side by side.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raycifar.commands.parser import Parser, complete
+from raycifar.commands.parser import Parser, complete, examples
+from raycifar.program import program
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,43 +21,51 @@ if TYPE_CHECKING:
     from raycifar.analysis.report.report import Report
     from raycifar.analysis.results import Results
 
-EXAMPLES = """examples:
-  python analyze.py ~/ray_results/vgg                       the report, also while the sweep runs
-  python analyze.py ~/ray_results/vgg --watch               again whenever an epoch has ended, until all have
-  python analyze.py ~/ray_results/vgg ~/ray_results/other   side by side, with differences and intervals
-  python analyze.py ~/ray_results/vgg --export              the best network as safetensors and ONNX
-
-exit status: 0 all written, 2 bad input or a missing tool, 130 interrupted"""
+DESCRIPTION = "Write a sweep's tables, figures and report, or compare sweeps. Works on running ones too."
+EXAMPLES = (
+    ("~/ray_results/vgg", "the report, also while the sweep runs"),
+    ("~/ray_results/vgg --watch", "again whenever an epoch has ended, until all have"),
+    ("~/ray_results/vgg ~/ray_results/other", "side by side, with differences and intervals"),
+    ("~/ray_results/vgg --export", "the best network as safetensors and ONNX"),
+)
+STATUS = "exit status: 0 all written, 2 bad input or a missing tool, 130 interrupted"
 INTERRUPTED, BAD_INPUT = 130, 2
 MOST_SWEEPS = 26  # each has a letter
 TERMINAL_ROWS = 16  # of a table
 WATCH_SECONDS = 10.0  # between two looks at a running sweep; what has not moved on is not written again
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser(
-        "analyze.py",
-        description="Write a sweep's tables, figures and report, or compare sweeps. Works on running ones too.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser() -> Parser:
+    shown = examples(program().line(program().analyze), EXAMPLES)
+    parser = Parser(program().analyze, description=DESCRIPTION, epilog=f"{shown}\n\n{STATUS}")
     add, alone = parser.add_argument, parser.add_mutually_exclusive_group()
-    add("folders", nargs="+", type=folder, metavar="FOLDER", help="that run_sweep.py wrote: <storage>/<name>")
-    add("--out", type=folder, metavar="DIR", help="where to write (default: analysis/, or analysis/export/TRIAL)")
+    add("folders", nargs="+", type=folder, metavar="FOLDER", help="a sweep's results folder: <storage>/<name>")
+    add("--out", type=folder, metavar="DIR", help="write here (default: analysis/, or analysis/export/TRIAL)")
     add("--format", action="append", default=[], choices=["pdf", "parquet"], help="write this too; repeatable")
     alone.add_argument("--watch", action="store_true", help="write again as the sweep moves on, until it has ended")
-    alone.add_argument("--export", action="store_true", help="write the best network, or a trial folder's, to use")
-    complete(parser)
+    alone.add_argument("--export", action="store_true", help="export the best network, or the one of a trial's folder")
+    return parser
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    complete(make_parser)
+    parser = make_parser()
     options = parser.parse_args(arguments)
+    if mistake := _mistake(options):
+        parser.error(mistake)
+    return options
+
+
+def _mistake(options: argparse.Namespace) -> str:
+    """What is wrong with options that are right one by one, or ""."""
     folders = {os.path.realpath(path) for path in options.folders}  # a Path's resolve() raises for a loop of links
     if len(options.folders) > 1 and (options.watch or options.export):
-        parser.error("--watch and --export take one folder")
+        return "--watch and --export take one folder"
     if len(folders) < len(options.folders) or len(folders) > MOST_SWEEPS:
-        parser.error(f"{len(options.folders)} folders: name each sweep once, and at most {MOST_SWEEPS} to compare")
+        return f"{len(options.folders)} folders: name each sweep once, and at most {MOST_SWEEPS} to compare"
     if options.export and options.format:
-        parser.error("--format is of the report, which --export does not write")
-    return options
+        return "--format is of the report, which --export does not write"
+    return ""
 
 
 def folder(text: str) -> Path:
@@ -163,7 +172,7 @@ def export(options: argparse.Namespace) -> int:
 
 def refuse(error: object) -> int:
     """One line for bad input, and its exit status."""
-    print(f"analyze.py: {error}", file=sys.stderr)
+    print(f"{program().analyze}: {error}", file=sys.stderr)
     return BAD_INPUT
 
 

@@ -1,16 +1,21 @@
-"""What both commands' argument parsers share: mistakes answered in one line, and completion in a shell."""
+"""What the commands' argument parsers share: mistakes answered in one line, examples, completion in a shell."""
 
 import argparse
 import contextlib
 import os
 import re
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 from raycifar.errors import nearest, printable
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that names the mistake in one line, without the usage, and exits with 2."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        lines_as_they_are = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, formatter_class=lines_as_they_are, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments:.*? --?([^\s=]+)", message)
@@ -19,10 +24,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {printable(message)}{hint} (--help shows what there is)\n")
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
-    """Answers a shell that asks for completions, where the optional argcomplete is installed, and ends."""
+def examples(command: str, rows: Iterable[tuple[str, str]]) -> str:
+    """The help's examples: what stands behind the command, and what that does, as two columns."""
+    lines = [(f"  {command} {arguments}", meaning) for arguments, meaning in rows]
+    width = max(len(line) for line, meaning in lines if meaning) + 3
+    return "\n".join(["examples:", *(f"{line:<{width}}{meaning}".rstrip() for line, meaning in lines)])
+
+
+def complete(make: Callable[[], argparse.ArgumentParser]) -> None:
+    """Answer a shell that asks for completions, where the optional argcomplete is installed, and end the process."""
     if "_ARGCOMPLETE" in os.environ:
         with contextlib.suppress(ImportError):
             import argcomplete
 
-            argcomplete.autocomplete(parser)
+            argcomplete.autocomplete(make())

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from raycifar.config.names import NAME_RULE, Name, SpecError, listed, short
 from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.stock_sweeps import examples_folder
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.errors import nearest
 from raycifar.storage.files import read_file
@@ -140,7 +141,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = read_file(path, MOST_BYTES).decode("utf-8-sig")  # some editors begin a file with a mark
         return _parse_toml(text)
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file; see the examples in sweeps/") from None
+        raise SpecError(f"{path}: no such file; see the examples in {examples_folder()}") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror}); a sweep file is UTF-8 TOML") from None
     except UnicodeDecodeError as error:

@@ -23,9 +23,15 @@ class Options:
     data: Path | None = None
     weights: Path | None = None
     source: str = ""  # the sweep file's name, for the record
+    command: tuple[str, ...] = ()  # the words of the command line, for the record; empty: a call from Python
     log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
     verbose: bool = False  # show what Ray and the workers log
     events: JsonLines | None = None
+
+    @property
+    def called(self) -> tuple[str, ...]:
+        """The words of the command line; a single one is Python code."""
+        return self.command or (f"raycifar.run_sweep({repr(self.source) if self.source else 'SweepSpec(...)'})",)
 
     @property
     def known_sharing(self) -> int:

@@ -20,6 +20,7 @@ import torch
 from raycifar.execution import interruption
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_private import choose_interfaces
+from raycifar.program import program
 
 # Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
 # finds none fails instead.
@@ -129,7 +130,8 @@ def _watch(over: threading.Event) -> None:
             break
         unanswered = 0 if lives else unanswered + 1
     if not over.is_set():
-        print("\nrun_sweep.py: Ray died, or was killed. The same command goes on.", file=sys.stderr, flush=True)
+        line = f"{program().run}: Ray died, or was killed. The same command goes on."
+        print(f"\n{line}", file=sys.stderr, flush=True)
         os._exit(1)
 
 

@@ -105,6 +105,7 @@ class Session:
             weights=self.assets.imagenet.name if self.assets.imagenet else "",
             hardware=hardware(),
             versions=versions(),
+            command=self.options.called,
         )
 
     def show_plan(self) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ class SweepError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What goes on record about one call of run_sweep.py."""
+    """What goes on record about one call that runs a sweep."""
 
     runner: str  # "ray" or "local"
     gpus: int
@@ -38,6 +37,7 @@ class Call:
     weights: str  # the cached file of the ImageNet weights; empty where no trial reads it
     hardware: str
     versions: dict[str, str]
+    command: tuple[str, ...] = ()  # its words; a single one is Python code
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -207,7 +207,7 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
     """This call among the folder's, for the time of the `with` block, then with its exit status."""
     earlier = folder.invocations()
     invocation = Invocation(
-        command=as_recorded(sys.argv),
+        command=as_recorded(call.command),
         started_at=time.time(),
         gpus=call.gpus,
         trials_at_once=call.trials_at_once,
@@ -225,9 +225,10 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
         folder.write_invocations([*earlier, replace(invocation, ended_at=time.time(), exit_status=status)])
 
 
-def as_recorded(arguments: Sequence[str]) -> str:
+def as_recorded(command: Sequence[str]) -> str:
     """The command as it may be typed again, without what stands for a password in an address."""
-    return shlex.join(["python", *(re.sub(r"://[^/@]*@", "://***@", argument) for argument in arguments)])
+    words = [re.sub(r"://[^/@]*@", "://***@", word) for word in command]
+    return words[0] if len(words) == 1 else shlex.join(words)
 
 
 def all_finished(chosen: SweepSpec, folder: SweepFolder) -> bool:

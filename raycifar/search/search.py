@@ -13,6 +13,7 @@ from raycifar.execution.plan import plan_trials, tell_plan
 from raycifar.execution.runners import session
 from raycifar.execution.session import Session
 from raycifar.execution.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
+from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
@@ -59,7 +60,7 @@ def _check(options: Options) -> None:
     if options.hang_seconds != Options().hang_seconds:
         raise SweepError("a search's samples are not watched: leave out --hang-timeout")
     if missing := [name for name in NEEDS if find_spec(name) is None]:
-        raise SweepError(f"a search needs {missing[0]}: pip install -c constraints.txt -e '.[search]'")
+        raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
 def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:

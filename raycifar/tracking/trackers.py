@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from raycifar.errors import InputError
+from raycifar.program import program
 from raycifar.tracking.listener import Tracked, Tracker
 from raycifar.tracking.mlflow import MLflow
 from raycifar.tracking.wandb import WandB
 
 TRACKERS: dict[str, type[Tracker]] = {tracker.name: tracker for tracker in (MLflow, WandB)}
-INSTALL = "python -m pip install -c constraints.txt -e '.[{}]'"
 
 
 class TrackerError(InputError):
@@ -20,7 +20,8 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises TrackerError for one that is not installed, or that could not log what was asked for."""
     for name in names:
         if missing := [package for package in TRACKERS[name].packages if find_spec(package) is None]:
-            raise TrackerError(f"--log {name}: {' and '.join(missing)} not installed: {INSTALL.format(name)}")
+            remedy = f"python -m {program().install(name)}"
+            raise TrackerError(f"--log {name}: {' and '.join(missing)} not installed: {remedy}")
         if problem := TRACKERS[name].problem():
             raise TrackerError(f"--log {name}: {problem}")
 

@@ -29,9 +29,9 @@ from raycifar.execution.workspace import Call, opened
 from tests.support.sweep_folders import sweep_spec
 from pathlib import Path
 path = Path(sys.argv[1])
-sys.argv = ["run_sweep.py", "sweeps/q.toml", "--local"]
+command = ("python", "run_sweep.py", "sweeps/q.toml", "--local")
 sweep = sweep_spec("q", {"scratch": (1, 5)}, {})
-with opened(sweep, sweep, SweepFolder(path), Call("local", 0, 1, "", "", "", {})):
+with opened(sweep, sweep, SweepFolder(path), Call("local", 0, 1, "", "", "", {}, command)):
     print("opened", flush=True)
     sys.stdin.read()
 """
@@ -296,9 +296,9 @@ def test_a_fresh_start_where_nothing_is_just_starts(folder, tmp_path):
     assert list(tmp_path.iterdir()) == [folder.path]
 
 
-def test_a_running_call_is_on_record_as_one_that_has_not_ended(folder, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["run_sweep.py", "--name", "two words"])
-    with opened(SWEEP, SWEEP, folder, CALL):
+def test_a_running_call_is_on_record_as_one_that_has_not_ended(folder):
+    named = replace(CALL, command=("python", "run_sweep.py", "--name", "two words"))
+    with opened(SWEEP, SWEEP, folder, named):
         (call,) = folder.invocations()
     assert call.command == "python run_sweep.py --name 'two words'"
     assert (call.runner, call.gpus, call.trials_at_once) == ("local", 0, 1)

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from raycifar.config.sweep_file import load_sweep
-from raycifar.execution.overview import plan_table, results_table
 from raycifar.execution.placement import Machine, make_plan
+from raycifar.execution.plan import plan_table, results_table
 from raycifar.networks.cost import work
 from tests.support.paths import SWEEPS
 from tests.support.sweep_folders import begin_trial, sweep_spec, trial_spec, write_failure, write_sweep
