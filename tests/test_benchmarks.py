@@ -290,7 +290,7 @@ def imported(path):
 
 
 def test_nothing_imports_a_benchmark_and_no_benchmark_imports_ray():
-    product = [*(ROOT / "raycifar").glob("*.py"), ROOT / "run_sweep.py", ROOT / "analyze.py"]
+    product = [*(ROOT / "raycifar").rglob("*.py"), ROOT / "run_sweep.py", ROOT / "analyze.py"]
     assert not [path for path in product if any(name.startswith("benchmarks") for name in imported(path))]
     assert not [path for path in BENCHMARKS if any(name.split(".")[0] == "ray" for name in imported(path))]
 
