@@ -113,7 +113,7 @@ def _load(flops: Sequence[float], at_once: int) -> str:
     if at_once == 1:
         return total
     idle = 100 * idle_share(flops, at_once)
-    return f"{total}, {makespan(flops, at_once) / 1e15:.1f} on the busiest of {at_once} places; idle: {idle:.0f} %"
+    return f"{total}, {makespan(flops, at_once) / 1e15:.1f} on the busiest of {at_once} slots; idle: {idle:.0f} %"
 
 
 def _planned(trial: TrialSpec) -> Sequence[str]:

@@ -135,4 +135,4 @@ class Bus(AbstractContextManager["Bus"]):
             except Exception as error:  # a full disk, a server that is down
                 self.listeners.remove(listener)
                 reason = str(error).partition("\n")[0] or type(error).__name__
-                self.complain(f"{type(listener).__name__} logs no more of this sweep: {reason}")
+                self.complain(f"{type(listener).__name__} stopped logging this sweep: {reason}")

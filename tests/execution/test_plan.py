@@ -50,7 +50,7 @@ def test_the_plan_lists_the_trials_in_the_order_in_which_they_start():
     ]
     total, longest = sum(map(work, sweep.trials)), work(plan.order[0])
     assert load == (
-        f"{total / 1e15:.1f} PFLOP in all, {longest / 1e15:.1f} on the busiest of 4 places; "
+        f"{total / 1e15:.1f} PFLOP in all, {longest / 1e15:.1f} on the busiest of 4 slots; "
         f"idle: {100 * (1 - total / (4 * longest)):.0f} %"
     )
 

@@ -91,7 +91,7 @@ def folder(prometheus, printed, tmp_path_factory):
     (good / "summary.json").unlink()
     shutil.rmtree(good / "checkpoint_000002")
     run_sweep(sweep, folder.path, options, console)
-    assert "logs no more" not in console.file.getvalue()
+    assert "stopped logging" not in console.file.getvalue()
     time.sleep(3)  # Ray reports at most once a second, and Prometheus asks as often
     assert [session.first_epoch for session in folder.trial("good").history().sessions] == [1, 2]
     return folder

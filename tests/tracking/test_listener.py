@@ -88,7 +88,7 @@ def test_a_listener_that_fails_is_told_of_once_and_the_others_go_on(told, what):
             telling.epoch("a", RECORD)
             telling.summary("a", SUMMARY)
             telling.refresh()
-    assert complaints == ["Full logs no more of this sweep: [Errno 28] No space left on device"]
+    assert complaints == ["Full stopped logging this sweep: [Errno 28] No space left on device"]
     assert [news[1] for news in told].count(what) >= 2
 
 

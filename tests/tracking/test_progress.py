@@ -120,7 +120,7 @@ def test_a_listener_that_fails_hears_no_more_and_the_others_do():
         progress.state("a", "training")
     assert heard.states == ["starting", "training"]
     said = [line for line in lines(progress.console) if "Full" in line]
-    assert said == ["Full logs no more of this sweep: [Errno 28] No space left on device"]
+    assert said == ["Full stopped logging this sweep: [Errno 28] No space left on device"]
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch):

@@ -67,7 +67,7 @@ def resumed(tmp_path_factory):
         with pytest.raises(KeyboardInterrupt):
             run_sweep(sweep, folder.path, options, console)
     run_sweep(sweep, folder.path, options, console)
-    assert "logs no more" not in console.file.getvalue()
+    assert "stopped logging" not in console.file.getvalue()
     yield folder
     shutil.rmtree(folder.path)
 
@@ -93,7 +93,7 @@ def test_a_search_logs_one_run_a_sample_with_the_settings_drawn_for_it(tmp_path)
     (tmp_path / "tiny.toml").write_text(FILE.replace("samples = 4", "samples = 2"))
     search, console = load_search(tmp_path / "tiny.toml"), Console(file=io.StringIO(), width=200)
     assert run_search(search, tmp_path / "found", Options(gpus=0, log=("mlflow", "wandb")), console)
-    assert "logs no more" not in console.file.getvalue()
+    assert "stopped logging" not in console.file.getvalue()
     client, runs = mlflow_runs(tmp_path / "found")
     assert {name: run.info.status for name, run in runs.items()} == dict.fromkeys(
         ("sample-0001", "sample-0002"), "FINISHED"
