@@ -22,7 +22,7 @@ All times are Unix seconds; all accuracies are fractions between 0 and 1; all lo
 import math
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 
 class JsonRecord:
@@ -45,10 +45,22 @@ class JsonRecord:
         return cls(**known)
 
 
-class _Kind(NamedTuple):
-    """What a field may hold. JSON brings anything: text for a number, NaN, a date in the year 10^300."""
+class Bounds(NamedTuple):
+    """The least and the most that a number may be: `Annotated[float, Bounds(0, 1)]`. JSON brings anything."""
 
-    annotation: Any
+    least: float
+    most: float
+
+
+ANY_FLOAT32 = Bounds(-1e39, 1e39)  # of a number that says nothing else: a float32 is no larger
+SHARE = Bounds(0, 1)
+UNIX_SECONDS = Bounds(0, 1e11)  # to the year 5138
+
+
+class _Kind(NamedTuple):
+    """What a field may hold."""
+
+    annotation: Any  # without its bounds
     plain: type | None  # None where a look at the type alone does not do
     least: float
     most: float
@@ -56,16 +68,14 @@ class _Kind(NamedTuple):
 
 @cache  # a thousand trials of 200 epochs ask 200,000 times
 def _kinds(record: Any) -> dict[str, _Kind]:
-    return {f.name: _kind(f.name, f.type) for f in fields(record)}
+    return {f.name: _kind(f.type) for f in fields(record)}
 
 
-def _kind(name: str, annotation: Any) -> _Kind:
-    plain = annotation if annotation in (float, str, bool) else None
-    if "accuracy" in name:
-        return _Kind(annotation, plain, 0, 1)
-    if name == "at" or name.endswith("_at"):
-        return _Kind(annotation, plain, 0, 1e11)  # Unix seconds: to the year 5138
-    return _Kind(annotation, plain, -1e39, 1e39)  # a float32 is no larger
+def _kind(annotation: Any) -> _Kind:
+    bounds = ANY_FLOAT32
+    if get_origin(annotation) is Annotated:
+        annotation, bounds = get_args(annotation)
+    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds)
 
 
 def _check(name: str, value: Any, kind: _Kind) -> None:
@@ -113,22 +123,22 @@ class EpochRecord(JsonRecord):
     epoch: int  # counts from 1
     lr: float  # the schedule's, in the epoch's last step
     train_loss: float  # without label smoothing, so that it compares with val_loss
-    train_accuracy: float
+    train_accuracy: Annotated[float, SHARE]
     val_loss: float
-    val_accuracy: float
+    val_accuracy: Annotated[float, SHARE]
     train_seconds: float
     val_seconds: float
     checkpoint_seconds: float  # between the previous epoch's end and this one's start: saving and reporting it
     images_per_second: float  # training images over train_seconds
-    finished_at: float
+    finished_at: Annotated[float, UNIX_SECONDS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(JsonRecord):
     """One uninterrupted stretch of a trial on one set of devices: a resumed trial has several."""
 
-    started_at: float  # the worker's entry, before data and weights are loaded
-    ended_at: float  # so far: the end of its last finished epoch, or of the test
+    started_at: Annotated[float, UNIX_SECONDS]  # the worker's entry, before data and weights are loaded
+    ended_at: Annotated[float, UNIX_SECONDS]  # so far: the end of its last finished epoch, or of the test
     startup_seconds: float  # from started_at to the first training step
     first_epoch: int  # the first epoch that it trained
     host: str
@@ -154,11 +164,11 @@ class TrialSummary(JsonRecord):
     epochs_run: int
     stopped_early: bool
     best_epoch: int
-    best_val_accuracy: float
+    best_val_accuracy: Annotated[float, SHARE]
     best_val_loss: float
     test_loss: float
-    test_accuracy: float
-    test_accuracy_flip: float  # probabilities averaged over image and mirror image; a separate figure
+    test_accuracy: Annotated[float, SHARE]
+    test_accuracy_flip: Annotated[float, SHARE]  # probabilities averaged over image and mirror image; a separate figure
     train_images: int
     val_images: int
     test_images: int
@@ -168,7 +178,7 @@ class TrialSummary(JsonRecord):
     checkpoint_seconds: float
     startup_seconds: float  # of all sessions
     test_seconds: float
-    finished_at: float
+    finished_at: Annotated[float, UNIX_SECONDS]
     precision: str  # "bf16" or "fp32", as it ran
     workers: int
     versions: dict[str, str]
@@ -181,7 +191,7 @@ class TrialError(JsonRecord):
     kind: str  # the exception's type
     message: str
     traceback: str
-    at: float
+    at: Annotated[float, UNIX_SECONDS]
 
 
 @dataclass(slots=True)
@@ -206,8 +216,8 @@ class Invocation(JsonRecord):
     """One call of run_sweep.py. `ended_at` stays None while it runs, or when it was killed."""
 
     command: str
-    started_at: float
-    ended_at: float | None = None
+    started_at: Annotated[float, UNIX_SECONDS]
+    ended_at: Annotated[float | None, UNIX_SECONDS] = None
     exit_status: int | None = None
     gpus: int = 0
     trials_at_once: int = 1
@@ -222,7 +232,7 @@ class SweepRecord(JsonRecord):
     fingerprint: str
     spec: dict[str, Any]  # SweepSpec.model_validate() reads it
     source: str  # the sweep file, as it was named
-    created_at: float
+    created_at: Annotated[float, UNIX_SECONDS]
     versions: dict[str, str]
     commit: str | None  # of this project, where it runs from a git checkout
     hardware: str
