@@ -1,4 +1,4 @@
-"""What a sweep leaves on disk: the contract between those who train and those who analyse.
+"""What a sweep leaves on disk: the contract between training and analysis.
 
 ::
 
@@ -10,8 +10,8 @@
             history.json              every finished epoch once, and the sessions that ran them
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
-            predictions.npz           of the test images, in test-set order: logits float32 (N, 10), labels int64 (N,),
-                                      and index int64 (N,): which of the official test images they are
+            predictions.npz           of the test images, in test-set order: logits float32 (N, classes), labels int64
+                                      (N,), and index int64 (N,): which of the official test images they are
             best.safetensors          the weights that were tested
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
@@ -26,14 +26,14 @@ from typing import Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 
 class JsonRecord:
-    """A dataclass that goes to JSON and back; unknown keys (of a newer version) are ignored."""
+    """A dataclass that is written as JSON and read again; unknown keys, of a newer version, are ignored."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Raises TypeError, AttributeError or ValueError where the data are not such a record's."""
+        """The record. Raises TypeError, AttributeError or ValueError where the data are not those of one."""
         kinds = _kinds(cls)  # type: ignore[arg-type]
         known: dict[str, Any] = {key: value for key, value in data.items() if key in kinds}
         for key, value in known.items():
@@ -46,13 +46,13 @@ class JsonRecord:
 
 
 class Bounds(NamedTuple):
-    """The least and the most that a number may be: `Annotated[float, Bounds(0, 1)]`. JSON brings anything."""
+    """The limits of a number in a file: `Annotated[float, Bounds(0, 1)]`."""
 
     least: float
     most: float
 
 
-ANY_FLOAT32 = Bounds(-1e39, 1e39)  # of a number that says nothing else: a float32 is no larger
+ANY_FLOAT32 = Bounds(-1e39, 1e39)  # of fields without limits of their own: no float32 is larger
 SHARE = Bounds(0, 1)
 UNIX_SECONDS = Bounds(0, 1e11)  # to the year 5138
 
@@ -61,7 +61,7 @@ class _Kind(NamedTuple):
     """What a field may hold."""
 
     annotation: Any  # without its bounds
-    plain: type | None  # None where a look at the type alone does not do
+    plain: type | None  # the type, where a look at the value's type is enough; else None
     least: float
     most: float
 
@@ -86,7 +86,7 @@ def _check(name: str, value: Any, kind: _Kind) -> None:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value out of JSON is of an annotated type; its numbers must be finite, and its integers fit 64 bits."""
+    """Whether a value from JSON has the annotated type; floats must be finite, and integers fit into 64 bits."""
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is list:
         return type(value) is list and all(_fits(item, inner[0]) for item in value)
@@ -102,7 +102,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _named(annotation: Any) -> str:
-    """As the annotation is written."""
+    """The annotation as it is written in Python."""
     return annotation.__name__ if type(annotation) is type else str(annotation)
 
 
@@ -114,10 +114,10 @@ def field_names(record: type[JsonRecord]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord(JsonRecord):
-    """One finished epoch of one trial. Its training figures are of the augmented images, as they were learnt.
+    """One finished epoch of one trial. The training loss and accuracy are those of the augmented images.
 
-    With mixup and CutMix those are mixtures: the loss is against both labels by their shares, and never reaches zero;
-    the right answer is the label of the larger share.
+    With mixup and CutMix the images are mixtures: the loss counts both labels by their shares, so it never reaches
+    zero, and the right answer is the label of the larger share.
     """
 
     epoch: int  # counts from 1
@@ -203,7 +203,7 @@ class History(JsonRecord):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """As of every record; its epochs must count 1, 2, 3 ..."""
+        """As JsonRecord.from_json; also ValueError where the epochs do not count 1, 2, 3 ..."""
         epochs = [EpochRecord.from_json(e) for e in data.get("epochs", [])]
         numbers = [epoch.epoch for epoch in epochs]
         if numbers != list(range(1, len(numbers) + 1)):
