@@ -3,9 +3,9 @@
 >>> from raycifar import Options, load_model, read_results, run_sweep
 >>> results = run_sweep("sweeps/quick.toml", Options(gpus=0))   # or read_results("~/ray_results/quick")
 >>> results.trials[["trial", "test_accuracy"]]
->>> load_model(results.path).names(images)                      # uint8 RGB images (N, 3, 32, 32)
+>>> load_model(results.path).names(images)                      # uint8 RGB images (N, 3, H, W)
 
-A name's room is imported when the name is first used (PEP 562), so that reading results starts neither torch nor Ray.
+A name's module is imported when the name is first used (PEP 562): reading results imports neither torch nor Ray.
 """
 
 from typing import TYPE_CHECKING

@@ -1,14 +1,14 @@
-"""What others wrote: read only where it is a file, and only so much of it; refused in words that stay on their line."""
+"""Errors in what a user handed in, worded so that they print safely, with a suggestion for a misspelt word."""
 
 import difflib
 from collections.abc import Sequence
 
 
 class InputError(Exception):
-    """Something that was handed in is wrong. The message names place, value and remedy.
+    """Something that the user handed in is wrong. The message names place, value and remedy.
 
-    It has as many lines as the constructor was given, whatever paths and keys they quote: what cannot be printed,
-    line breaks among it, is escaped.
+    Each argument becomes one line, whatever paths and keys it quotes: characters that cannot be printed are escaped,
+    line breaks among them.
     """
 
     def __init__(self, *lines: str):
@@ -16,7 +16,7 @@ class InputError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with what cannot be printed, and what could steer a terminal, written as Python writes it."""
+    """The text with unprintable characters, also those that control a terminal, escaped as in Python."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

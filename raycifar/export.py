@@ -100,7 +100,7 @@ def write_onnx(model: TrainedModel, images: Tensor, file: Path) -> None:
 
 
 def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float:
-    """How far onnxruntime's logits are from PyTorch's at most, for all images at once and for one alone.
+    """The largest difference between onnxruntime's and PyTorch's logits, for all images at once and for one alone.
 
     Raises ExportError where that is more than TOLERANCE, or the ONNX file does not run.
     """
@@ -111,7 +111,7 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
         try:
             session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
             (logits,) = session.run(["logits"], {"images": batch.numpy()})
-        except Exception as error:  # onnxruntime's have no common type
+        except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"the ONNX file does not run in onnxruntime: {error}") from None
         with torch.inference_mode():
             largest = max(largest, (model.network(batch) - torch.from_numpy(logits)).abs().max().item())

@@ -23,7 +23,7 @@ from raycifar.training.evaluation import predict
 class TrainedModel:
     """The network with the weights that were tested, in evaluation mode, and the trial that it comes from.
 
-    `network` maps uint8 RGB images (N, 3, 32, 32), 0 to 255, to logits (N, 10); it normalises them itself.
+    `network` maps uint8 RGB images (N, 3, H, W), 0 to 255, to logits (N, classes); it normalises them itself.
     """
 
     network: VGG
@@ -32,11 +32,11 @@ class TrainedModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the ten classes, in the order of the logits."""
+        """The names of the classes, in the order of the logits."""
         return CIFAR10.classes
 
     def predict(self, images: Tensor) -> Tensor:
-        """Probabilities float32 (N, 10) of uint8 RGB images (N, 3, 32, 32), on the network's device, in fp32.
+        """Probabilities float32 (N, classes) of uint8 RGB images (N, 3, H, W), on the network's device, in fp32.
 
         Raises ValueError for images of another type or shape.
         """
@@ -54,9 +54,9 @@ class TrainedModel:
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """The network of a trial's folder, or the best one of a sweep's folder, on `device`.
 
-    The best one has the highest validation accuracy among the finished trials, and among those validated on held-out
-    images where there are any; never the highest test accuracy, which a choice by it would flatter. It computes in
-    fp32; a trial tested in bf16 can differ from its recorded figures by rounding.
+    The best one has the highest validation accuracy of the finished trials; where some were validated on held-out
+    images, of those alone. It is never chosen by its test accuracy, which would then be too favourable. The network
+    computes in fp32; where the trial was tested in bf16, predictions can differ from the recorded ones by rounding.
     Raises ResultsError where no trial has finished or its files are broken.
     """
     trace = best_trial(path)

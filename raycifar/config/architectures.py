@@ -1,6 +1,6 @@
-"""Networks as records: what settings, costs and builders ask of one. Building it is the package `networks`' business.
+"""Networks as records: what settings, costs and builders need to know of one. The package `networks` builds them.
 
-The record lies here because a sweep file names parts of a network, and is checked before any network can be built.
+The records lie in `config` because a sweep file names parts of a network, and is checked before PyTorch is imported.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Blocks of 3 x 3 convolutions, each block behind with one pooling that halves the side."""
+    """Blocks of 3 x 3 convolutions; after each block a pooling halves the side."""
 
     title: str
     blocks: tuple[tuple[int, ...], ...]  # the channels out of each block's convolutions
 
     @property
     def features(self) -> int:
-        """Channels behind the last block, which the head takes."""
+        """The channels out of the last block, which the head takes."""
         return self.blocks[-1][-1]
 
     @property

@@ -1,4 +1,4 @@
-"""Data sets as records: what the rest of the product asks of one. Their files are the package `data`'s business."""
+"""Data sets as records: what other packages need to know of one. The package `data` fetches and reads their files."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class DataSet:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image: channels, height, width."""
+        """An image's shape: channels, height, width."""
         return 3, self.side, self.side
 
 

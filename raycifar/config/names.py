@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raycifar.errors import InputError
 
-# What else lies beside the trials' folders.
+# Names in a sweep's folder that belong to other files and folders than trials'.
 RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json"})
 
 
@@ -29,9 +29,11 @@ def check_name(name: str, place: str) -> None:
 
 
 def short(text: str) -> str:
+    """The text, its middle left out where it is longer than 80 characters."""
     return text or "''" if len(text) <= 80 else f"{text[:40]}...{text[-20:]}"
 
 
 def listed(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
     return ", ".join(short(name) for name in names[:10]) + more

@@ -27,10 +27,10 @@ else:
 
 
 class Model(Table):
-    """VGG16 for 10 classes at 32x32."""
+    """VGG16 for the data set's classes and the size of its images."""
 
     weights: Literal["imagenet", "random"]
-    # With the ImageNet weights, which have none, it is added so that the network computes at first what it did without
+    # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
     batch_norm: bool = False
     hidden: Annotated[
@@ -74,7 +74,7 @@ class Data(Table):
 
 
 class Augmentation(Table):
-    """Of the training images, a batch at a time."""
+    """How the training images are augmented, a batch at a time."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 0  # pixels of reflect padding to crop from; 0 = none
     # "alternating" mirrors in each odd epoch exactly the images that it did not mirror in the epoch before.
@@ -95,7 +95,7 @@ class Augmentation(Table):
 
 
 class Optimizer(Table):
-    """Of all that is trained. "Biases" are those and batch norm's scales and shifts."""
+    """How the trained parameters learn. "Biases" include batch norm's scales and shifts."""
 
     # "muon" is sgd, but for the convolutions' kernels after the first (Jordan et al. 2024).
     name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
@@ -118,9 +118,9 @@ class Optimizer(Table):
 
 
 class Schedule(Table):
-    """Of the learning rate: linear warm-up, then `name`. `cosine` and `linear` end at lr * final_ratio.
+    """The learning rate's schedule: linear warm-up, then `name`. `cosine` and `linear` end at lr * final_ratio.
 
-    Either of the two after a warm-up of a third of the epochs is the learning rate of Smith & Topin's one-cycle (2018).
+    Either of these two, after a warm-up of a third of the epochs, is the one-cycle schedule of Smith & Topin (2018).
     """
 
     name: Literal["constant", "plateau", "linear", "cosine"] = "constant"
@@ -142,7 +142,7 @@ class EarlyStopping(Table):
 
 
 class Averaging(Table):
-    """An average of the weights is what gets validated and tested."""
+    """Whether an average of the weights is validated and tested in the place of the weights themselves."""
 
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # exponential, updated every step; 0 = none
     # Its batch norm's statistics come from a pass over the training images an epoch, instead of being averaged too.
@@ -161,7 +161,7 @@ class Averaging(Table):
 
 
 class TrialSettings(Table):
-    """All that decides a trial's numbers, but for its seed."""
+    """All that decides a trial's numbers, except for its seed."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128

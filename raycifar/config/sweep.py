@@ -96,8 +96,8 @@ class SweepSpec(Table):
         known = [trial.name for trial in self.trials] + [trial.arm for trial in self.trials]
         for name in names:
             if name not in known:
-                there = listed(list(dict.fromkeys(known)))
-                raise SpecError(f"--only {short(name)}: no such trial{nearest(name, known)}; there are {there}")
+                existing = listed(list(dict.fromkeys(known)))
+                raise SpecError(f"--only {short(name)}: no such trial{nearest(name, known)}; there are {existing}")
         chosen = tuple(trial for trial in self.trials if not names or trial.name in names or trial.arm in names)
         return self.model_copy(update={"trials": chosen})
 

@@ -1,4 +1,4 @@
-"""A sweep file -> SweepSpec, checked to the last key before anything starts.
+"""A sweep file becomes a SweepSpec; every key of it is checked before anything starts.
 
 A sweep file has `[defaults]`, from which every trial starts, and `[[trials]]`; nested tables merge. `repeats = 3`
 turns the trial `transfer` into `transfer-1`, `transfer-2`, `transfer-3` with the seeds `seed`, `seed + 1`, `seed + 2`.
@@ -27,7 +27,7 @@ MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-# What a setting needs for it to decide anything.
+# What a setting needs to have an effect: a test of the trial, and that test in words.
 _Need = tuple[Callable[[TrialSettings], bool], str]
 _MUON: _Need = (lambda t: t.optimizer.name == "muon", 'optimizer.name = "muon"')
 _SGD: _Need = (lambda t: t.optimizer.name in ("sgd", "muon"), 'optimizer.name = "sgd" or "muon"')
@@ -77,7 +77,7 @@ class _SweepFile(Table):
     name: Name | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     trials: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    search: dict[str, Any] | None = None  # search_spec reads it
+    search: dict[str, Any] | None = None  # search.spec reads it
 
 
 def load_sweep(path: str | Path, settings: Sequence[str] = ()) -> SweepSpec:
@@ -88,7 +88,7 @@ def load_sweep(path: str | Path, settings: Sequence[str] = ()) -> SweepSpec:
     path = Path(path)
     content = read_toml(path)
     if "search" in content:
-        raise SpecError(f"{path}: [search] makes it a search, not a sweep: search_spec.load_search reads it")
+        raise SpecError(f"{path}: [search] makes it a search, not a sweep: search.spec.load_search reads it")
     return parse_sweep(content, path, settings)
 
 
@@ -116,12 +116,12 @@ def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] 
 def _refuse_idle(
     tables: Sequence[Mapping[str, Any]], trials: Sequence[_TrialTable], keys: Collection[str], place: str
 ) -> None:
-    """Refuse a setting that decides nothing in any trial that has it: who sets it expects other numbers."""
+    """Refuse a setting that has no effect in any of the trials that set it: its user expects other numbers."""
     for key in (key for key in NEEDS if key in keys):
-        having = [trial for table, trial in zip(tables, trials, strict=True) if _is_set(table, key)]
+        setters = [trial for table, trial in zip(tables, trials, strict=True) if _is_set(table, key)]
         decides, need = NEEDS[key]
-        if having and not any(decides(trial) for trial in having):
-            names = listed([trial.name for trial in having])
+        if setters and not any(decides(trial) for trial in setters):
+            names = listed([trial.name for trial in setters])
             raise SpecError(f"{place}: {names}: {key} decides nothing without {need}: set that, or leave {key} out")
 
 
@@ -191,10 +191,10 @@ def _override(tables: list[dict[str, Any]], keys: list[str], value: Any, text: s
     keys = keys[1:] if chosen else keys
     if not chosen and len(keys) > 1 and keys[0] not in _TrialTable.model_fields:
         known = [str(table.get("name")) for table in tables] + list(_TrialTable.model_fields)
-        there = listed(known[: len(tables)])
+        names = listed(known[: len(tables)])
         raise SpecError(
             f"--set {text}: no [[trials]] and no setting is named {short(keys[0])!r}{nearest(keys[0], known)} "
-            f"(the file's [[trials]], whose repeats share their settings: {there})"
+            f"(the file's [[trials]], whose repeats share their settings: {names})"
         )
     if keys[0] == "name":
         raise SpecError(f"--set {text}: a trial's name is set in the sweep file only")

@@ -1,7 +1,7 @@
 """Random crop, mirror, cutout and mixtures of a whole batch on its device, in a handful of kernels.
 
-The training images are padded once, when the trial starts; a crop is then a gather, and so the batch is read from the
-data set already cropped. Shapes: N images in the set, B in a batch, C = 3, H = W = 32.
+The training images are padded once, when the trial starts. A crop is then a gather: the batch is read from the data set
+already cropped. Shapes: N images in the set, B in a batch, C = 3 channels, H = W the side of an image.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from raycifar.config.settings import Augmentation
 from raycifar.data import trivialaugment
 from raycifar.data.splits import Split
 
-SHARES = 65_536  # drawn in advance: no sampler of PyTorch's for the beta distribution takes a generator
+SHARES = 65_536  # drawn in advance, for PyTorch's sampler of the beta distribution takes no generator
 
 
 @dataclass(frozen=True, slots=True)
 class Augmenter:
-    """The padded training images and what to do to them. `windows` views every crop without copying one."""
+    """The padded training images and their augmentation. `windows` is a view of all crops, without a copy."""
 
     windows: Tensor  # uint8 (N, C, 2 crop + 1, 2 crop + 1, H, W)
     first_mirrored: Tensor  # bool (N,): mirrored in odd epochs when the flip alternates
@@ -39,9 +39,9 @@ class Augmenter:
         return cls(windows, mirrored.to(padded.device), mean.view(3, 1, 1), spec)
 
     def __call__(self, index: Tensor, epoch: int | Tensor, generator: torch.Generator) -> Tensor:
-        """The images `index` (B,) as `epoch` shows them: uint8 (B, C, H, W).
+        """The images `index` (B,), augmented for `epoch`: uint8 (B, C, H, W).
 
-        Draws depend only on the generator and on B, so workers that each take a part of a batch draw for the whole.
+        The draws depend on the generator and on B only: workers that each take a part of a batch augment all of it.
         """
         crop = self._crop(index, generator)
         images = _mirror(crop, self._mirrored(index, epoch, generator))
@@ -78,10 +78,10 @@ def cut_out(images: Tensor, side: int, fill: Tensor, generator: torch.Generator)
 
 @dataclass(frozen=True, slots=True)
 class Mixer:
-    """Mixes each image of a batch, and its label, with the one before it: the batch is shuffled, so that is any one."""
+    """Mixes each image of a batch, and its label, with the image before it: a random one, for batches are shuffled."""
 
     shares: Tensor  # float32 (SHARES,): draws of Beta(alpha, alpha)
-    rows: Tensor  # float32 (len(CIFAR10.classes), len(CIFAR10.classes)): a label's row is that label for certain
+    rows: Tensor  # float32 (classes, classes): the row of a label has a share of 1 of that label
     spec: Augmentation
 
     @classmethod
@@ -94,7 +94,7 @@ class Mixer:
         return cls(shares.to(device), torch.eye(len(CIFAR10.classes), device=device), spec)
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images uint8 (B, C, H, W) and their labels int64 (B,): mixed images, and their labels' shares (B, 10)."""
+        """Images uint8 (B, C, H, W), labels int64 (B,) -> mixed images, and the labels' shares float32 (B, classes)."""
         batch, device = len(images), images.device
         share = self.shares[torch.randint(SHARES, (batch,), generator=generator, device=device)]
         unmixed = torch.rand(batch, generator=generator, device=device) >= self.spec.mix_probability
@@ -104,7 +104,7 @@ class Mixer:
         return images, torch.lerp(rows.roll(1, 0), rows, share.view(-1, 1))
 
     def _cutmix(self, images: Tensor, share: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A box of the other image, of 1 - share of the area; what falls outside goes back to the image's own share."""
+        """Paste a box of the other image, 1 - share of the area; what of it falls outside raises the returned share."""
         batch, _, height, _ = images.shape
         row, column = torch.randint(height, (2, batch, 1, 1, 1), generator=generator, device=images.device)
         side = (height * (1 - share).sqrt()).long()
@@ -119,18 +119,19 @@ def _mixup(images: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mirror(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Eight pixels at a time: on the CPU, choosing byte by byte takes as long as all the rest."""
-    there, back = images.view(torch.int64), images.flip(-1).view(torch.int64)
-    return torch.where(mirrored.view(-1, 1, 1, 1), back, there).view(torch.uint8)
+    """Mirror the chosen images, eight pixels at a time: byte by byte it would take a CPU as long as all the rest."""
+    pixels, mirror_image = images.view(torch.int64), images.flip(-1).view(torch.int64)
+    return torch.where(mirrored.view(-1, 1, 1, 1), mirror_image, pixels).view(torch.uint8)
 
 
 def _inside(distance: Tensor, side: int | Tensor) -> Tensor:
+    """Which distances from the centre lie inside a square of this side."""
     return (distance >= -(side // 2)) & (distance < side - side // 2)
 
 
 def _reflect_pad(images: Tensor, pad: int) -> Tensor:
     if not pad:
         return images
-    # reflection_pad has no uint8 kernel; in parts, a float copy of the whole set never exists
+    # reflection_pad has no uint8 kernel; in parts, so that there is never a float copy of the whole set
     parts = [F.pad(part.half(), (pad,) * 4, mode="reflect").to(torch.uint8) for part in images.split(5000)]
     return torch.cat(parts)

@@ -46,7 +46,7 @@ def fetch_cifar10(data: Path | None = None) -> Path:
 
     It holds train_images (50000, 3, 32, 32) and test_images (10000, 3, 32, 32), uint8 RGB 0..255, and train_labels
     and test_labels, int64 0..9, in the official order. `data` is torchvision's folder `cifar-10-batches-py` or its
-    parent; its files are read and verified also when the cache has a copy, so that no other data are taken for them.
+    parent; its files are read and verified even when the cache has a copy, so that a wrong folder is noticed.
     Raises AssetError.
     """
     sources: list[Source] = [
@@ -64,6 +64,7 @@ def fetch_cifar10(data: Path | None = None) -> Path:
 
 
 def check_cifar10(tensors: Tensors) -> None:
+    """Raises ValueError where labels or pixels are not those of CIFAR-10."""
     for split, first in FIRST_LABELS.items():
         labels = tensors[f"{split}_labels"]
         if labels[:10].tolist() != first:
@@ -77,7 +78,10 @@ def check_cifar10(tensors: Tensors) -> None:
 
 
 def channel_moments(images: np.ndarray) -> np.ndarray:
-    """Means and deviations (2, 3) by channel, in 0..1, of uint8 NCHW images; by the thousand, as float64 is 1.2 GB."""
+    """Mean and standard deviation (2, 3) by channel, in 0..1, of images uint8 (N, 3, H, W).
+
+    It goes by the thousand: in float64 all images would take 1.2 GB.
+    """
     sums = np.zeros((2, 3))
     for part in np.array_split(images, max(1, len(images) // 1000)):
         pixels = part.astype(np.uint32)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as tensors that live on the training device: splits, and the order in which batches take them."""
+"""CIFAR-10 as tensors on the training device: the splits, and the order in which batches take their images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """images uint8 (N, 3, 32, 32), labels int64 (N,), on one device."""
+    """images uint8 (N, 3, H, W), labels int64 (N,), on one device."""
 
     images: Tensor
     labels: Tensor
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """All that a search may see: there is no test split to look at. `val` is as in Cifar10."""
+    """All that a search may see: without a test split. `val` is as in Cifar10."""
 
     train: Split
     val: Split
@@ -88,14 +88,18 @@ def train_val_indices(labels: Tensor, spec: Data) -> tuple[Tensor, Tensor]:
 
 
 def stratified(labels: Tensor, count: int) -> Tensor:
-    """Sorted indices of `count` images, count / 10 of each class, drawn with SPLIT_SEED. labels: (N,)."""
+    """Sorted indices of `count` images, as many of each class, drawn with SPLIT_SEED. labels: (N,).
+
+    Raises ValueError where a class has too few images.
+    """
+    a_class = count // len(CIFAR10.classes)
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     chosen = []
     for label in range(len(CIFAR10.classes)):
         of_class = (labels == label).nonzero().squeeze(1)
-        if len(of_class) < count // len(CIFAR10.classes):
-            raise ValueError(f"class {label} has {len(of_class)} images, {count // len(CIFAR10.classes)} are asked for")
-        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[: count // len(CIFAR10.classes)]])
+        if len(of_class) < a_class:
+            raise ValueError(f"class {label} has {len(of_class)} images, {a_class} are asked for")
+        chosen.append(of_class[torch.randperm(len(of_class), generator=generator)[:a_class]])
     return torch.cat(chosen).sort().values
 
 

@@ -1,8 +1,8 @@
-"""TrivialAugment, wide (Müller & Hutter 2021): to every image one operation of fourteen, in one strength of 31.
+"""TrivialAugment, wide (Müller & Hutter 2021): to every image one of 14 operations, in one of 31 strengths.
 
-torchvision draws and applies it image by image. Here the whole batch goes through every kind of operation at once, and
-an image whose own operation is another one gets the strength that changes nothing. The pixels are those of
-torchvision's operations, to a rounding of one. Shapes: B images, C = 3, H = W = 32.
+torchvision draws and applies it image by image. Here the whole batch goes through every kind of operation, and images
+that drew another operation get the strength that changes nothing. The pixels are those of torchvision's operations, up
+to a difference of 1 by rounding. Shapes: B images, C = 3 channels, H = W the side of an image.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Drawn:
     sign: Tensor
 
     def to(self, name: str) -> Tensor:
-        """bool (B, 1, 1, 1): the images that the operation is for."""
+        """bool (B, 1, 1, 1): the images that drew the operation `name`."""
         return (self.operation == OPERATIONS.index(name)).view(-1, 1, 1, 1)
 
     def signed(self, name: str, most: float) -> Tensor:
-        """(B, 1, 1, 1): up to `most` either way where the operation is this one, and 0 elsewhere."""
+        """(B, 1, 1, 1): signed strengths from -most to most for images that drew the operation `name`, else 0."""
         return torch.where(self.to(name), (self.strength * self.sign * most).view(-1, 1, 1, 1), 0.0)
 
 
@@ -45,7 +45,7 @@ def draw(batch: int, generator: torch.Generator) -> Drawn:
 
 
 def apply(images: Tensor, drawn: Drawn, fill: Tensor) -> Tensor:
-    """uint8 (B, C, H, W), each image changed by one of the lines; `fill` is uint8 (C, 1, 1)."""
+    """Images uint8 (B, C, H, W), each changed by the operation drawn for it; `fill` is uint8 (C, 1, 1)."""
     images = _move(images, drawn, fill)
     images = _blend(images, drawn)
     images = _posterize(images, drawn)
@@ -72,7 +72,7 @@ def _move(images: Tensor, drawn: Drawn, fill: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, drawn: Drawn) -> Tensor:
-    """Towards another image or away from it: black, gray, one shade of gray, a smooth one."""
+    """Blend towards another image or away from it: a black, a gray, an evenly gray or a smoothed one."""
     pixels = images.float()
     red, green, blue = pixels.split(1, 1)
     gray = (0.2989 * red + 0.587 * green + 0.114 * blue).floor()
@@ -84,7 +84,7 @@ def _blend(images: Tensor, drawn: Drawn) -> Tensor:
 
 
 def _smooth(pixels: Tensor) -> Tensor:
-    """The mean of a pixel, five times, and its eight neighbours; the border stays."""
+    """Each pixel becomes the mean of itself, counted five times, and its eight neighbours; the border stays."""
     inner = pixels[..., 1:-1, 1:-1]
     return F.pad((9 * F.avg_pool2d(pixels, 3, stride=1) + 4 * inner) / 13 - inner, (1,) * 4).add(pixels).round()
 
@@ -110,10 +110,10 @@ def _auto_contrast(images: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor) -> Tensor:
-    """Each channel's values spread out, so that each gets room in proportion to its pixels.
+    """Spread out each channel's values, so that each value gets room in proportion to its pixels.
 
-    How many pixels are darker than a pixel is its place in the sorted channel; a histogram would need sums that a GPU
-    makes in any order, which PyTorch refuses where numbers must repeat.
+    A pixel's place in the sorted channel is the number of darker pixels. A histogram would need sums that a GPU adds
+    in any order, which PyTorch refuses in deterministic mode.
     """
     pixels = images.flatten(2)
     ordered = pixels.sort(-1).values

@@ -1,8 +1,8 @@
 """VGG16's 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
 
 The gradient of the weights is nine products, one for each of the kernel's positions. At 2 x 2 every pixel sees every
-other one, and the whole convolution is a single product with a matrix of the weights: it takes 16 of the 36 products
-of pixels and weights. Measured in LOG.md, 2026-11-25; elsewhere this is PyTorch's own convolution.
+other one, and the whole convolution is one product with a matrix of the weights: 16 multiplications for each pair of
+channels, and not 36. Measured in LOG.md, 2026-11-25. On GPUs and for larger images this is PyTorch's own convolution.
 """
 
 from typing import Any
@@ -11,27 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-TINY = 2  # up to this side, all pixels see each other
+TINY = 2  # pixels: in an image with no longer side, every pixel sees every other one
 
 
 class Convolution(nn.Conv2d):
     """3x3, stride 1, padding 1: (N, C, H, W) -> (N, D, H, W)."""
 
-    def __init__(self, channels: int, given: int, bias: bool = True) -> None:
-        super().__init__(channels, given, kernel_size=3, padding=1, bias=bias)
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         trains_on_a_cpu = images.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()
         side = max(images.shape[-2:])
         if not trains_on_a_cpu or side > largest_side():
             return super().forward(images)
-        by = _AsMatrix if side <= TINY else _ByPosition
-        result: Tensor = by.apply(images, self.weight, self.bias)
+        function = _AsMatrix if side <= TINY else _ByPosition
+        result: Tensor = function.apply(images, self.weight, self.bias)
         return result
 
 
 def largest_side() -> int:
-    """Of an image whose convolution is quicker by products, as measured in the precision that autocast asks for."""
+    """The side in pixels up to which matrix products are quicker, as measured in the precision of the autocast."""
     if torch.is_autocast_enabled("cpu"):
         return 4
     return TINY if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
@@ -50,8 +50,10 @@ class _ByPosition(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         images, weight = ctx.saved_tensors
-        of_images = conv2d_input(images.shape, weight, gradients[0], padding=1) if ctx.needs_input_grad[0] else None
-        return of_images, *_of_parameters(ctx, images, gradients[0])
+        image_gradient = (
+            conv2d_input(images.shape, weight, gradients[0], padding=1) if ctx.needs_input_grad[0] else None
+        )
+        return image_gradient, *_parameter_gradients(ctx, images, gradients[0])
 
 
 class _AsMatrix(torch.autograd.Function):
@@ -68,24 +70,25 @@ class _AsMatrix(torch.autograd.Function):
         )
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         torch.addmm(bias.repeat(height * width), _pixels(images), matrix.t(), out=_pixels(result))
-        return result  # no view: what follows may change it in place
+        return result  # not a view of the product: the layer after may change it in place
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         images, matrix = ctx.saved_tensors
-        of_images = None
+        image_gradient = None
         if ctx.needs_input_grad[0]:
             pixels = _pixels(gradients[0]) @ matrix
-            of_images = pixels.view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2)
-        return of_images, *_of_parameters(ctx, images, gradients[0])
+            image_gradient = pixels.view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2)
+        return image_gradient, *_parameter_gradients(ctx, images, gradients[0])
 
 
-def _of_parameters(ctx: Any, images: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    _, of_weight, of_bias = ctx.needs_input_grad
+def _parameter_gradients(ctx: Any, images: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Of the weight and of the bias, None for one that does not train."""
+    _, weight_trains, bias_trains = ctx.needs_input_grad
     return (
-        weight_gradient(images, gradient) if of_weight else None,
-        gradient.sum((0, 2, 3)) if of_bias else None,
+        weight_gradient(images, gradient) if weight_trains else None,
+        gradient.sum((0, 2, 3)) if bias_trains else None,
     )
 
 
@@ -95,7 +98,7 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
-    """The kernel (D, C, 3, 3) as what it does to all pixels at once: (H W D, H W C), for H and W up to 2."""
+    """The kernel (D, C, 3, 3) as a matrix (H W D, H W C) from all pixels to all pixels, for H and W up to 2."""
     weight_dijc = weight.permute(0, 2, 3, 1)
     result = weight.new_empty(height, width, len(weight), height, width, weight.shape[1])
     for y in range(height):
@@ -105,18 +108,19 @@ def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
 
 
 def weight_gradient(images: Tensor, gradient: Tensor) -> Tensor:
-    """Of the kernel (D, C, 3, 3), from images (N, C, H, W) and the gradient of what they gave (N, D, H, W)."""
+    """The kernel's gradient (D, C, 3, 3), from the input images (N, C, H, W) and the output's gradient (N, D, H, W)."""
     images_nhwc, gradient_nhwd = images.permute(0, 2, 3, 1), gradient.permute(0, 2, 3, 1)
     result_dijc = images.new_empty(gradient.shape[1], 3, 3, images.shape[1])
-    for i, (rows_read, rows_given) in enumerate(_overlaps(images.shape[2])):
-        for j, (columns_read, columns_given) in enumerate(_overlaps(images.shape[3])):
-            read = images_nhwc[:, rows_read, columns_read].flatten(0, 2)
-            given = gradient_nhwd[:, rows_given, columns_given].flatten(0, 2)
-            torch.mm(given.t(), read, out=result_dijc[:, i, j])
+    for i, (rows_in, rows_out) in enumerate(_overlaps(images.shape[2])):
+        for j, (columns_in, columns_out) in enumerate(_overlaps(images.shape[3])):
+            pixels_in = images_nhwc[:, rows_in, columns_in].flatten(0, 2)
+            pixels_out = gradient_nhwd[:, rows_out, columns_out].flatten(0, 2)
+            torch.mm(pixels_out.t(), pixels_in, out=result_dijc[:, i, j])
     return result_dijc.permute(0, 3, 1, 2)
 
 
 def _overlaps(side: int) -> list[tuple[slice, slice]]:
-    """For each of the kernel's three positions: which pixels it reads, and for which it reads them."""
+    """For each of the kernel's three positions: the pixels of the input that it reads, and those of the output that
+    it reads them for."""
     whole, but_first, but_last = slice(0, side), slice(1, side), slice(0, side - 1)
     return [(but_last, but_first), (whole, whole), (but_first, but_last)]

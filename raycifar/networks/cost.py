@@ -10,7 +10,7 @@ from raycifar.config.sweep import TrialSpec
 
 
 def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
-    """The trial whose step has most to compute and to keep."""
+    """The trial whose training step takes most operations, and so most memory for activations."""
     return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
 
 
@@ -24,7 +24,7 @@ def work(trial: TrialSpec) -> float:
     train, val, test = trial.data.images
     forward, step = flops_an_image(trial)
     averaging = trial.averaging
-    # The plain mean of one epoch's weights is the network itself, which has its statistics.
+    # The plain mean of one epoch's weights is the network itself, and so has its statistics.
     recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
     passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
     return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
@@ -39,8 +39,12 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
 
 @cache
 def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
-    layers = [2.0 * 9 * a * b * side**2 for side, convolutions in blocks(upsample) for a, b in convolutions]
-    layers += [2.0 * a * b for a, b in pairwise((VGG16.features, *hidden, len(CIFAR10.classes)))]
+    layers = [
+        2.0 * 9 * in_channels * out_channels * side**2
+        for side, convolutions in blocks(upsample)
+        for in_channels, out_channels in convolutions
+    ]
+    layers += [2.0 * inputs * outputs for inputs, outputs in pairwise((VGG16.features, *hidden, len(CIFAR10.classes)))]
     first = _first_trained(train)
     # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
     # which the first trained layer does not need.
@@ -49,10 +53,12 @@ def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple
 
 @cache
 def _muon_flops(train: str) -> float:
-    """Of a step's matrix products in muon.orthogonal, for all kernels (given, 9 * taken) that it trains."""
-    kernels = [(b, 9 * a) for block in VGG16.convolutions() for a, b in block][_first_trained(train) :]
+    """Of a step's matrix products in muon.orthogonal, for all trained kernels (out_channels, 9 * in_channels)."""
+    channels = [pair for block in VGG16.convolutions() for pair in block][_first_trained(train) :]
+    kernels = [(out_channels, 9 * in_channels) for in_channels, out_channels in channels]
     return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
 
 
 def _first_trained(train: str) -> int:
+    """The number of the first convolution that trains, which is how many are frozen."""
     return sum(len(block) for block in VGG16.blocks[: VGG16.blocks_below(train)])

@@ -1,4 +1,4 @@
-"""VGG16 at 32x32 (Simonyan & Zisserman 2014): the layers of torchvision's, a new head, its own normalisation."""
+"""VGG16 (Simonyan & Zisserman 2014) for small images: torchvision's convolutions, a new head, its own normalisation."""
 
 from pathlib import Path
 from typing import cast
@@ -14,13 +14,13 @@ from raycifar.networks.convolution import Convolution
 from raycifar.networks.fused_norm import Trunk
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-IMAGES_AT_ONCE = 1_000  # of 32 x 32, without gradients: activations of 0.3 GB in fp32
+IMAGES_AT_ONCE = 1_000  # without gradients and not enlarged: activations of 0.3 GB in fp32
 
 
 class VGG(nn.Module):
-    """uint8 images (N, 3, 32, 32) -> logits (N, 10).
+    """uint8 images (N, 3, H, W) -> logits (N, classes).
 
-    `features` has torchvision's parameter names, but no biases before batch norm.
+    `features` has torchvision's parameter names; there are no biases before batch norm.
     """
 
     mean: Tensor
@@ -44,15 +44,16 @@ class VGG(nn.Module):
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are of pixels from 0 to 1."""
+    """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are those of pixels in 0..1."""
     return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG:
     """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that weights.fetch_vgg16 returns.
 
-    With that trunk, batch norm still has to be calibrated, once.
-    Parameters that `spec.train` excludes do not require gradients.
+    Parameters that `spec.train` excludes do not require gradients. A network with ImageNet weights and batch norm is
+    not ready yet: `calibrate_batch_norm` has to follow. Raises ValueError where the spec asks for ImageNet weights and
+    there is no file.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -68,12 +69,11 @@ def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG:
 
 @torch.no_grad()
 def calibrate_batch_norm(model: VGG, images: Tensor) -> None:
-    """Set batch norm to the mean and spread that `images`, uint8 (N, 3, 32, 32), give it, and let it restore them.
+    """Give batch norm the mean and variance of its input for `images`, uint8 (N, 3, H, W), and parameters that undo it.
 
-    What its bias is before is added: there _load_trunk puts that of the convolution.
-
-    The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as far
-    as a batch's statistics are those of `images`. A data-dependent initialisation (Krähenbühl et al. 2016).
+    The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as
+    far as a batch's statistics are those of `images`. A data-dependent initialisation (Krähenbühl et al. 2016).
+    Its bias before, in which _load_trunk puts the convolution's, is kept and added.
     """
 
     def calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
@@ -95,14 +95,17 @@ def calibrate_batch_norm(model: VGG, images: Tensor) -> None:
 
 
 def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
-    """Into the convolutions, in their order: with batch norm, which takes their biases, they have other places."""
-    places = sorted({int(name.split(".")[1]) for name in weights})
-    numbers = [number for number, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
-    for place, number in zip(places, numbers, strict=True):
+    """Load torchvision's weights into the convolutions, one after the other.
+
+    Their numbers differ where there is batch norm between them, which then gets the convolutions' biases, too.
+    """
+    torchvisions = sorted({int(name.split(".")[1]) for name in weights})
+    ours = [number for number, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    for source, number in zip(torchvisions, ours, strict=True):
         convolution, following = features[number], features[number + 1]
-        holder = convolution if convolution.bias is not None else following
-        convolution.load_state_dict({"weight": weights[f"features.{place}.weight"]}, strict=False)
-        holder.load_state_dict({"bias": weights[f"features.{place}.bias"]}, strict=False)
+        bias_owner = convolution if convolution.bias is not None else following
+        convolution.load_state_dict({"weight": weights[f"features.{source}.weight"]}, strict=False)
+        bias_owner.load_state_dict({"bias": weights[f"features.{source}.bias"]}, strict=False)
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:
@@ -112,11 +115,12 @@ def _channels(values: tuple[float, float, float]) -> Tensor:
 def _trunk(batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for convolutions in VGG16.convolutions():
-        for taken, given in convolutions:
-            layers.append(Convolution(taken, given, bias=not batch_norm))  # batch norm would take it out again
-            layers += [nn.BatchNorm2d(given)] if batch_norm else []
+        for in_channels, out_channels in convolutions:
+            # no bias before batch norm, which would subtract it again
+            layers.append(Convolution(in_channels, out_channels, bias=not batch_norm))
+            layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
-        layers.insert(-1, nn.MaxPool2d(2))  # before its ReLU, not after: the same numbers from a quarter of the pixels
+        layers.insert(-1, nn.MaxPool2d(2))  # before the ReLU, not after: the same numbers from a quarter of the pixels
     return Trunk(*layers)
 
 
@@ -130,7 +134,7 @@ def _head(spec: Model) -> nn.Sequential:
 
 
 def _initialise(layer: nn.Module) -> None:
-    # He et al. 2015 by fan-out: without batch norm, VGG16 does not train from PyTorch's default.
+    # He et al. 2015 by fan-out: without batch norm, VGG16 does not train from PyTorch's default initialisation.
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(layer, nn.Linear):
@@ -140,7 +144,7 @@ def _initialise(layer: nn.Module) -> None:
 
 
 def _frozen(model: VGG, train: str) -> list[nn.Parameter]:
-    """The parameters below the block that `train` names."""
+    """The parameters below the part that `train` names, block by block."""
     blocks: list[list[nn.Parameter]] = [[]]
     for layer in model.features:
         blocks[-1].extend(layer.parameters())

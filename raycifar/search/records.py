@@ -18,11 +18,11 @@ There is no summary and no prediction: a sample is never tested.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from raycifar.storage.files import RecordError, refuse_link, write_json
 from raycifar.storage.folders import SweepFolder, TrialFolder, read_record
-from raycifar.storage.records import JsonRecord
+from raycifar.storage.records import SHARE, UNIX_SECONDS, JsonRecord
 
 # How a sample ends. A failed one has no outcome: the same command runs it again.
 FINISHED, STOPPED, DIVERGED, TOO_LARGE = "finished", "stopped", "diverged", "too large"
@@ -36,7 +36,7 @@ class SearchRecord(JsonRecord):
     spec: dict[str, Any]  # SearchSpec.model_validate() reads it
     asks: dict[str, Any]  # SearchSpec.asks: what another call must ask too
     source: str  # the sweep file, as it was named
-    created_at: float
+    created_at: Annotated[float, UNIX_SECONDS]
     versions: dict[str, str]
     commit: str | None
     hardware: str
@@ -52,7 +52,7 @@ class SampleRecord(JsonRecord):
     outcome: str | None = None  # finished, stopped (by ASHA), diverged, too large; None: still to be run to its end
     epochs_run: int = 0
     best_epoch: int = 0
-    best_val_accuracy: float = 0.0  # the objective; 0 for settings that nobody could use
+    best_val_accuracy: Annotated[float, SHARE] = 0.0  # the objective; 0 for settings that nobody could use
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The cache of data and weights: an asset is one safetensors file, fetched once from the first source that works.
 
-Its metadata hold a SHA-256 over names, types, shapes and contents, checked whenever it is asked for; a damaged file is
-fetched again. Assets are obtained in the main process, before any trial starts: trials only read the file.
+The file's metadata hold a SHA-256 over names, types, shapes and contents. It is verified whenever the asset is asked
+for, and a damaged file is fetched again. Assets are obtained in the main process before any trial starts; trials only
+read the file.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that
 
 
 class AssetError(InputError):
-    """An asset could not be had: what was tried, why each source failed, and how to supply the file by hand.
+    """An asset is not available: what was tried, why each source failed, and how to supply the file by hand.
 
-    One line where the user named the source, since no other stands in for it; else a line a source.
+    The message is one line where the user named the source, for then no other is tried; else it has a line a source.
     """
 
 
 @dataclass(frozen=True)
 class Asset:
-    """What is fetched: how messages call it, what must be in it, and what to do where no source has it."""
+    """What is fetched: its name in messages, what must be in it, and what the user can do where no source has it."""
 
     title: str
     layout: Layout
@@ -46,15 +47,18 @@ class Asset:
 
 
 def cached_path(name: str) -> Path:
-    """Where the cache has the file of this name. Raises AssetError."""
+    """The path of the cache's file of this name. Raises AssetError."""
     try:
         return cache_folder() / name
-    except RuntimeError as why:  # the home of nobody
+    except RuntimeError as why:  # "~" of a user that the system does not know
         raise AssetError(f"RAYCIFAR_CACHE={os.environ.get('RAYCIFAR_CACHE')}: expected a folder ({why})") from None
 
 
 def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
-    """The path, once a sound file lies there, from the first of the sources that has it. Raises AssetError."""
+    """Returns `path` once a sound file lies there, if need be fetched from the first source that works.
+
+    Raises AssetError.
+    """
     if flaw(path, asset.layout) is None:
         return path
     try:
@@ -79,12 +83,12 @@ def _lock(path: Path, title: str) -> AbstractContextManager[object]:
 
 
 def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
-    """Fill the cache, holding its lock. What is half done lies in a scratch folder that also goes on Ctrl-C."""
-    found = flaw(path, asset.layout)  # again: whoever held the lock may have fetched it
-    if found is None:
+    """Fetch the file while holding its lock. Unfinished files lie in a scratch folder, removed also on Ctrl-C."""
+    problem = flaw(path, asset.layout)  # once more: the process that held the lock before may have fetched it
+    if problem is None:
         return
     if path.exists():
-        say(f"warning: {path} is damaged ({found}); fetching it again")
+        say(f"warning: {path} is damaged ({problem}); fetching it again")
     for left_by_a_killed_process in path.parent.glob(f".{path.name}-*"):
         shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
@@ -102,7 +106,7 @@ def _first_that_works(asset: Asset, sources: Sequence[Source], scratch: Path) ->
             check_layout(tensors, asset.layout)
             asset.check(tensors)
             return name, tensors
-        except Exception as why:  # whatever breaks one source must not keep the next from being tried
+        except Exception as why:  # of any kind: the next source is tried
             reasons.append((name, why))
             if len(reasons) < len(sources):
                 say(f"  failed: {one_line(why)}")
@@ -123,7 +127,7 @@ def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> Non
 
     draft = scratch / path.name
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    draft.write_bytes(save(contiguous))  # once without its digest, to take it
+    draft.write_bytes(save(contiguous))  # first without its digest, to compute that
     with draft.open("rb") as file:
         sha256 = _header_and_digest(file)[2]
     with draft.open("wb") as file:
@@ -134,15 +138,15 @@ def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> Non
 
 
 def flaw(path: Path, layout: Layout) -> str | None:
-    """What is wrong with a cached file, None if nothing: its names, types, shapes and SHA-256 (0.1 s for 184 MB)."""
+    """What is wrong with a cached file: its names, types, shapes or SHA-256; None if nothing (0.1 s for 184 MB)."""
     try:
         with open_file(path) as file:
-            found, metadata, sha256 = _header_and_digest(file)
+            actual, metadata, sha256 = _header_and_digest(file)
     except FileNotFoundError:
         return "absent"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
         return f"unreadable header: {one_line(why)}"
-    if found != layout:
+    if actual != layout:
         return "other tensors than expected"
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 
@@ -164,6 +168,6 @@ def check_layout(tensors: Tensors, layout: Layout) -> None:
     for name, expected in layout.items():
         if name not in tensors:
             raise ValueError(f"{name} is missing")
-        found = (str(tensors[name].dtype), tensors[name].shape)
-        if found != expected:
-            raise ValueError(f"{name} is {found[0]} {found[1]}, expected {expected[0]} {expected[1]}")
+        actual = (str(tensors[name].dtype), tensors[name].shape)
+        if actual != expected:
+            raise ValueError(f"{name} is {actual[0]} {actual[1]}, expected {expected[0]} {expected[1]}")

@@ -1,4 +1,4 @@
-"""Where the cache of data and weights is: asked by those who fill it and by those who only read."""
+"""Where the cache of data and weights is; for the modules that fill it and for those that only read it."""
 
 import os
 from pathlib import Path

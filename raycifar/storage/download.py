@@ -1,4 +1,4 @@
-"""Getting hold of files: by HTTP, from npm and from PyPI, verified; and pickles that may hold arrays alone."""
+"""Downloads by HTTP, from npm and from PyPI, and their verification; pickles that may hold nothing but arrays."""
 
 from __future__ import annotations
 
@@ -27,25 +27,32 @@ DOWNLOAD_SECONDS = 1800.0  # 139 MB at 80 kB/s
 
 
 def digest_of(file: Readable, first: bytes = b"", algorithm: str = "sha256") -> str:
+    """The hexadecimal digest of `first` and the rest of the file."""
     return hashlib.file_digest(file, lambda: hashlib.new(algorithm, first, usedforsecurity=False)).hexdigest()
 
 
 def verify(name: str, content: Path | bytes, digest: str, size: int | None = None, algorithm: str = "sha256") -> None:
-    """ValueError unless there are `size` bytes and the digest begins so (of some, torchvision gives eight digits)."""
+    """Raises ValueError unless `content` has `size` bytes and a digest that begins with `digest`.
+
+    A beginning is enough, for torchvision publishes only eight digits of some.
+    """
     with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
         start = file.read(64).lstrip()
-        found_size = file.seek(0, io.SEEK_END)
+        actual_size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        found = digest_of(file, algorithm=algorithm)
+        actual = digest_of(file, algorithm=algorithm)
     hint = "; it looks like a web page: is a proxy or a log-in page in between?" if start.startswith(b"<") else ""
-    if size is not None and found_size != size:
-        raise ValueError(f"{name} has {found_size:,} bytes, expected {size:,}{hint}")
-    if not found.startswith(digest):
-        raise ValueError(f"{name} has {algorithm} {found}, expected {digest}{hint}")
+    if size is not None and actual_size != size:
+        raise ValueError(f"{name} has {actual_size:,} bytes, expected {size:,}{hint}")
+    if not actual.startswith(digest):
+        raise ValueError(f"{name} has {algorithm} {actual}, expected {digest}{hint}")
 
 
 def connect(url: str) -> Any:
-    """The open response. In a thread, since a name look-up has no time-out and those of several addresses add up."""
+    """The open response. Raises ConnectionError after CONNECT_SECONDS.
+
+    It is waited for in a thread: a name look-up has no time-out, and those of several addresses add up.
+    """
     answer: Future[Any] = Future()
 
     def ask() -> None:
@@ -62,6 +69,7 @@ def connect(url: str) -> Any:
 
 
 def download(url: str, path: Path) -> Path:
+    """Download into `path` with a progress bar; returns `path`. Raises OSError."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=_console)
     with connect(url) as response, path.open("wb") as file, bar as progress:
@@ -72,7 +80,10 @@ def download(url: str, path: Path) -> Path:
 
 
 def run_program(command: Sequence[str], folder: Path, seconds: float) -> None:
-    """Run a program without a shell; RuntimeError with its own words if it is missing, fails or takes too long."""
+    """Run a program without a shell, for `seconds` at most.
+
+    Raises RuntimeError where it is missing, fails or takes too long; the message quotes what it complains of.
+    """
     program, shown = shutil.which(command[0]), " ".join([Path(command[0]).name, *command[1:4]])
     if program is None:
         raise RuntimeError(f"{command[0]} is not installed")
@@ -94,20 +105,23 @@ def run_program(command: Sequence[str], folder: Path, seconds: float) -> None:
 
 
 def tar_members(archive: Path, names: Collection[str]) -> dict[str, bytes]:
-    """The named regular files of a tar archive, into memory: nothing is written, so no member can land anywhere."""
-    found: dict[str, bytes] = {}
+    """The contents of the named regular files of a tar archive; nothing is written, so no path in it can do harm.
+
+    Raises ValueError where one is missing.
+    """
+    contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r|*") as tar:
         for member in tar:
             content = tar.extractfile(member) if member.isreg() and member.name in names else None
             if content is not None:
-                found[member.name] = content.read()
-    if missing := sorted(set(names) - found.keys()):
+                contents[member.name] = content.read()
+    if missing := sorted(set(names) - contents.keys()):
         raise ValueError(f"{archive.name} lacks {', '.join(missing)}")
-    return found
+    return contents
 
 
 class ArraysOnly(pickle.Unpickler):
-    """Unpickles numpy arrays in plain containers; whatever else a pickle asks for is refused."""
+    """Unpickles numpy arrays in plain containers, and refuses all else that a pickle may ask for."""
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = {
@@ -124,10 +138,12 @@ _console = Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
+    """Print a line on stderr."""
     _console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def one_line(why: BaseException) -> str:
+    """The error's first line; for an error of the system its reason and file."""
     if isinstance(why, OSError) and why.filename is not None:
         return f"{why.strerror}: {why.filename}"
     return (str(why).strip() or type(why).__name__).splitlines()[0]

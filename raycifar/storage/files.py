@@ -1,4 +1,4 @@
-"""Files read with suspicion: only where it is a file, and only so much of it; and written whole or not at all."""
+"""Reading of regular files only, and only up to a size; writing of files completely or not at all."""
 
 import errno
 import io
@@ -11,14 +11,14 @@ from typing import Any
 
 from raycifar.errors import InputError
 
-# Opening a pipe would otherwise wait for somebody who writes into it. (Windows has no such pipes.)
+# Without it, opening a pipe waits until another process writes into the pipe. (Windows has no such pipes.)
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
 MOST_BYTES = 200_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
-_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # what write_bytes writes before it renames
+_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # names of write_bytes' files before it renames them
 
 
 def open_file(path: Path) -> io.BufferedReader:
-    """The file open for reading. Raises OSError also for what is no file: a folder, a pipe, a device, a socket."""
+    """The file, open for reading. Raises OSError also for what is no regular file: a folder, pipe, device or socket."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _WITHOUT_WAITING))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -27,7 +27,7 @@ def open_file(path: Path) -> io.BufferedReader:
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
-    """The file's contents. Raises OSError also for what is no file, and for one of more than `most_bytes`."""
+    """The file's contents. Raises OSError also for what is no regular file, and for more than `most_bytes`."""
     with open_file(path) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -36,14 +36,17 @@ def read_file(path: Path, most_bytes: int) -> bytes:
 
 
 class RecordError(InputError):
-    """A file of a sweep's folder cannot be read as what it should be; the message names the file."""
+    """A file of a sweep's folder is not what it should be, or cannot be read; the message names the file."""
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write beside, flush and rename: a reader sees the old file or the new one, never half of one."""
+    """Write to a temporary file, flush it to the disk and rename it: readers see the old file or the new one.
+
+    Raises OSError; the old file is then left as it is.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.unlink(missing_ok=True)  # of a killed process with this number, or a link laid there
+        beside.unlink(missing_ok=True)  # left by a killed process of the same number, or a link that someone put there
         with beside.open("xb") as file:
             file.write(content)
             file.flush()
@@ -55,34 +58,37 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def refuse_link(folder: Path) -> None:
-    """Raises RecordError where a folder of results is a link: what is written or deleted there would be another's."""
+    """Raises RecordError where a folder of results is a link: writing or deleting in it would change other files."""
     if folder.is_symlink():
         raise RecordError(f"{folder}: is a link, expected a folder of its own")
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """Delete what a killed process left of write_bytes in this folder. Nobody may be writing there."""
+    """Delete the temporary files that a killed process's write_bytes left. No process may be writing in the folder."""
     for path in folder.glob(".*"):
         if _BESIDE.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """As write_bytes. Raises TypeError for what is no JSON; a file name that is no UTF-8 gets a question mark."""
+    """As write_bytes. Raises TypeError for what JSON cannot hold; bytes of a path that are no UTF-8 become "?"."""
     write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
 
 
 def read_json(path: Path) -> Any:
-    """Raises RecordError naming the file where it is no JSON, and FileNotFoundError where there is none."""
+    """Raises RecordError where the file is not JSON or cannot be read, FileNotFoundError where there is none."""
     try:
         content = read_file(path, MOST_BYTES)
         data = json.loads(content.decode())
         if b"\\ud" in content.lower():
-            json.dumps(data, ensure_ascii=False).encode()  # ValueError for half a character, which nobody can write
+            json.dumps(data, ensure_ascii=False).encode()  # ValueError: half a surrogate pair cannot be written again
         return data
     except FileNotFoundError:
         raise
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, an absurd number, absurdly deep
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also a number of 5,000 digits, deep nesting
         raise RecordError(f"{path}: not valid JSON ({error})") from error

@@ -11,7 +11,7 @@ _Record = TypeVar("_Record", bound=JsonRecord)
 
 
 def read_record(path: Path, record: type[_Record]) -> _Record | None:
-    """None where there is no file. Raises RecordError."""
+    """The record in a file, None where there is no file. Raises RecordError."""
     try:
         return record.from_json(read_json(path))
     except FileNotFoundError:
@@ -35,12 +35,15 @@ class TrialFolder:
         return self.path / "best.safetensors"
 
     def history(self) -> History:
+        """Empty where there is no file. Raises RecordError."""
         return read_record(self.path / "history.json", History) or History()
 
     def summary(self) -> TrialSummary | None:
+        """None before the trial has finished. Raises RecordError."""
         return read_record(self.path / "summary.json", TrialSummary)
 
     def error(self) -> TrialError | None:
+        """None unless the last session ended in an error. Raises RecordError."""
         return read_record(self.path / "error.json", TrialError)
 
     def write_history(self, history: History) -> None:
@@ -50,7 +53,7 @@ class TrialFolder:
         write_json(self.path / "summary.json", summary.to_json())
 
     def write_error(self, error: TrialError) -> None:
-        """Unless one is there: where several processes of a session fail, the first one's error is the cause."""
+        """Write the error unless there is one: of several processes that fail, the first one's error is the cause."""
         if self.error() is None:
             write_json(self.path / "error.json", error.to_json())
 
@@ -72,12 +75,14 @@ class SweepFolder:
         return TrialFolder(self.path / name)
 
     def record(self) -> SweepRecord | None:
+        """None where there is no file. Raises RecordError."""
         return read_record(self.path / "sweep.json", SweepRecord)
 
     def write_record(self, record: SweepRecord) -> None:
         write_json(self.path / "sweep.json", record.to_json())
 
     def invocations(self) -> list[Invocation]:
+        """Every call so far; none where there is no file. Raises RecordError."""
         try:
             calls = read_json(self.path / "invocations.json")
             if not isinstance(calls, list):

@@ -1,4 +1,4 @@
-"""What a sweep leaves on disk: the contract between those who train and those who analyse.
+"""What a sweep leaves on disk: the contract between training and analysis.
 
 ::
 
@@ -10,8 +10,8 @@
             history.json              every finished epoch once, and the sessions that ran them
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
-            predictions.npz           of the test images, in test-set order: logits float32 (N, 10), labels int64 (N,),
-                                      and index int64 (N,): which of the official test images they are
+            predictions.npz           of the test images, in test-set order: logits float32 (N, classes), labels int64
+                                      (N,), and index int64 (N,): which of the official test images they are
             best.safetensors          the weights that were tested
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
@@ -22,18 +22,18 @@ All times are Unix seconds; all accuracies are fractions between 0 and 1; all lo
 import math
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Self, get_args, get_origin
 
 
 class JsonRecord:
-    """A dataclass that goes to JSON and back; unknown keys (of a newer version) are ignored."""
+    """A dataclass that is written as JSON and read again; unknown keys, of a newer version, are ignored."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload, no-any-return]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Raises TypeError, AttributeError or ValueError where the data are not such a record's."""
+        """The record. Raises TypeError, AttributeError or ValueError where the data are not those of one."""
         kinds = _kinds(cls)  # type: ignore[arg-type]
         known: dict[str, Any] = {key: value for key, value in data.items() if key in kinds}
         for key, value in known.items():
@@ -45,27 +45,37 @@ class JsonRecord:
         return cls(**known)
 
 
-class _Kind(NamedTuple):
-    """What a field may hold. JSON brings anything: text for a number, NaN, a date in the year 10^300."""
+class Bounds(NamedTuple):
+    """The limits of a number in a file: `Annotated[float, Bounds(0, 1)]`."""
 
-    annotation: Any
-    plain: type | None  # None where a look at the type alone does not do
+    least: float
+    most: float
+
+
+ANY_FLOAT32 = Bounds(-1e39, 1e39)  # of fields without limits of their own: no float32 is larger
+SHARE = Bounds(0, 1)
+UNIX_SECONDS = Bounds(0, 1e11)  # to the year 5138
+
+
+class _Kind(NamedTuple):
+    """What a field may hold."""
+
+    annotation: Any  # without its bounds
+    plain: type | None  # the type, where a look at the value's type is enough; else None
     least: float
     most: float
 
 
 @cache  # a thousand trials of 200 epochs ask 200,000 times
 def _kinds(record: Any) -> dict[str, _Kind]:
-    return {f.name: _kind(f.name, f.type) for f in fields(record)}
+    return {f.name: _kind(f.type) for f in fields(record)}
 
 
-def _kind(name: str, annotation: Any) -> _Kind:
-    plain = annotation if annotation in (float, str, bool) else None
-    if "accuracy" in name:
-        return _Kind(annotation, plain, 0, 1)
-    if name == "at" or name.endswith("_at"):
-        return _Kind(annotation, plain, 0, 1e11)  # Unix seconds: to the year 5138
-    return _Kind(annotation, plain, -1e39, 1e39)  # a float32 is no larger
+def _kind(annotation: Any) -> _Kind:
+    bounds = ANY_FLOAT32
+    if get_origin(annotation) is Annotated:
+        annotation, bounds = get_args(annotation)
+    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds)
 
 
 def _check(name: str, value: Any, kind: _Kind) -> None:
@@ -76,7 +86,7 @@ def _check(name: str, value: Any, kind: _Kind) -> None:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a value out of JSON is of an annotated type; its numbers must be finite, and its integers fit 64 bits."""
+    """Whether a value from JSON has the annotated type; floats must be finite, and integers fit into 64 bits."""
     outer, inner = get_origin(annotation), get_args(annotation)
     if outer is list:
         return type(value) is list and all(_fits(item, inner[0]) for item in value)
@@ -92,7 +102,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _named(annotation: Any) -> str:
-    """As the annotation is written."""
+    """The annotation as it is written in Python."""
     return annotation.__name__ if type(annotation) is type else str(annotation)
 
 
@@ -104,31 +114,31 @@ def field_names(record: type[JsonRecord]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord(JsonRecord):
-    """One finished epoch of one trial. Its training figures are of the augmented images, as they were learnt.
+    """One finished epoch of one trial. The training loss and accuracy are those of the augmented images.
 
-    With mixup and CutMix those are mixtures: the loss is against both labels by their shares, and never reaches zero;
-    the right answer is the label of the larger share.
+    With mixup and CutMix the images are mixtures: the loss counts both labels by their shares, so it never reaches
+    zero, and the right answer is the label of the larger share.
     """
 
     epoch: int  # counts from 1
     lr: float  # the schedule's, in the epoch's last step
     train_loss: float  # without label smoothing, so that it compares with val_loss
-    train_accuracy: float
+    train_accuracy: Annotated[float, SHARE]
     val_loss: float
-    val_accuracy: float
+    val_accuracy: Annotated[float, SHARE]
     train_seconds: float
     val_seconds: float
     checkpoint_seconds: float  # between the previous epoch's end and this one's start: saving and reporting it
     images_per_second: float  # training images over train_seconds
-    finished_at: float
+    finished_at: Annotated[float, UNIX_SECONDS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(JsonRecord):
     """One uninterrupted stretch of a trial on one set of devices: a resumed trial has several."""
 
-    started_at: float  # the worker's entry, before data and weights are loaded
-    ended_at: float  # so far: the end of its last finished epoch, or of the test
+    started_at: Annotated[float, UNIX_SECONDS]  # the worker's entry, before data and weights are loaded
+    ended_at: Annotated[float, UNIX_SECONDS]  # so far: the end of its last finished epoch, or of the test
     startup_seconds: float  # from started_at to the first training step
     first_epoch: int  # the first epoch that it trained
     host: str
@@ -154,11 +164,11 @@ class TrialSummary(JsonRecord):
     epochs_run: int
     stopped_early: bool
     best_epoch: int
-    best_val_accuracy: float
+    best_val_accuracy: Annotated[float, SHARE]
     best_val_loss: float
     test_loss: float
-    test_accuracy: float
-    test_accuracy_flip: float  # probabilities averaged over image and mirror image; a separate figure
+    test_accuracy: Annotated[float, SHARE]
+    test_accuracy_flip: Annotated[float, SHARE]  # probabilities averaged over image and mirror image; a separate figure
     train_images: int
     val_images: int
     test_images: int
@@ -168,7 +178,7 @@ class TrialSummary(JsonRecord):
     checkpoint_seconds: float
     startup_seconds: float  # of all sessions
     test_seconds: float
-    finished_at: float
+    finished_at: Annotated[float, UNIX_SECONDS]
     precision: str  # "bf16" or "fp32", as it ran
     workers: int
     versions: dict[str, str]
@@ -181,7 +191,7 @@ class TrialError(JsonRecord):
     kind: str  # the exception's type
     message: str
     traceback: str
-    at: float
+    at: Annotated[float, UNIX_SECONDS]
 
 
 @dataclass(slots=True)
@@ -193,7 +203,7 @@ class History(JsonRecord):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """As of every record; its epochs must count 1, 2, 3 ..."""
+        """As JsonRecord.from_json; also ValueError where the epochs do not count 1, 2, 3 ..."""
         epochs = [EpochRecord.from_json(e) for e in data.get("epochs", [])]
         numbers = [epoch.epoch for epoch in epochs]
         if numbers != list(range(1, len(numbers) + 1)):
@@ -206,8 +216,8 @@ class Invocation(JsonRecord):
     """One call of run_sweep.py. `ended_at` stays None while it runs, or when it was killed."""
 
     command: str
-    started_at: float
-    ended_at: float | None = None
+    started_at: Annotated[float, UNIX_SECONDS]
+    ended_at: Annotated[float | None, UNIX_SECONDS] = None
     exit_status: int | None = None
     gpus: int = 0
     trials_at_once: int = 1
@@ -222,7 +232,7 @@ class SweepRecord(JsonRecord):
     fingerprint: str
     spec: dict[str, Any]  # SweepSpec.model_validate() reads it
     source: str  # the sweep file, as it was named
-    created_at: float
+    created_at: Annotated[float, UNIX_SECONDS]
     versions: dict[str, str]
     commit: str | None  # of this project, where it runs from a git checkout
     hardware: str

@@ -14,7 +14,7 @@ from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
 from raycifar.training.loop import TrainState
 
-# Of an epoch's time. A write that takes less is waited for, so that a finished epoch is a saved one.
+# Share of an epoch's time. A write that takes less is waited for, so that a finished epoch is a saved one.
 AFFORDABLE = 0.02
 
 

@@ -9,14 +9,14 @@ from raycifar.training.workers import gathered
 
 
 class EnergyMeter:
-    """Of this worker's device, from when it is made."""
+    """Measures the energy that this worker's device uses from the meter's making on."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._start = _counter(device)
 
     def joules(self) -> float | None:
-        """So far, of all workers' devices together: every worker asks. None where one of them has no counter."""
+        """Used so far by all workers' devices; every worker calls this. None where one of them has no counter."""
         if self._device.type != "cuda":
             return None
         used = sum(gathered(_counter(self._device) - self._start))
@@ -24,7 +24,7 @@ class EnergyMeter:
 
 
 def _counter(device: torch.device) -> float:
-    """Joules since the driver was loaded; NaN where nothing tells. By UUID: NVML does not know CUDA_VISIBLE_DEVICES."""
+    """Joules since the driver was loaded, NaN without a counter. By UUID, for NVML ignores CUDA_VISIBLE_DEVICES."""
     if device.type != "cuda":
         return math.nan
     try:

@@ -1,4 +1,4 @@
-"""What a network says of images, and how right it is."""
+"""A network's predictions, their loss and their accuracy."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,12 +10,12 @@ from raycifar.data.splits import Split
 from raycifar.training.precision import autocast
 from raycifar.training.workers import all_reduce, world
 
-EVAL_BATCH = 1000  # images at once, for a network that does not say otherwise
-Sign = Callable[[], object]  # called at least once a step, and once for each part of what is validated or tested
+EVAL_BATCH = 1000  # images at once, for a network without `images_at_once`
+Sign = Callable[[], object]  # a sign of life: called at least once a step, and for each part of a validation or test
 
 
 def nobody() -> None:
-    """Where nobody waits for signs of life."""
+    """A Sign for callers that do not watch for signs of life."""
 
 
 def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sig
 
 
 def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy in nats and accuracy of logits (N, 10) against labels (N,)."""
+    """Mean cross-entropy in nats and accuracy of logits (N, classes) against labels (N,)."""
     mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()
     return mean_loss, accuracy
 
@@ -36,7 +36,7 @@ def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 def predict(
     model: nn.Module, split: Split, precision: str = "fp32", mirrored: bool = False, alive: Sign = nobody
 ) -> Tensor:
-    """Logits float32 (N, 10) of the split's images, or of their mirror images."""
+    """Logits float32 (N, classes) of the split's images, or of their mirror images. The network's mode is kept."""
     was_training = model.training
     model.eval()
     with torch.inference_mode(), autocast(split.labels.device, precision):
@@ -54,10 +54,10 @@ def parts_of(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
 
 
 def loss_and_correct(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy, without label smoothing, and right answers: float64 (2,) on the logits' device.
+    """Summed cross-entropy, without label smoothing, and the number of right answers: float64 (2,), on the device.
 
-    `targets` are labels int64 (N,), or a mixed image's shares of all labels float32 (N, 10); then the right answer is
-    the label of the largest share.
+    `targets` are labels int64 (N,), or for mixed images the shares of all labels float32 (N, classes); then the right
+    answer is the label with the largest share.
     """
     loss = F.cross_entropy(logits, targets, reduction="sum")
     labels = targets if targets.ndim == 1 else targets.argmax(1)

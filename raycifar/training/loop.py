@@ -1,7 +1,7 @@
-"""The training loop in plain PyTorch: `fit` yields a record after every epoch, and then nothing is half done.
+"""The training loop in plain PyTorch: `fit` yields a record after every epoch, when the state can be saved.
 
-It knows no Ray, no files and no particular network. Where torch.distributed is initialised with several workers, each
-trains on its share of every batch and all see the same records.
+The loop knows nothing of Ray, of files or of particular networks. Where torch.distributed is initialised with several
+workers, each trains on its share of every batch, and all get the same records.
 """
 
 import math
@@ -38,9 +38,9 @@ class NonFiniteLossError(Exception):
 
 
 class TrainState:
-    """All that changes while a trial trains; `state_dict` between two records resumes it to the bit.
+    """All that changes while a trial trains; a `state_dict` taken between two records resumes it bit for bit.
 
-    Random numbers are no part of it: they are drawn anew for every epoch from the trial's seed and the epoch.
+    It holds no state of random generators: they are seeded for every epoch from the trial's seed and the epoch.
     """
 
     def __init__(self, model: nn.Module, spec: TrialSpec, device: torch.device | str = "cpu") -> None:
@@ -59,11 +59,11 @@ class TrainState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that gets validated: the averaged one where there is one."""
+        """The network that is validated and tested: the averaged one where there is one."""
         return self.average.module if self.average is not None else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, so that torch.load(weights_only=True) reads it."""
+        """Holds tensors and plain values only, so that torch.load(weights_only=True) reads it."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -82,10 +82,10 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError, RuntimeError or ValueError where the state is of another network or optimizer."""
         self.model.load_state_dict(state["model"])
-        here = [group.get("capturable") for group in self.optimizer.param_groups]
+        capturable_here = [group.get("capturable") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        for group, capturable in zip(self.optimizer.param_groups, here, strict=True):
-            if capturable is not None:  # adam's: of this device, not of the one that it comes from
+        for group, capturable in zip(self.optimizer.param_groups, capturable_here, strict=True):
+            if capturable is not None:  # adam's: it depends on this device, not on the one that the state comes from
                 group["capturable"] = capturable
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
@@ -97,6 +97,7 @@ class TrainState:
         self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
 
     def finished(self, spec: TrialSpec) -> bool:
+        """Whether all epochs have been trained, or early stopping has ended the trial."""
         return self.stopped_early or self.epoch >= spec.epochs
 
     def _observe(self, record: EpochRecord, spec: TrialSpec) -> None:
@@ -128,31 +129,33 @@ def fit(state: TrainState, train: Split, val: Split, spec: TrialSpec, alive: Sig
 
 
 def step_of(state: TrainState, train: Split, spec: TrialSpec) -> Step:
-    """The step that trains the state's network; it updates the average, too, if that is one of every step's weights."""
+    """The step that trains the state's network; it updates the average, too, if that is an exponential one."""
     return Step(state.model, state.optimizer, state.average if spec.averaging.ema_decay else None, train, spec)
 
 
 class _Engine:
-    """What an epoch needs besides the data: made once a session, from the state and the spec."""
+    """What all epochs of a session share: the state, the spec, the training images and the step."""
 
     def __init__(self, state: TrainState, train: Split, spec: TrialSpec, alive: Sign) -> None:
         self.state, self.spec, self.train, self.images, self.alive = state, spec, train, len(train), alive
         self.step = step_of(state, train, spec)
-        self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # an epoch
+        self.steps = batch_count(len(train), spec.batch_size, spec.drop_last)  # of an epoch
 
     def learning_rate(self, epoch: int, step: int) -> float:
+        """The schedule's, at the middle of the step, after what plateaus have taken off."""
         progress = epoch - 1 + (step + 0.5) / self.steps
         factor = learning_rate_factor(self.spec.schedule, progress, self.spec.epochs)
         return self.spec.optimizer.lr * factor * self.state.plateau.factor
 
     def set_share(self, epoch: int, step: int) -> None:
-        """Of the network, in the average that this step updates, where there is one."""
+        """Set how much of the network this step's update of the average takes in, where every step updates it."""
         decay, average = self.spec.averaging.ema_decay, self.state.average
         if decay and average is not None:
             average.set_share(exponential_share(decay, (epoch - 1) * self.steps + step))
 
 
 def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecord:
+    """Train and validate one epoch. `paused`: seconds that the caller took before it."""
     start = time.perf_counter()
     train_loss, train_accuracy, seen, lr = _train_epoch(engine, epoch)
     _average_epoch(engine, epoch)
@@ -178,7 +181,7 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
 
 
 def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]:
-    """Mean loss, accuracy, images and the last learning rate; the device is read once, at the end."""
+    """Mean loss, accuracy, number of images and the last learning rate. The device is read once, at the end."""
     spec, step = engine.spec, engine.step
     step.generator.manual_seed(_epoch_seed(spec.seed, epoch))
     torch.manual_seed(_epoch_seed(spec.seed, epoch) + 1 + world()[0])  # dropout's
@@ -189,7 +192,7 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
         lr = engine.learning_rate(epoch, i)
         engine.set_share(epoch, i)
         sums[i] = step(index, epoch, lr)
-        engine.alive()  # not from the optimizer: a recorded step does not call it
+        engine.alive()  # here, and not from a hook of the optimizer's: a recorded step runs no Python
         seen += len(index)
     per_step = all_reduce(sums).cpu()
     _refuse_non_finite(per_step[:, 0], epoch)
@@ -198,9 +201,9 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
 
 
 def _average_epoch(engine: _Engine, epoch: int) -> None:
-    """What an average does once an epoch: the plain mean takes the weights in, batch norm gets its statistics.
+    """What an average does once an epoch: the plain mean takes in the weights, batch norm's statistics are recomputed.
 
-    Before its last epochs begin, the plain mean is the network as it is.
+    Before the epochs that it averages begin, the plain mean is the network as it is.
     """
     average, averaging = engine.state.average, engine.spec.averaging
     if average is None:
@@ -228,7 +231,7 @@ def _epoch_seed(seed: int, epoch: int) -> int:
 
 
 def _agree_on_buffers(model: nn.Module) -> None:
-    """On CPUs each worker has seen its own batch statistics; rank 0's are those that get saved and tested."""
+    """Give all workers rank 0's batch norm statistics: on CPUs each has its own, and rank 0's are saved and tested."""
     if world()[1] > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -1,11 +1,13 @@
 """Muon (Jordan et al. 2024): each step moves a convolution's kernel in all its directions alike.
 
 A gradient is strong in few directions and weak in most; the nearest matrix with orthonormal rows is as strong in all.
-Batch norm takes a kernel's norm out of what the network computes, so here every kernel keeps the norm that it began
-with, to within a step, and the learning rate is the share of it that a step moves (as in Jordan's airbench94_muon.py).
+With batch norm, what the network computes does not depend on a kernel's norm. So every kernel keeps the norm that it
+began with, to within a step, and the learning rate is the share of that norm that a step moves (as in Jordan's
+airbench94_muon.py).
 
-A GPU takes longer to start a small operation than to do it, so kernels of one depth are multiplied as one batch. A
-large one takes as long as its numbers take to be read and written, so each is read as few times as can be.
+On a GPU, launching a small operation takes longer than computing it, so kernels with the same number of output channels
+are multiplied as one batch. A large operation takes as long as reading and writing its numbers, so each is read as
+seldom as possible.
 """
 
 from collections.abc import Sequence
@@ -15,16 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of the quintic Newton-Schulz iteration: three rounds bring all but the weakest directions near 1 (Jordan et al. 2024).
+# Coefficients of the quintic Newton-Schulz iteration, s -> A s + B s^3 + C s^5 for each singular value s: three rounds
+# bring all but the weakest near 1 (Jordan et al. 2024).
 A, B, C = 3.4445, -4.7750, 2.0315
 ROUNDS = 3
 TINY = 1e-18  # a gradient of zeros moves nothing
 
 
 class Muon(torch.optim.SGD):
-    """SGD, but for the groups that say `kernels`: of convolutions (D, C, H, W) with D <= C H W, trained by Muon.
+    """SGD, except for groups whose "kernels" is true: convolutions' kernels (D, C, H, W), D <= C H W, learn by Muon.
 
-    Its matrix products are in the precision of the autocast that surrounds `step`.
+    Matrix products are computed in the precision of the autocast that surrounds `step`.
     """
 
     @torch.no_grad()
@@ -34,22 +37,22 @@ class Muon(torch.optim.SGD):
             if kernels:
                 self._move(kernels, group)
             for kernel in kernels:
-                kernel.grad = None  # SGD passes over it
+                kernel.grad = None  # SGD skips parameters without a gradient
         super().step()
 
     def _move(self, kernels: list[Tensor], group: dict[str, Any]) -> None:
-        """Each back to its norm, and by the share `lr` of it against its gradient."""
+        """Scale each kernel back to the norm that it began with, and step against its gradient by the share `lr`."""
         for kernel in kernels:
             if "norm" not in self.state[kernel]:
                 self.state[kernel].update(norm=kernel.norm(), momentum_buffer=torch.zeros_like(kernel))
-        norms = torch.stack([self.state[kernel]["norm"] for kernel in kernels])  # that they began with
+        norms = torch.stack([self.state[kernel]["norm"] for kernel in kernels])
         shrinks = norms / torch.stack(torch._foreach_norm(kernels))
         steps = _steps(self._gradients(kernels, group), -group["lr"] * norms)
         for kernel, shrink, step in zip(kernels, shrinks, steps, strict=True):
             torch.addcmul(step, kernel, shrink, out=kernel)
 
     def _gradients(self, kernels: list[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
-        """With those of the steps before, weighted as SGD does it; how long they are does not matter."""
+        """Gradients with momentum, as SGD's but for their lengths, which do not matter here."""
         newest = [kernel.grad for kernel in kernels if kernel.grad is not None]
         means = [self.state[kernel]["momentum_buffer"] for kernel in kernels]
         torch._foreach_lerp_(means, newest, 1 - group["momentum"])
@@ -57,46 +60,52 @@ class Muon(torch.optim.SGD):
 
 
 def _steps(gradients: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
-    """Along the gradients, made orthogonal; of the given lengths."""
+    """The gradients (D, C, H, W) as orthogonal matrices, scaled to the given lengths, in the same shapes."""
     steps: list[Tensor] = []
-    for _, same in groupby(zip(gradients, lengths, strict=True), lambda pair: len(pair[0])):
-        of_depth, their_lengths = zip(*same, strict=True)
-        # As (D, H W C), which is a view where the memory's format is channels_last; no order of columns is special.
-        matrices = [gradient.permute(0, 2, 3, 1).flatten(1) for gradient in of_depth]
-        turned = orthogonal(matrices, torch.stack(their_lengths))
-        shapes = [(len(g), *g.shape[2:], g.shape[1]) for g in of_depth]
-        steps += [step.view(shape).permute(0, 3, 1, 2) for step, shape in zip(turned, shapes, strict=True)]
+    for _, pairs in groupby(zip(gradients, lengths, strict=True), lambda pair: len(pair[0])):
+        batch, batch_lengths = zip(*pairs, strict=True)  # of one D
+        # As (D, H W C), which is a view of channels_last memory; the order of columns does not matter.
+        matrices = [gradient.permute(0, 2, 3, 1).flatten(1) for gradient in batch]
+        results = orthogonal(matrices, torch.stack(batch_lengths))
+        shapes = [(len(g), *g.shape[2:], g.shape[1]) for g in batch]
+        steps += [step.view(shape).permute(0, 3, 1, 2) for step, shape in zip(results, shapes, strict=True)]
     return steps
 
 
 def orthogonal(matrices: Sequence[Tensor], lengths: Tensor) -> list[Tensor]:
-    """K matrices (D, N), D <= N, each with an N of its own -> about the nearest ones with orthonormal rows, scaled.
+    """K matrices (D, N), D <= N, each with its own N -> approximately the nearest ones with orthonormal rows, scaled.
 
-    Scaled to the Frobenius norms `lengths` (K,). All singular values of one are within a factor of 1.8, but for those
-    that were below 0.018 of the matrix's norm, which are smaller.
+    They are scaled to the Frobenius norms `lengths` (K,). The singular values of a result are within a factor of 1.8
+    of each other, except for those that were below 0.018 of the matrix's norm, which are smaller.
 
-    Each round of the iteration multiplies a matrix by a polynomial of its Gram matrix. All of these commute, so they
-    are multiplied with each other, D x D, as one batch; norms are known from there, too. The matrices themselves,
-    which are several times as long, are read for the Gram matrix and for the last product alone.
+    Each round of the iteration multiplies a matrix X by a polynomial of its Gram matrix X X^T. These polynomials
+    commute, so they are multiplied with each other first, as one batch of D x D matrices, from which the norms follow,
+    too. The matrices X, which are several times as long, are read only for the Gram matrix and for the last product.
     """
+    # The Gram matrices of the matrices divided by their norms, so that no singular value is above 1.
     matrices = [matrix.to(_dtype(matrix.device)) for matrix in matrices]
     gram = torch.stack([matrix @ matrix.T for matrix in matrices])
     squares = gram.diagonal(dim1=1, dim2=2).float().sum(1).clamp_min(TINY)
     gram = gram / squares.to(gram.dtype)[:, None, None]
+
+    # The product of all rounds' polynomials: after a round with product P, the Gram matrix is P G P.
     rounds = _polynomial(gram)
     for _ in range(ROUNDS - 1):
         rounds = _polynomial(rounds @ gram @ rounds) @ rounds
-    shares = ((rounds @ gram).float() * rounds).sum((1, 2)).clamp_min(TINY)  # of `squares`, in what comes out
+
+    # The squared norm of P X is the trace of P G P; P is scaled so that P X has the length asked for.
+    shares = ((rounds @ gram).float() * rounds).sum((1, 2)).clamp_min(TINY)
     rounds = (rounds * (lengths / (shares * squares).sqrt())[:, None, None]).to(gram.dtype)
-    return [turn @ matrix for turn, matrix in zip(rounds, matrices, strict=True)]
+    return [product @ matrix for product, matrix in zip(rounds, matrices, strict=True)]
 
 
 def _polynomial(gram: Tensor) -> Tensor:
+    """A I + B G + C G^2, for a batch of Gram matrices G (K, D, D)."""
     result = torch.baddbmm(gram, gram, gram, beta=B, alpha=C)
     result.diagonal(dim1=1, dim2=2).add_(A)
     return result
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    """Of matrix products, under the autocast that is on, if one is."""
+    """The precision of matrix products: that of the surrounding autocast, else float32."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32

@@ -15,9 +15,9 @@ from raycifar.training.muon import Muon
 
 
 def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """Each group of parameters has a weight decay and, as `lr_ratio`, its learning rate over the schedule's.
+    """The optimizer of the trained parameters, in groups that each have a weight decay and an `lr_ratio`.
 
-    Frozen parameters are left out.
+    A group's learning rate is the schedule's times its `lr_ratio`. Frozen parameters are left out.
     """
     groups = _groups(model, settings)
     trained = [parameter for group in groups for parameter in group["params"]]
@@ -31,9 +31,10 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
 
 
 def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
-    """Weights, then biases and batch norm (one dimension), once for every learning rate and weight decay.
+    """A group for each combination of weights or biases, kernels of Muon or others, learning rate and weight decay.
 
-    Muon's kernels, whose norms are fixed, stand apart: nothing reads their weight decay.
+    "Biases" are all parameters of one dimension: batch norm's, too. Muon keeps its kernels' norms, so nothing reads
+    their weight decay. Weights come first, also where there are none: checkpoints name the groups by their order.
     """
     head_lr, head_decay = settings.head_lr_ratio, settings.head_decay_ratio
     groups: dict[tuple[bool, bool, float, float], list[nn.Parameter]] = {
@@ -82,29 +83,29 @@ def learning_rate_factor(schedule: Schedule, progress: float, epochs: int) -> fl
 
 
 class Average:
-    """`module` is an average of a network's parameters and batch-norm statistics.
+    """Keeps an average of a network's parameters and batch-norm statistics in the network `module`.
 
-    PyTorch's AveragedModel computes the same, but reads its counter of updates on the host twice a step, which makes a
-    GPU wait, and keeps a step from being recorded as a CUDA graph.
+    PyTorch's AveragedModel computes the same, but reads its counter of updates on the host twice a step: a GPU has to
+    wait for that, and no CUDA graph can be recorded.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.module = copy.deepcopy(model).requires_grad_(False)
         pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
-        self._counts = [(mine, theirs) for mine, theirs in pairs if not mine.is_floating_point()]
-        floats = [(mine, theirs) for mine, theirs in pairs if mine.is_floating_point()]
-        self._mine, self._theirs = [mine for mine, _ in floats], [theirs for _, theirs in floats]
-        self._share = torch.zeros((), device=self._mine[0].device)
+        self._counts = [(average, current) for average, current in pairs if not average.is_floating_point()]
+        floats = [(average, current) for average, current in pairs if average.is_floating_point()]
+        self._averages, self._currents = [average for average, _ in floats], [current for _, current in floats]
+        self._share = torch.zeros((), device=self._averages[0].device)
 
     def set_share(self, share: float) -> None:
-        """How much of the network each update takes in, from 0 to 1, until it is set again."""
+        """Set how much of the network each later update takes in, from 0 to 1."""
         self._share.fill_(share)
 
     def update(self) -> None:
-        """After the network that this one was made from has learnt."""
-        torch._foreach_lerp_(self._mine, self._theirs, [self._share] * len(self._mine))
-        for mine, theirs in self._counts:
-            mine.copy_(theirs)
+        """Take in the network's current weights and statistics, by the share that was set; counts are copied."""
+        torch._foreach_lerp_(self._averages, self._currents, [self._share] * len(self._averages))
+        for average, current in self._counts:
+            average.copy_(current)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
@@ -112,22 +113,22 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 
 def exponential_share(decay: float, updates: int) -> float:
-    """The network's share in an exponential average that has had so many updates.
+    """The network's share in the next update of an exponential average, after so many `updates`.
 
-    A young average forgets faster, or it would long be the random weights that it began with: the decay is that of
-    TensorFlow's ExponentialMovingAverage with its num_updates.
+    A young average forgets faster; otherwise it would resemble the random weights that it began with for long. The
+    decay is that of TensorFlow's ExponentialMovingAverage with num_updates.
     """
     return 1 - min(decay, (1 + updates) / (10 + updates))
 
 
 def build_average(model: nn.Module, settings: Averaging) -> Average | None:
-    """Where the spec asks for one: exponential, to be updated every step, or a plain mean, every epoch."""
+    """An Average where the settings ask for one: exponential, updated every step, or a plain mean, every epoch."""
     return Average(model) if settings.swa_epochs or settings.ema_decay else None
 
 
 @dataclass(slots=True)
 class Patience:
-    """Counts the epochs since a record was last better; what that leads to is the caller's."""
+    """Counts the epochs since a record was last better than all before it."""
 
     monitor: Monitor
     min_delta: float = 0.0
@@ -135,7 +136,7 @@ class Patience:
     waited: int = 0
 
     def observe(self, record: EpochRecord) -> int:
-        """How many epochs in a row, this one included, have not been better by more than min_delta."""
+        """Returns how many epochs in a row, this one included, have not been better by more than min_delta."""
         value = record.val_accuracy if self.monitor == "val_accuracy" else -record.val_loss
         if self.best is None or value > self.best + self.min_delta:
             self.best, self.waited = value, 0
@@ -149,7 +150,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Plateau:
-    """The learning rate's reduction so far: times `factor` after `patience` epochs without a better value."""
+    """The learning rate's reduction so far, `factor`; it falls after `patience` epochs without a better value."""
 
     schedule: Schedule
     peak_lr: float
@@ -157,6 +158,7 @@ class Plateau:
     factor: float = 1.0
 
     def observe(self, record: EpochRecord) -> None:
+        """Take in a finished epoch; it may reduce `factor`, where the schedule is a plateau's."""
         if self.schedule.name != "plateau":
             return
         if self.waiting.observe(record) >= self.schedule.patience:

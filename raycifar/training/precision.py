@@ -1,4 +1,4 @@
-"""The precision that a device computes in natively."""
+"""The precision that a trial computes in, and the one that its device computes in natively."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "bf16" or "fp32": "auto" is bf16 where the device computes it natively."""
+    """Returns "bf16" or "fp32"; "auto" becomes bf16 where the device computes it natively."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -27,7 +27,7 @@ class PrecisionError(Exception):
 
 
 def require_native(spec: TrialSpec, device: torch.device) -> None:
-    """Raises PrecisionError where the trial asks for bf16, and the device would emulate it."""
+    """Raises PrecisionError where the trial asks for bf16 and the device would emulate it."""
     kind = "GPU" if device.type == "cuda" else "CPU"
     if spec.precision == "bf16" and resolve_precision("auto", device) != "bf16":
         raise PrecisionError(

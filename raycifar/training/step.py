@@ -1,8 +1,8 @@
 """One optimizer step, from the indices of a batch to the updated weights; on one GPU it is a single CUDA graph.
 
-A step of VGG16 is some 300 kernels, and launching them one by one takes a fast GPU longer than computing them. So
-whatever differs between steps (indices, epoch, learning rate) lies in tensors that keep their addresses, and the step
-reads nothing else: recorded once, it is replayed with one launch. On other devices the same code runs every time.
+A step of VGG16 is about 300 kernels, and on a fast GPU launching them one by one takes longer than computing them. So
+all that differs between steps (indices, epoch, learning rate) lies in tensors that keep their addresses, and the step
+reads nothing else: it is recorded once and replayed with one launch. On other devices the same code runs every time.
 """
 
 import logging
@@ -36,6 +36,7 @@ class Step:
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None, train: Split, spec: TrialSpec
     ) -> None:
+        """`average` is updated by every step; None where there is none, or where it is updated once an epoch."""
         device = train.labels.device
         self.network = distributed(model)
         self.precision = resolve_precision(spec.precision, device)
@@ -44,25 +45,30 @@ class Step:
         self.augmenter = Augmenter.of(train, spec.augmentation, spec.seed)
         self.mixer = Mixer.of(spec.augmentation, spec.seed, device)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+        # What differs between steps, at fixed addresses.
         self._index = torch.zeros(min(spec.batch_size, len(train)), dtype=torch.int64, device=device)
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
-        # Each group's own learning rate, in place; checkpoints from before there were ratios have none.
+        # Each group's own learning rate, in place; checkpoints of versions before `lr_ratio` have none.
         self._lr_ratios = torch.tensor([group.get("lr_ratio", 1.0) for group in optimizer.param_groups], device=device)
         self._lrs = torch.zeros_like(self._lr_ratios)
         for group, lr in zip(optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr
+
+        # What a call runs: the step's code, or its recording once that is made.
         self._run: Callable[[], Tensor] = self._on_index
         self._until_recording = steps_before_recording(device)
 
     def __call__(self, index: Tensor, epoch: int, lr: float) -> Tensor:
-        """Train on the images `index` (B,): this worker's summed loss and right answers, float64 (2,) on the device.
+        """Train on the images `index` (B,) of the training set.
 
-        The result may be overwritten by the next step.
+        Returns this worker's summed loss and number of right answers, float64 (2,) on the device; the next step may
+        overwrite them.
         """
         self._epoch.fill_(epoch)
         torch.mul(self._lr_ratios, lr, out=self._lrs)
         if len(index) != len(self._index):  # an epoch's last batch
-            return self._once(index)
+            return self._train_on(index)
         self._index.copy_(index)
         if self._until_recording == 0:
             self._run = self._recorded()
@@ -70,10 +76,11 @@ class Step:
         return self._aside() if self._until_recording >= 0 else self._run()
 
     def _on_index(self) -> Tensor:
-        return self._once(self._index)
+        """The step on the indices at their fixed address: what is recorded."""
+        return self._train_on(self._index)
 
     def _aside(self) -> Tensor:
-        """On a stream of its own, as PyTorch asks for the steps before a recording."""
+        """The step on a stream of its own, as PyTorch asks for the steps before a recording."""
         side, current = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(current)
         with torch.cuda.stream(side):
@@ -81,21 +88,25 @@ class Step:
         current.wait_stream(side)
         return sums
 
-    def _once(self, index: Tensor) -> Tensor:
+    def _train_on(self, index: Tensor) -> Tensor:
+        # Augment and mix the whole batch, so that its draws do not depend on the workers; keep this worker's share.
         rank, workers = world()
         images, targets = self.augmenter(index, self._epoch, self.generator), self._train.labels[index]
         if self.mixer is not None:
             images, targets = self.mixer(images, targets, self.generator)
         images, targets = images[rank::workers], targets[rank::workers]
+
+        # Forwards and backwards. Workers' gradients are averaged: times `workers` makes that the whole batch's mean.
         with autocast(targets.device, self.precision):
             logits = self.network(images)
         logits = logits.float()
         smoothed = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self._spec.label_smoothing)
-        # Workers' gradients are averaged: times `workers` makes that the mean over the whole batch.
         (smoothed * (workers / len(index))).backward()
+
+        # Update the weights, then their average.
         if self._spec.optimizer.clip_norm:
             nn.utils.clip_grad_norm_(self._parameters, self._spec.optimizer.clip_norm)
-        with autocast(targets.device, self.precision):  # which Muon's products are in; sums and rates are not
+        with autocast(targets.device, self.precision):  # for Muon's matrix products; other updates stay in fp32
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
@@ -103,15 +114,18 @@ class Step:
         return loss_and_correct(logits.detach(), targets)
 
     def _recorded(self) -> Callable[[], Tensor]:
-        """The step as a CUDA graph, or as it is where that cannot be recorded. Recording computes nothing."""
+        """The step as a CUDA graph, or its code where that cannot be recorded. Recording computes nothing.
+
+        Raises RuntimeError where the recording does not fit into the GPU's memory.
+        """
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
         try:
-            # thread_local: what the thread that writes checkpoints does meanwhile is no part of the step
+            # thread_local: the thread that writes checkpoints may do meanwhile what a recording must not
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 sums = self._on_index()
         except RuntimeError as error:
-            if full_memory(error):  # steps launched one by one would only hide it
+            if full_memory(error):  # launching kernel by kernel would only hide that
                 raise
             self._optimizer.zero_grad(set_to_none=True)
             reason = str(error).partition("\n")[0]

@@ -17,7 +17,7 @@ def world() -> tuple[int, int]:
 
 
 def gathered(value: _Value) -> list[_Value]:
-    """Every worker's value, in all workers, which all call this; in the order of their ranks."""
+    """The values of all workers in the order of their ranks; every worker calls this."""
     values = [value] * world()[1]
     if len(values) > 1:
         dist.all_gather_object(values, value)
@@ -32,18 +32,19 @@ def all_reduce(values: Tensor) -> Tensor:
 
 
 def distributed(model: nn.Module) -> nn.Module:
+    """The network as it averages its gradients over the workers; the network itself where there is one worker."""
     _, workers = world()
     if workers == 1:
         return model
     device = next(model.parameters()).device
-    if device.type == "cuda":  # batch statistics of the whole batch; PyTorch has it for GPUs only
+    if device.type == "cuda":  # statistics of the whole batch, which PyTorch has for GPUs only
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return DistributedDataParallel(model, device_ids=[device], broadcast_buffers=False)
     return DistributedDataParallel(model)
 
 
 def from_first(value: _Value) -> _Value:
-    """Rank 0's value, in all ranks."""
+    """Rank 0's value, in every worker; every worker calls this."""
     values = [value]
     if world()[1] > 1:
         dist.broadcast_object_list(values, src=0)

@@ -11,7 +11,17 @@ import pytest
 
 from raycifar.storage.files import RecordError, read_json, sweep_leftovers, write_json
 from raycifar.storage.folders import SweepFolder, TrialFolder
-from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialError, TrialSummary
+from raycifar.storage.records import (
+    SHARE,
+    UNIX_SECONDS,
+    EpochRecord,
+    History,
+    Invocation,
+    Session,
+    SweepRecord,
+    TrialError,
+    TrialSummary,
+)
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
 
 SAMPLES = {"str": "x", "int": 3, "float": 0.1, "bool": True, "list": ["a"], "dict": {"a": "1"}}
@@ -135,6 +145,13 @@ BAD_VALUES = {
 def test_a_value_that_no_field_can_have_is_shown(record, changes, complaint):
     with pytest.raises((TypeError, ValueError), match=complaint):
         record.from_json(sample(record).to_json() | changes)
+
+
+@by_type
+def test_accuracies_are_shares_and_dates_are_of_this_age(record):
+    for name, annotation in type(record).__annotations__.items():
+        expected = SHARE if "accuracy" in name else UNIX_SECONDS if name == "at" or name.endswith("_at") else None
+        assert next(iter(getattr(annotation, "__metadata__", ())), None) == expected, name
 
 
 @pytest.mark.parametrize("numbers", [[2], [1, 1], [1, 3], [2, 1], [0, 1], [-1]])
