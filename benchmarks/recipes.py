@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AssetError, SpecError) as error:
         return refuse("recipes", error)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    table = _table(arms, measure(arms, assets, device, args.rounds, args.steps), device, args.steps)
+    table = recipes_table(arms, measure(arms, assets, device, args.rounds, args.steps), device, args.steps)
     publish(args, where, [table])
     return 0
 
@@ -88,7 +88,7 @@ def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int
     return run
 
 
-def _table(arms: Sequence[TrialSpec], found: dict[str, Measured], device: torch.device, steps: int) -> Table:
+def recipes_table(arms: Sequence[TrialSpec], found: dict[str, Measured], device: torch.device, steps: int) -> Table:
     flops = {arm.arm: arm.batch_size * flops_an_image(arm)[1] for arm in arms}
     rows = []
     for name, milliseconds in found.items():

@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ContenderError as error:
         return refuse("steps", error)
     publish(args, where, [_rates(found, setting), _ceiling(found), _profile(shares)])
-    return _learnt(found)
+    return all_learnt(found)
 
 
 def _contenders(names: Sequence[str], setting: Setting) -> dict[str, Contender]:
@@ -171,7 +171,7 @@ def _best_loader(setting: Setting) -> Setting:
     return max(settings, key=lambda tried: rounds({"": partial(peer, "PyTorch", tried)}, 0)[""][0]["rate"])
 
 
-def _learnt(found: dict[str, list[Figures]]) -> int:
+def all_learnt(found: dict[str, list[Figures]]) -> int:
     """The exit status: 1 where a contender's training loss did not fall."""
     idle = [name for name, turns in found.items() if name != CEILING and not turns[-1]["loss"] < turns[0]["loss"]]
     if idle:

@@ -195,8 +195,8 @@ def test_the_plain_loop_trains_and_lowers_its_loss(trunk, train_images):
 
 def test_a_contender_that_learnt_nothing_is_named_and_fails_the_run(capsys):
     learnt = [{"loss": 2.0}, {"loss": 1.0}]
-    assert steps._learnt({"raycifar": learnt, "ceiling": [{}, {}]}) == 0
-    assert steps._learnt({"raycifar": learnt, "Keras": [{"loss": 2.3}, {"loss": float("nan")}]}) == 1
+    assert steps.all_learnt({"raycifar": learnt, "ceiling": [{}, {}]}) == 0
+    assert steps.all_learnt({"raycifar": learnt, "Keras": [{"loss": 2.3}, {"loss": float("nan")}]}) == 1
     assert capsys.readouterr().err.strip().endswith("did not fall: Keras")
 
 
@@ -309,7 +309,7 @@ def test_a_recipes_step_is_measured_beside_plain_sgds(make_trial):
     found = recipes.measure(arms, Assets(SAMPLE, None), torch.device("cpu"), rounds=2, steps=1)
     assert list(found) == ["muon", "muon, SGD", "sgd"]
     assert all(len(cell.values) == 2 and min(cell.values) > 0 for cell in found.values())
-    rows = recipes._table(arms, found, torch.device("cpu"), 1).rows
+    rows = recipes.recipes_table(arms, found, torch.device("cpu"), 1).rows
     assert rows[1][2].values == tuple(
         a / b for a, b in zip(found["muon"].values, found["muon, SGD"].values, strict=True)
     )

@@ -1,4 +1,4 @@
-"""raycifar as a library: one call runs a sweep; names come when they are used."""
+"""raycifar as a library: one call runs a sweep, and names are imported when they are first used."""
 
 import io
 

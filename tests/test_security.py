@@ -1,4 +1,4 @@
-"""What SECURITY.md promises: a folder made by an enemy does nothing, and what is recorded holds no secret."""
+"""What SECURITY.md promises: a hostile folder runs nothing, and records hold no secret."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""analyze.py on a large sweep. SYNTHETIC records, only their size is tested: 1,000 trials of 200 epochs."""
+"""analyze.py on a large sweep of 1,000 trials of 200 epochs. The records are SYNTHETIC: only their size is tested."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from tests.support.paths import ROOT
 from tests.support.sweep_folders import add_predictions, sweep_spec, write_sweep
 
 TRIALS, EPOCHS = 1000, 200
-# Processor time: the aim is 20 s; 17 and 18 s were measured, and on the slowest machine 20 to 30 s within an hour, by
-# the same code. So this sees work that doubles, no less. Resident memory: of the analysing process alone.
+# Processor time: the aim is 20 s. 17 and 18 s were measured, and 20 to 30 s on the slowest machine, by the same code
+# within an hour; so the limit detects only that the work doubles. Resident memory is of the analysing process alone.
 SECONDS, BYTES = 45, 1e9
-# What a child has used, as its parent is told it, includes the parent's own pages at the fork.
+# The process reads its own peak: what its parent is told includes the parent's pages at the fork.
 ANALYSE = """
 import json, sys, time, analyze
 status = analyze.main(sys.argv[1:])
@@ -28,7 +28,7 @@ sys.exit(status)
 
 
 def write_large_sweep(path: Path) -> None:
-    """Two arms of one finished trial each, copied under the names of all the others: writing is not what is tested."""
+    """Two arms of one finished trial each, copied under the names of all the others: writing is not tested."""
     folder = write_sweep(path, {"transfer": (1, EPOCHS), "scratch": (1, EPOCHS)})
     add_predictions(folder)
     record = folder.record()

@@ -1,7 +1,7 @@
 """Ask the package index whether a pinned version is known to be vulnerable: `make audit`, which `make check` runs.
 
-Exit status 1 where one is. Where no service answers, it says "not audited" and ends with 0: a check must not fail for
-want of a network, and must not pass for an audit either.
+The exit status is 1 where one is. Where no service answers, the line says "not audited" and the status is 0: a missing
+network must not fail the check, and must not look like a passed audit.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Two finished sweeps, number by number and weight by weight."""
+"""Compares two finished sweeps number by number and weight by weight."""
 
 import json
 from dataclasses import asdict
@@ -16,13 +16,13 @@ TIMES = {"train_seconds", "val_seconds", "checkpoint_seconds", "images_per_secon
 
 
 def differences(expected: SweepFolder, found: SweepFolder, trials: list[str] = TRIALS) -> list[str]:
-    """One line for each: none where the second is to the bit what the first is, and its folders hold nothing else."""
+    """A line for each difference of `found` from `expected`, to the bit, and for each file that was left behind."""
     lines = [line for name in trials for line in _trial(expected.trial(name), found.trial(name))]
     return [f"{found.path.name}: {line}" for line in lines + [f"left behind: {name}" for name in _left(found.path)]]
 
 
 def _left(path: Path) -> list[str]:
-    """What an interrupted writer left; Ray leaves an empty file to see whether it may write."""
+    """Hidden files of interrupted writers, but for the empty one by which Ray checks that it may write."""
     return [hidden.name for hidden in path.glob(".*") if hidden.name != ".validate_storage_marker"]
 
 
@@ -42,7 +42,7 @@ def _trial(expected: TrialFolder, found: TrialFolder) -> list[str]:
 
 
 def numbers(trial: TrialFolder) -> list[dict[str, float]]:
-    """Its epochs without what is a matter of time."""
+    """Its epochs without times and speeds, which differ between runs."""
     return [{k: v for k, v in asdict(record).items() if k not in TIMES} for record in trial.history().epochs]
 
 
@@ -53,6 +53,6 @@ def last_weights(trial: TrialFolder) -> dict[str, bytes]:
 
 
 def tune_epochs(trial: TrialFolder) -> list[int]:
-    """As Ray Tune's own file has them, in its order."""
+    """The epochs in Ray Tune's own file, in its order."""
     lines = (trial.path / "result.json").read_text().splitlines()
     return [result["epoch"] for line in lines if "epoch" in (result := json.loads(line))]

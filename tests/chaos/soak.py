@@ -1,9 +1,9 @@
-"""Kill processes of real sweeps at random moments, and hold what they leave against an undisturbed sweep.
+"""Kill processes of real sweeps at random moments, and compare what they leave with an undisturbed sweep.
 
-Each round runs tests/chaos/sweep.toml on real Ray and kills `--kills` of its processes. Where the command ends, it is
-given again, as a user would. At the end every epoch must be there once, and every number and weight must be to the bit
-those of a sweep that nobody disturbed. Every kill is a line in kills.jsonl: who, when, and how long until the trial
-(or, where all of them were hit, any trial) had trained another epoch.
+Each round runs tests/chaos/sweep.toml on real Ray and kills `--kills` of its processes. When the command ends early, it
+is given again, as a user would. At the end every epoch must be recorded exactly once, and every number and weight must
+equal those of an undisturbed sweep to the bit. Every kill is a line in kills.jsonl: which process, when, and how long
+until the trial had trained another epoch (any trial, where the kill hit all of them).
 
     python -m tests.chaos.soak --rounds 10 --kills 3 --seed 1 --folder /tmp/soak
 """
@@ -27,14 +27,14 @@ from tests.chaos.compare import TRIALS, differences
 from tests.chaos.victims import Kill, choose, working
 from tests.support.paths import ROOT
 
-PATIENCE_SECONDS = 420  # without a kill and without an epoch: a sweep that hangs
+PATIENCE_SECONDS = 420  # without a kill and without an epoch: then the sweep hangs
 LONGEST_PAUSE = 12.0  # seconds between two kills, and before the first: a trial of this sweep trains for about as long
-CALLS = 12  # of one command; a sweep that is not done by then will never be
+CALLS = 12  # of one command, at most
 
 
 @dataclass(slots=True)
 class Struck:
-    """A kill that has happened."""
+    """A kill that has been carried out."""
 
     round: int
     role: str
@@ -56,7 +56,7 @@ class Round:
         self.statuses: list[int] = []
 
     def run(self, kills: int) -> list[str]:
-        """What is wrong at the end: nothing, one hopes."""
+        """Call the command until the sweep has finished; a line where it has not after CALLS calls."""
         for _ in range(CALLS):
             status = self._call(kills - len(self.struck))
             self.statuses.append(status)
@@ -66,7 +66,7 @@ class Round:
 
     def _call(self, kills: int) -> int:
         main = subprocess.Popen(self.command, cwd=ROOT, stdout=self.log, stderr=self.log, text=True)
-        early = self.dice.random() < 0.2  # or nearly all kills would hit what is only starting
+        early = self.dice.random() < 0.2  # kills before training begins; more of them would leave few for the training
         quiet_until = time.monotonic() + self.dice.uniform(2, LONGEST_PAUSE) if early else math.inf
         give_up, epochs = time.monotonic() + PATIENCE_SECONDS, self._epochs()
         while main.poll() is None:
@@ -121,7 +121,7 @@ def _end(main: subprocess.Popen[str]) -> None:
 
 
 def reference(folder: Path, workers: int) -> SweepFolder:
-    """The sweep that nobody disturbs: made once."""
+    """The undisturbed sweep, which is run once and then reused."""
     path = folder / f"reference-{workers}"
     if all(SweepFolder(path).trial(trial).summary() for trial in TRIALS):
         return SweepFolder(path)
@@ -131,7 +131,7 @@ def reference(folder: Path, workers: int) -> SweepFolder:
 
 
 def soak(folder: Path, first: int, rounds: int, kills: int, workers: int) -> list[str]:
-    """Everything that is wrong; kills.jsonl in `folder` has a line a kill. A round's number is its seed."""
+    """Run the rounds; a line for each thing that is wrong. A round's number is its seed."""
     folder.mkdir(parents=True, exist_ok=True)
     undisturbed, wrong = reference(folder, workers), list[str]()
     for number in range(first, first + rounds):

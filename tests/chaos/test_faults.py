@@ -1,4 +1,4 @@
-"""One fault each, on purpose, in real sweeps of the command line; `make chaos` runs those that CI has no time for."""
+"""Real sweeps of the command line with one injected fault each; `make chaos` runs those that take too long for CI."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ SWEEP = "tests/chaos/sweep.toml"
 
 @contextlib.contextmanager
 def running(folder, *options):
-    """The command on its way, its standard output to be read line by line; in a process group of its own."""
+    """The running command, in a process group of its own; its standard output is read line by line."""
     command = [sys.executable, "run_sweep.py", SWEEP, "--gpus=0", f"--storage={folder.parent}", *options]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -97,7 +97,7 @@ def test_sigterm_saves_an_epoch_and_leaves(tmp_path):
 
 
 def left_of(process):
-    """Processes of the sweep that outlived it: Ray's, by the group that they were started in."""
+    """Processes of the sweep, Ray's among them, that outlived it: those of its process group."""
     return [p for p in psutil.process_iter() if _group(p) == process.pid and p.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -1,4 +1,4 @@
-"""Processes of a running sweep, by the part that they play, and how they die."""
+"""Finds the processes of a running sweep by their role, and kills them."""
 
 import random
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-# What `ps` calls them, and how often each is chosen: workers live longest and are the most.
+# The names that `ps` shows, and how often each role is chosen: workers are the most numerous and live longest.
 NAMES = {
     "worker": "ray::RayTrainWorker",
     "driver": "ray::ImplicitFunc",
@@ -21,7 +21,7 @@ WEIGHTS = {"worker": 8, "driver": 3, "controller": 2, "main": 4, "raylet": 1, "g
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One process to kill, and the trial that it works on, where it is one trial's."""
+    """A process to kill, and its trial where it works on one alone."""
 
     role: str
     process: psutil.Process
@@ -33,7 +33,7 @@ class Kill:
 
 
 def choose(main: subprocess.Popen[str], dice: random.Random) -> Kill | None:
-    """Somebody of the sweep's processes; None where the chosen role is not filled just now."""
+    """A process of the sweep, drawn by role; None where no process has that role now."""
     role = dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     if role not in NAMES:
         return Kill(role, psutil.Process(main.pid))
@@ -50,7 +50,10 @@ def working(main: int) -> bool:
 
 
 def found(main: int, name: str) -> list[psutil.Process]:
-    """Its descendants of that name: the kernel keeps 15 characters of one, Ray writes its own into the command line."""
+    """The descendants of process `main` with that name.
+
+    The kernel keeps 15 characters of a name, so the command line is read; Ray writes its names there.
+    """
     matching = []
     for process in psutil.Process(main).children(recursive=True):
         try:

@@ -1,7 +1,7 @@
-"""Throws mutated files at every reader: `make fuzz SECONDS=600`, or `python -m tests.fuzz.readers 600 [SEED]`.
+"""Gives mutated files to every reader: `make fuzz SECONDS=600`, or `python -m tests.fuzz.readers 600 [SEED]`.
 
-An input may be read, or refused with the error that its reader documents. Anything else, a reader that takes longer
-than PATIENCE among it, is a crash: it is printed with the seed that makes it again, and the exit status is 1.
+A reader may accept an input, or refuse it with an error that it documents. Any other error is a crash, and so is a
+reader that takes longer than PATIENCE. A crash is printed with the seed that reproduces it; the exit status is then 1.
 """
 
 import io
@@ -89,7 +89,7 @@ def bytes_mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 def json_mutated(data: Any, rng: random.Random) -> Any:
-    """The data with something odd in the place of some value, or without it."""
+    """The data with one value replaced by an odd one, or left out."""
     if rng.random() < 0.15 or not isinstance(data, dict | list) or not data:
         return rng.choice(ODD)
     if isinstance(data, list):
@@ -104,7 +104,7 @@ def json_mutated(data: Any, rng: random.Random) -> Any:
 
 
 def record_mutated(path: Path, rng: random.Random) -> bytes:
-    """A file of JSON, damaged as bytes or as data."""
+    """The content of a JSON file, mutated as bytes or as data."""
     content = path.read_bytes()
     return (
         bytes_mutated(content, rng)
@@ -114,7 +114,7 @@ def record_mutated(path: Path, rng: random.Random) -> bytes:
 
 
 class Targets:
-    """Each reads one mutated input in a folder of its own; `errors` are those it may raise."""
+    """Each public method but `damaged` gives one mutated input to one reader."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -205,7 +205,7 @@ DOCUMENTED = (SpecError, RecordError, ResultsError, AssetError)
 
 
 def crash(target: Callable[[random.Random], None], seed: str) -> BaseException | None:
-    """What one input does that it should not."""
+    """The error by which a target crashes on the input of this seed, if it does."""
     signal.alarm(PATIENCE)
     try:
         target(random.Random(seed))
@@ -233,7 +233,7 @@ def main(seconds: float, seed: int) -> int:
     os.environ["RAYCIFAR_CACHE"] = str(folder / "cache")
     asset_cache.say = lambda text: None
     for source in (cifar10, weights):
-        source.verify = lambda *_, **__: None  # or the digests would keep the parsers from what is damaged
+        source.verify = lambda *_, **__: None  # else the digests would keep damaged files from the parsers
     targets = Targets(folder)
     names = [
         name

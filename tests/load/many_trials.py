@@ -1,7 +1,7 @@
-"""A sweep of many tiny trials, watched from outside: does it keep memory, files or handles that a trial should let go?
+"""Runs a sweep of many tiny trials and watches it for memory, files and handles that are not released after a trial.
 
 `make load TRIALS=200`, or `python -m tests.load.many_trials 200 [--ray]`. Each trial is the real VGG16 on ten of the
-tests' images, for an epoch. What it wrote is counted and then deleted, for 200 trials would need 48 GB.
+tests' images, for an epoch. Its files are counted and its large ones then deleted, for 200 trials would need 48 GB.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from raycifar.training.trial import Assets
 raycifar.execution.runners.fetch_assets = lambda *_: Assets(Path(os.environ["SAMPLE"]), None)
 sys.exit(run_sweep.main(sys.argv[1:]))
 """
-WARM_UP = 0.25  # of the trials: what is loaded once is loaded by then
+WARM_UP = 0.25  # share of the trials after which everything that is loaded once has been loaded
 
 
 @dataclass
 class Load:
-    """What the sweep's processes held after each trial, in order."""
+    """What the sweep's processes used after each trial, in order."""
 
     status: int = -1
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Load:
     trial_mb: list[float] = field(default_factory=list)
 
     def slope(self, values: list[float] | list[int]) -> float:
-        """Growth a trial once warm, by least squares."""
+        """Growth per trial after the warm-up, by least squares."""
         warm = values[int(len(values) * WARM_UP) :]
         return float(np.polyfit(range(len(warm)), warm, 1)[0]) if len(warm) > 1 else 0.0
 
@@ -73,7 +73,7 @@ def run(trials: int, folder: Path, ray: bool = False) -> Load:
 
 
 def _look(load: Load, sweep: psutil.Popen | None, folder: Path) -> None:
-    """A trial that has finished since is counted, and its large files go."""
+    """Count what each newly finished trial left and what the processes use, and delete the trial's large files."""
     for summary in folder.glob("t-*/summary.json"):
         files = [path for path in summary.parent.rglob("*") if path.is_file()]
         if sweep is None or not (summary.parent / "best.safetensors").exists():
@@ -104,7 +104,7 @@ def _held(process: psutil.Process) -> tuple[int, int]:
 
 
 def describe(load: Load) -> str:
-    """A table: first warm trial, last trial, most, growth a trial."""
+    """A table: the first trial, the last, the most, and the growth per trial after the warm-up."""
     lines = [f"{len(load.files)} trials in {load.seconds:.0f} s, exit status {load.status}"]
     lines.append(f"{'':24}{'first':>9}{'last':>9}{'most':>9}{'growth a trial':>16}")
     rows = {
