@@ -7,12 +7,13 @@ import pytest
 import torch
 from rich.console import Console
 
-import raycifar.execution.sweep
+import raycifar.execution.runners
 import raycifar.training.trial
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data.splits import load_cifar10
-from raycifar.execution.sweep import Options, run_sweep
+from raycifar.execution.options import Options
+from raycifar.execution.sweep import run_sweep
 from raycifar.networks.weights import fetch_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import SweepFolder
@@ -34,7 +35,7 @@ SMALL_NETWORK, VGG16, VGG16_OTHERWISE_DRAWN = 1e-6, 1e-5, 0.1
 @pytest.fixture
 def a_small_network(monkeypatch):
     monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: SmallNetwork())
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda *_: Assets(SAMPLE, None))
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: Assets(SAMPLE, None))
 
 
 @pytest.mark.parametrize("name", CONTINUED["trials"])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-import raycifar.execution.sweep
+import raycifar.execution.runners
 from raycifar.analysis.results import read_results
 from raycifar.commands import run_sweep
 from raycifar.config.sweep import SweepSpec
@@ -33,7 +33,7 @@ LATER = {
 @pytest.fixture(autouse=True)
 def nothing_may_start(monkeypatch, no_leaving):
     monkeypatch.setenv("COLUMNS", MESSAGES["columns"])
-    monkeypatch.setattr(raycifar.execution.sweep, "fetch_assets", lambda *_: pytest.fail("reached for the data"))
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: pytest.fail("reached for the data"))
 
 
 def called(capsys, storage, file, *options):

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from raycifar.execution.sweep import Options
+from raycifar.execution.options import Options
 from raycifar.search.records import SearchFolder
 from raycifar.search.search import run_search
 from raycifar.search.spec import load_search
