@@ -38,6 +38,7 @@ __all__ = [
     "TRIAL_COLUMNS",
     "Results",
     "ResultsError",
+    "dicts",
     "leaks",
     "read_results",
 ]
@@ -55,7 +56,7 @@ TRIAL_COLUMNS = [
     *(name for name in field_names(TrialSummary) if name not in _IDENTITY),
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),  # of the last epoch
     "mean_train_accuracy",  # over epochs
-    "train_test_gap",  # the last epoch's training accuracy less the test accuracy
+    "train_test_gap",  # the last epoch's training accuracy minus the test accuracy
     "own_seconds",
     "gpu_seconds",
     "energy_joules",
@@ -92,6 +93,13 @@ class Results:
         """The rows of `trials` that have been tested."""
         return self.trials[self.trials["status"] == "finished"]
 
+    def finished_by_arm(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """The tested trials of every arm that has some, in the sweep file's order."""
+        for arm in self.arms:
+            trials = self.finished[self.finished["arm"] == arm]
+            if len(trials):
+                yield arm, trials
+
     @property
     def compared_epochs(self) -> pd.DataFrame:
         """The rows of `epochs` that speak for their arm: of failed trials only where all that began have failed."""
@@ -123,6 +131,11 @@ class Results:
 def leaks(frame: pd.DataFrame) -> bool:
     """Whether any row of a frame comes from a trial that was validated on its training images."""
     return bool((frame["validation"] == "train").any())
+
+
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def read_results(path: str | Path) -> Results:

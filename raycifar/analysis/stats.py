@@ -1,4 +1,4 @@
-"""Means, spreads and intervals: numbers in, numbers and a sentence out.
+"""Means, spreads, intervals and tests: numbers in, numbers out.
 
 Intervals are Student's t at 95 %: they assume that repeats with other seeds vary about normally.
 """
@@ -34,22 +34,17 @@ class Sample:
     @property
     def note(self) -> str:
         """Why there is no interval; empty where there is one."""
-        alike = "" if self.has_interval else f"{self.n} alike: no interval"
-        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, alike)
+        equal = "" if self.has_interval else f"{self.n} equal: no interval"
+        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, equal)
 
     @property
     def has_interval(self) -> bool:
         return self.low <= self.high
 
 
-def n_of(there: int, planned: int) -> str:
-    """ "n = 3", or "n = 2 of 3" where some are missing: a mean that leaves out the slow ones flatters."""
-    return f"n = {there}" if there == planned else f"n = {there} of {planned}"
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of one sample less that of another, Welch's interval and his degrees of freedom.
+    """The mean of one sample minus that of another, Welch's interval and his degrees of freedom.
 
     These are NaN where an n is 1 or neither sample has a spread.
     """
@@ -83,7 +78,7 @@ def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
 
 
 def difference(a: Sample, b: Sample) -> Difference:
-    """The mean of `a` less the mean of `b`, without assuming that both spread alike (Welch 1947)."""
+    """The mean of `a` minus the mean of `b`, without assuming that both spread alike (Welch 1947)."""
     value = a.mean - b.mean
     if min(a.n, b.n) < 2:
         return Difference(value, math.nan, math.nan, math.nan)
@@ -111,65 +106,6 @@ def proportion_interval(share: float, n: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return centre - half, centre + half
-
-
-def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
-    """In words and percentage points, how far two arms are apart and what their numbers of trials allow to say of it.
-
-    `a` and `b` are accuracies as fractions. Empty where one has no value.
-    """
-    if not a.n or not b.n:
-        return ""
-    if a.mean < b.mean:
-        names, a, b = (names[1], names[0]), b, a
-    apart = difference(a, b)
-    ahead = f"That puts {names[0]} {points(apart.value)} ahead of {names[1]}"
-    if is_level(apart.value):
-        ahead = f"That puts {names[0]} level with {names[1]}"
-    if min(a.n, b.n) >= 2:
-        if not apart.has_interval:
-            return f"{ahead}; each arm's trials are all alike, so that there is no interval."
-        excludes = apart.low > 0
-        verdict = "which excludes 0" if excludes else "which includes 0: the difference may be chance"
-        return f"{ahead} (95 % interval {100 * apart.low:+.2f} to {100 * apart.high:+.2f}, Welch; {verdict})."
-    if max(a.n, b.n) < 2:
-        return f"{ahead}, but with one trial each there is no spread, so nothing says whether that is chance."
-    return f"{ahead}. {_one_against_many(names, (a, b))}"
-
-
-def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
-    one, many = (0, 1) if samples[0].n == 1 else (1, 0)
-    if not samples[many].has_interval:
-        return f"With one {names[one]} trial, and {names[many]} trials that are all alike, there is no interval."
-    low, high = prediction_interval(samples[many])
-    value = samples[one].mean
-    where = "inside" if low <= value <= high else "outside"
-    low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
-    return (
-        f"With one {names[one]} trial the difference has no interval; its {100 * value:.2f} % lies {where} the range "
-        f"{100 * low:.2f}–{100 * high:.2f} % where one further {names[many]} trial would fall in 95 of 100 cases."
-    )
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points."""
-    amount = f"{abs(100 * value):.2f}"
-    return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
-
-
-def is_level(value: float) -> bool:
-    """Whether a difference is shown as 0.00 percentage points."""
-    return round(abs(100 * value), 2) == 0
-
-
-def above_or_below(value: float) -> str:
-    """A difference in percentage points and its direction, to be followed by what it is from."""
-    return "level with" if is_level(value) else f"{points(value)} {'above' if value >= 0 else 'below'}"
-
-
-def signed(value: float, decimals: int) -> str:
-    """With a minus as wide as the plus."""
-    return f"{value:+.{decimals}f}".replace("-", "\u2212")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from raycifar.analysis.figures.all_figures import all_figures, gap
-from raycifar.analysis.figures.durations import timeline
+from raycifar.analysis.figures.all_figures import all_figures
+from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.style import Drawing, in_words, ink, save, shorten, style, time_unit
+from raycifar.analysis.figures.timeline import timeline
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.storage.records import History
 from tests.support.paths import QUICK
@@ -199,7 +200,7 @@ def test_captions_say_what_the_figures_show_in_numbers(tmp_path: Path) -> None:
     assert captions["train-test-gap"].startswith(f"The gap is {shown} on average.")
     own, wall = results.trials["own_seconds"].sum(), results.wall_seconds
     assert captions["time-by-arm"].startswith(
-        f"{in_words(own)} of own time and 48 s of start-up in {in_words(wall)} of"
+        f"{in_words(own)} of training time and 48 s of start-up in {in_words(wall)} of"
     )
     fourth = 100 * results.epochs[results.epochs["epoch"] == 4].set_index("arm").loc["transfer", "val_accuracy"]
     assert (
