@@ -85,10 +85,10 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class Confused:
-    """Images of class `label` that trials gave to class `given`, and the mean share of the class that they are."""
+    """Images of class `label` that trials took for class `predicted`, and the mean share of the class that they are."""
 
     label: int
-    given: int
+    predicted: int
     share: float
 
 
@@ -103,7 +103,11 @@ def most_confused(trials: Sequence[Tested]) -> list[Confused]:
     np.fill_diagonal(shares, 0.0)
     order = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = [divmod(int(i), len(CIFAR10.classes)) for i in order]
-    return [Confused(label, given, float(shares[label, given])) for label, given in pairs if shares[label, given] > 0]
+    return [
+        Confused(label, predicted, float(shares[label, predicted]))
+        for label, predicted in pairs
+        if shares[label, predicted] > 0
+    ]
 
 
 def median_trial(trials: Sequence[Tested]) -> Tested:

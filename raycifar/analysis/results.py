@@ -1,8 +1,8 @@
 """A sweep's folder -> tidy frames: one row an epoch, one row a trial, one row a session.
 
 Times are Unix seconds and durations seconds; accuracies are fractions. Four durations that are easily confused have one
-name each: a trial's own time (training + validation + checkpointing + test), its start-up, the sum of own times over
-trials (combined), and the sweep's wall clock.
+name each: a trial's training time (`own_seconds`: training steps + validation + checkpointing + test), its start-up,
+the sum of training times over trials (combined), and the sweep's wall clock.
 """
 
 import math
@@ -61,7 +61,7 @@ TRIAL_COLUMNS = [
     "gpu_seconds",
     "energy_joules",
     "epochs_to_threshold",
-    "seconds_to_threshold",  # own seconds
+    "seconds_to_threshold",  # of training time
     "images_per_second",
     *("sessions", "device", "device_kind", "devices", "error"),
 ]
@@ -102,7 +102,7 @@ class Results:
 
     @property
     def compared_epochs(self) -> pd.DataFrame:
-        """The rows of `epochs` that speak for their arm: of failed trials only where all that began have failed."""
+        """The rows of `epochs` that represent their arm: failed trials only where all begun ones failed."""
         begun = self.trials[self.trials["epochs_run"] > 0]
         failed = begun["status"] == "failed"
         left_out = begun[failed & ~failed.groupby(begun["arm"]).transform("all")]
@@ -265,7 +265,7 @@ def _energy(sessions: Sequence[Session]) -> float:
 
 
 def _gpu_seconds(history: History, own_seconds: float) -> float:
-    """Own seconds times GPUs, session by session; NaN where a session ran on a CPU. A shared GPU counts in full."""
+    """Training time times GPUs, session by session; NaN where a session ran on a CPU. A shared GPU counts in full."""
     sessions = history.sessions
     if not sessions or any(session.device_kind != "cuda" for session in sessions):
         return math.nan

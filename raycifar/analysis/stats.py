@@ -13,7 +13,7 @@ from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
 BINS = 15  # of equal width, for the calibration error
-ALIKE = 1e-9  # a standard deviation below it is rounding
+ROUNDING = 1e-9  # a standard deviation below it is rounding
 # What a quantity can be: Student's t knows no bound.
 SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
@@ -22,7 +22,7 @@ SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 class Sample:
     """`n` values, their mean, standard deviation (n - 1) and the interval of the mean.
 
-    NaN where n is too small; the interval also where all values are alike, which is chance and no certainty.
+    NaN where n is too small; the interval also where all values are equal, which is chance and no certainty.
     """
 
     n: int
@@ -66,7 +66,7 @@ def sample(values: Iterable[float], bounds: tuple[float, float] = ANY) -> Sample
     if x.size < 2:
         return Sample(int(x.size), mean, math.nan, math.nan, math.nan)
     sd = float(x.std(ddof=1))
-    if sd < ALIKE:
+    if sd < ROUNDING:
         return Sample(int(x.size), mean, 0.0, math.nan, math.nan)
     half = t_quantile(x.size - 1) * sd / math.sqrt(x.size)
     return Sample(int(x.size), mean, sd, max(bounds[0], mean - half), min(bounds[1], mean + half))
@@ -78,7 +78,7 @@ def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
 
 
 def difference(a: Sample, b: Sample) -> Difference:
-    """The mean of `a` minus the mean of `b`, without assuming that both spread alike (Welch 1947)."""
+    """The mean of `a` minus the mean of `b`, without assuming that both have the same spread (Welch 1947)."""
     value = a.mean - b.mean
     if min(a.n, b.n) < 2:
         return Difference(value, math.nan, math.nan, math.nan)
@@ -90,16 +90,16 @@ def difference(a: Sample, b: Sample) -> Difference:
     return Difference(value, value - half, value + half, freedom)
 
 
-def prediction_interval(of: Sample) -> tuple[float, float]:
-    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2 or all are alike."""
-    if not of.has_interval:
+def prediction_interval(values: Sample) -> tuple[float, float]:
+    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2 or all are equal."""
+    if not values.has_interval:
         return math.nan, math.nan
-    half = t_quantile(of.n - 1) * of.sd * math.sqrt(1 + 1 / of.n)
-    return of.mean - half, of.mean + half
+    half = t_quantile(values.n - 1) * values.sd * math.sqrt(1 + 1 / values.n)
+    return values.mean - half, values.mean + half
 
 
 def proportion_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share of `n` cases: what the choice of test images alone leaves open."""
+    """Wilson's interval (1927) of a share of `n` cases: how far so many test images pin an accuracy down."""
     if n < 1 or not math.isfinite(share):
         return math.nan, math.nan
     z = float(ndtri((1 + CONFIDENCE) / 2))
@@ -118,7 +118,8 @@ class Paired:
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
-    """McNemar's exact test (1947), two-sided: were both equally good, those that one alone gets right would be halved.
+    """McNemar's exact test (1947), two-sided: were both networks equally good, each would be the right one for half
+    of the images that only one gets right.
 
     `a` and `b` (N,): which images each network gets right, in the same order.
     """
@@ -154,7 +155,7 @@ class Calibration:
 
 
 def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
-    """Sort images into bins by the probability (N,) of the class that they were given; `right` (N,): was it theirs?"""
+    """Sort images into bins by the probability (N,) of the predicted class; `right` (N,): is it the true one?"""
     bins = np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right)]
@@ -163,7 +164,7 @@ def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> C
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
-    """Of the images of each class (rows), the share given each class (columns); NaN for a class without images."""
+    """Of each true class's images (rows), the share predicted as each (columns); NaN for a class without images."""
     counts = np.bincount(labels.astype(int) * classes + predicted, minlength=classes * classes)
     counts = counts.reshape(classes, classes)
     with np.errstate(invalid="ignore"):

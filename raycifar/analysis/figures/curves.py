@@ -137,11 +137,11 @@ def _mean(axes: Axes, compared: pd.DataFrame, column: str, trials: int) -> None:
 def _spread_in_words(compared: pd.DataFrame, column: str, plural: str) -> str:
     """How far the repeats are apart at the last epoch that all have; `plural` says how many there are in all."""
     common, n = common_limit(compared, "epoch"), compared["trial"].nunique()
-    there = _range(100 * compared.loc[compared["epoch"] == common, column])
+    accuracies = _range(100 * compared.loc[compared["epoch"] == common, column])
     if n == 1:
-        return f"After {epochs_of(common)} it is at {there}. n = 1: one trial shows no spread"
+        return f"After {epochs_of(common)} it is at {accuracies}. n = 1: one trial shows no spread"
     these = f"the {n} trials" if plural == f"{n} trials" else f"the {n} of {plural} that did not fail"
-    return f"After {epochs_of(common)} {these} are at {there}: this is the spread between seeds"
+    return f"After {epochs_of(common)} {these} are at {accuracies}: this is the spread between seeds"
 
 
 def _range(percentages: "pd.Series[float]") -> str:

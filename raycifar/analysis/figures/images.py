@@ -96,7 +96,7 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
     axes.grid(visible=False)
     names = CIFAR10.classes
     worst = [
-        f"{names[pair.label]} classified as {names[pair.given]}, {100 * pair.share:.1f} % of the class"
+        f"{names[pair.label]} classified as {names[pair.predicted]}, {100 * pair.share:.1f} % of the class"
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"

@@ -27,10 +27,10 @@ def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bo
     rows = figure.subplots(len(pairs), squeeze=False)[:, 0]
     titles = []
     for row, pair in zip(rows, pairs, strict=True):
-        chosen = _strongest(trials, pair.label, pair.given)[:IMAGES_A_ROW]
+        chosen = _strongest(trials, pair.label, pair.predicted)[:IMAGES_A_ROW]
         _row(row, images, chosen)
-        label, given = CIFAR10.classes[pair.label], CIFAR10.classes[pair.given]
-        title = f"{label} classified as {given}: {100 * pair.share:.1f} % of the class"
+        label, predicted = CIFAR10.classes[pair.label], CIFAR10.classes[pair.predicted]
+        title = f"{label} classified as {predicted}: {100 * pair.share:.1f} % of the class"
         row.set_title(title, loc="left", fontsize=9)
         titles.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
     caption = (
@@ -69,9 +69,9 @@ def only_one_right(
     return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
 
 
-def _strongest(trials: Sequence[Tested], label: int, given: int) -> list[int]:
-    """The images of class `label` that were classified as `given`: by how many trials, then how sure these were."""
-    confused = np.array([t.predicted == given for t in trials]) & (trials[0].tests.labels == label)
+def _strongest(trials: Sequence[Tested], label: int, predicted: int) -> list[int]:
+    """The images of class `label` that were classified as `predicted`: by how many trials, then how sure these were."""
+    confused = np.array([t.predicted == predicted for t in trials]) & (trials[0].tests.labels == label)
     sure = (confused * np.array([t.confidence for t in trials])).sum(0)
     votes = confused.sum(0)
     return sorted(np.flatnonzero(votes).tolist(), key=lambda i: (-votes[i], -sure[i]))

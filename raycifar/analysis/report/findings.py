@@ -33,7 +33,7 @@ def answer(results: Results) -> str:
     samples = _samples(results)
     images = finished.groupby("arm")["test_images"].max().astype(int)
     planned = results.trials["arm"].value_counts()
-    others = f"; the other {len(samples) - MOST_NAMED:,} arms no more" if len(samples) > MOST_NAMED else ""
+    others = f"; the other {len(samples) - MOST_NAMED:,} arms get no more right" if len(samples) > MOST_NAMED else ""
     samples = _named(samples)
     reached = "; ".join(_reached(arm, samples[arm], images[arm], planned[arm]) for arm in samples)
     tested = " or ".join(f"{number:,}" for number in dict.fromkeys(images[arm] for arm in samples))
@@ -127,7 +127,7 @@ def _unlike(results: Results) -> list[str]:
             side = CIFAR10.side * trial.model.upsample
             notes.append(
                 f"{arm} enlarges its images to {side} pixels a side inside the network, which "
-                f"multiplies the work by about {trial.model.upsample**2}: read its figures apart from the others'."
+                f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
             )
     return notes + _mixed(dict(arms))
 

@@ -110,7 +110,7 @@ def confused_pairs(results: Results, predictions: Predictions) -> Table:
     columns: list[Column[Confusion]] = [
         Column("arm", lambda c: word(c.arm), is_name=True),
         Column("images of", lambda c: word(CIFAR10.classes[c.pair.label]), is_name=True),
-        Column("classified as", lambda c: word(CIFAR10.classes[c.pair.given]), is_name=True),
+        Column("classified as", lambda c: word(CIFAR10.classes[c.pair.predicted]), is_name=True),
         Column("share of the class, %", lambda c: figure(c.pair.share, percent)),
         Column("images a trial", lambda c: figure(c.pair.share * c.images, tenths)),
     ]

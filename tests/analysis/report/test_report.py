@@ -357,7 +357,7 @@ def test_many_arms_and_trials_are_cut_where_they_are_shown_and_whole_in_the_tabl
     assert table(report, "trials").notes[0] == f"{MOST_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv."
     assert len(pd.read_csv(tmp_path / "out/tables/trials.csv")) == 70
     assert len(table(report, "reference").headings) == 1 + 2 * MOST_ARMS
-    assert "the other 66 arms no more" in report.answer
+    assert "the other 66 arms get no more right" in report.answer
     assert "these numbers picked it" in report.answer
     assert any(caution.startswith("70 arms: figures") for caution in report.cautions)
     assert dict(report.provenance)["seeds"].endswith("of 60 more arms: see trials.csv")

@@ -83,7 +83,7 @@ def test_class_accuracies_average_to_the_test_accuracy(quick: tuple[Results, Pre
 def test_the_most_confused_pairs_come_first_and_none_is_a_class_itself(quick: tuple[Results, Predictions]) -> None:
     pairs = most_confused(quick[1].by_arm(["transfer"])["transfer"])
     assert [pair.share for pair in pairs] == sorted((pair.share for pair in pairs), reverse=True)
-    assert all(pair.label != pair.given for pair in pairs)
+    assert all(pair.label != pair.predicted for pair in pairs)
     assert confused_pairs(*quick).rows[0][:4] == ["transfer", "cat", "dog", "21.67"]
 
 
