@@ -25,6 +25,7 @@ from raycifar.analysis.results import leaks
 from raycifar.analysis.wording import TRAINING_TIME
 
 MOST_PARTED = 40  # trials of an arm whose bars are parted
+HEIGHT = 0.62  # of a bar, where rows are 1 apart
 PHASES = {
     "train": ("training steps", BLUE),
     "val": ("validation", ORANGE),
@@ -45,20 +46,17 @@ def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) 
     unit, name = time_unit(longest)
     for y, arm in enumerate(arms):
         end = _stack(axes, trials[trials["arm"] == arm], y, unit)
-        axes.barh(y, startup[arm] / unit, left=end, height=0.62, color="white", edgecolor=GREY, hatch="////")
+        axes.barh(y, startup[arm] / unit, left=end, height=HEIGHT, color="white", edgecolor=GREY, hatch="////")
         text = f"{in_words(spent[arm])}\n+ {in_words(startup[arm])} start-up"
-        axes.annotate(text, (end + startup[arm] / unit, y), (5, 0), textcoords="offset points", va="center")
-    axes.barh(len(arms), wall_seconds / unit, height=0.62, color="#3A3A3A")
-    end = wall_seconds / unit
-    axes.annotate(in_words(wall_seconds), (end, len(arms)), (5, 0), textcoords="offset points", va="center")
+        _beside(axes, text, end + startup[arm] / unit, y)
+    axes.barh(len(arms), wall_seconds / unit, height=HEIGHT, color="#3A3A3A")
+    _beside(axes, in_words(wall_seconds), wall_seconds / unit, len(arms))
     axes.set_yticks(range(len(arms) + 1), [*(_counted(trials, arm) for arm in arms), "wall clock of\nthe sweep"])
     axes.set_ylim(len(arms) + 0.5, -0.5)
     axes.set_xlim(0, 1.45 * longest / unit)
     axes.set_xlabel(f"time ({name})")
     axes.grid(visible=False, axis="y")
-    key = [Patch(color=colour, label=label) for label, colour in PHASES.values()]
-    key.append(Patch(facecolor="white", edgecolor=GREY, hatch="////", label="start-up"))
-    legend(figure, axes, key)
+    legend(figure, axes, _key())
     caption = (
         f"{in_words(spent.sum())} of training time and {in_words(startup.sum())} of start-up in "
         f"{in_words(wall_seconds)} of wall clock. Training time: {TRAINING_TIME}. Each arm's trials follow one "
@@ -70,6 +68,16 @@ def time_by_arm(trials: pd.DataFrame, arms: Sequence[str], wall_seconds: float) 
     return Drawing("time-by-arm", "Combined time and wall clock", caption, alt, figure)
 
 
+def _beside(axes: Axes, text: str, x: float, y: int) -> None:
+    """A text right of a bar that ends at `x`."""
+    axes.annotate(text, (x, y), (5, 0), textcoords="offset points", va="center")
+
+
+def _key() -> list[Patch]:
+    phases = [Patch(color=colour, label=label) for label, colour in PHASES.values()]
+    return [*phases, Patch(facecolor="white", edgecolor=GREY, hatch="////", label="start-up")]
+
+
 def _stack(axes: Axes, trials: pd.DataFrame, y: int, unit: float) -> float:
     """Draw one arm's trials and phases, of many trials their sum; returns where they end."""
     if len(trials) > MOST_PARTED:
@@ -77,10 +85,17 @@ def _stack(axes: Axes, trials: pd.DataFrame, y: int, unit: float) -> float:
     end = 0.0
     for i, (_, trial) in enumerate(trials.iterrows()):
         if i:
-            axes.plot([end, end], [y - 0.31, y + 0.31], color="white", linewidth=2.0, zorder=3, solid_capstyle="butt")
+            axes.plot(
+                [end, end],
+                [y - HEIGHT / 2, y + HEIGHT / 2],
+                color="white",
+                linewidth=2.0,
+                zorder=3,
+                solid_capstyle="butt",
+            )
         for phase, (_, colour) in PHASES.items():
             width = float(trial[f"{phase}_seconds"]) / unit
-            axes.barh(y, width, left=end, height=0.62, color=colour)
+            axes.barh(y, width, left=end, height=HEIGHT, color=colour)
             end += width
     return end
 

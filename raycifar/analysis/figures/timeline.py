@@ -65,10 +65,7 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     axes.set_xlim(0, total * 1.02 / unit)
     axes.set_xlabel(f"time that the sweep has run ({name})")
     axes.grid(visible=False, axis="y")
-    key = [
-        Patch(color=colour, label=shorten(arm)) for arm, colour in dict.fromkeys((bar.arm, bar.colour) for bar in bars)
-    ]
-    legend(figure, axes, [*key, *([] if len(bars) > MOST_BARS else [Patch(label="start-up", **STARTUP)])])
+    legend(figure, axes, _key(bars))
     spans = "; ".join(
         f"{bar.trial} on {bar.device} from {bar.start:,.0f} to {bar.end:,.0f} s" for bar in bars[:DESCRIBED]
     )
@@ -79,6 +76,13 @@ def timeline(sessions: pd.DataFrame, arms: Sequence[str], active: Sequence[Inter
     if len(every_lane) > MOST_LANES:
         caption = f"The first {MOST_LANES} of {len(every_lane):,} lanes. {caption}"
     return Drawing("timeline", "Timeline", caption, f"Trials over devices: {spans}.", figure)
+
+
+def _key(bars: Sequence[_Bar]) -> list[Patch]:
+    """The arms' colours; start-up only where it is drawn apart."""
+    arms = dict.fromkeys((bar.arm, bar.colour) for bar in bars)
+    startup = [Patch(label="start-up", **STARTUP)] if len(bars) <= MOST_BARS else []
+    return [*(Patch(color=colour, label=shorten(arm)) for arm, colour in arms), *startup]
 
 
 def _lane(axes: Axes, lane: Sequence[_Bar], at: tuple[int, float], total: float) -> None:

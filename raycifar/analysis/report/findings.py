@@ -1,10 +1,9 @@
-"""What the numbers say, in words: the answer with its uncertainty, and what to be careful with."""
+"""What the numbers say, in words: the answer with its uncertainty, and at what cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from raycifar.analysis.learning import common_limit
-from raycifar.analysis.reference import load_reference
-from raycifar.analysis.results import LEAK, MOST_ARMS, Results
+from raycifar.analysis.results import Results
 from raycifar.analysis.stats import SHARE, Sample, proportion_interval, sample
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (
@@ -12,16 +11,12 @@ from raycifar.analysis.wording import (
     between,
     compare,
     epochs_of,
-    listed,
     n_of,
     percent,
     signed,
     whole,
 )
-from raycifar.config.datasets import CIFAR10
-from raycifar.config.sweep import TrialSpec
 
-MOST_LINES = 10  # of one kind that a reader reads
 MOST_NAMED = 4  # arms that the answer names one by one
 
 
@@ -71,78 +66,6 @@ def _question(results: Results, arms: Sequence[str]) -> str:
     parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
     arms_are = "an arm is one configuration: all seeds of one recipe"
     return f"VGG16 trained on CIFAR-10, by arm ({arms_are}): {', '.join(parts)}."
-
-
-def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
-    """What a reader must know before any number: a sentence each, the gravest first.
-
-    `unusable` has a line for each file of predictions that cannot be used.
-    """
-    notes = []
-    if results.running:
-        notes.append(f"Still running: {status_line(results)}. The numbers are those so far.")
-    elif len(results.finished) < len(results.trials):
-        notes.append(f"Not every trial finished: {status_line(results)}.")
-    leaking = list(dict.fromkeys(t.arm for t in results.spec.trials if t.data.validation == "train"))
-    if leaking:
-        notes.append(
-            f"{listed(leaking)}: {LEAK}. Validation figures, and the best epoch chosen by them, say nothing about "
-            "images that the network has not seen; only the test figures do."
-        )
-    notes += _unlike(results)
-    differences = load_reference().differences(results.spec)
-    if differences:
-        notes.append(f"Not comparable with the reference report: {'; '.join(differences)}.")
-    if differences and any(t.data.train_images for t in results.spec.trials):
-        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
-    if len(results.arms) > MOST_ARMS:
-        notes.append(
-            f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
-            "highest mean validation accuracy."
-        )
-    problems = [*results.problems, *unusable]
-    notes += [f"Unreadable: {problem}" for problem in problems[:MOST_LINES]]
-    if len(problems) > MOST_LINES:
-        notes.append(f"{len(problems) - MOST_LINES:,} more files are unreadable; trials.csv names their trials.")
-    return notes
-
-
-def _unlike(results: Results) -> list[str]:
-    """Arms with a setting that makes some of their figures another kind of figure, and trials on unlike devices."""
-    notes, begun = [], set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
-    arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}.items()
-    for verb, which in (("validated", 1), ("tested", 2)):
-        numbers = {arm: trial.data.images[which] for arm, trial in arms}
-        if len(set(numbers.values())) > 1:
-            each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
-            notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
-    devices = dict.fromkeys(results.sessions["device"].dropna())
-    if len(devices) > 1:
-        notes.append(f"Times do not compare between trials on different devices: {listed(list(devices))}.")
-    sessions = zip(results.sessions["trial"], results.sessions["warnings"], strict=True)
-    if slow := [f"{trial} ({line})" for trial, lines in sessions for line in lines]:
-        notes.append(f"Some trials were slower than they might have been: {listed(list(dict.fromkeys(slow)))}.")
-    for arm, trial in arms:
-        if trial.model.upsample > 1:
-            side = CIFAR10.side * trial.model.upsample
-            notes.append(
-                f"{arm} enlarges its images to {side} pixels a side inside the network, which "
-                f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
-            )
-    return notes + _mixed(dict(arms))
-
-
-def _mixed(arms: Mapping[str, TrialSpec]) -> list[str]:
-    """Arms that train on images blended of two."""
-    recipes = {arm: trial.augmentation for arm, trial in arms.items()}
-    mixed = [arm for arm, recipe in recipes.items() if recipe.mixup or recipe.cutmix]
-    if not mixed:
-        return []
-    verb = "trains" if len(mixed) == 1 else "train"
-    return [
-        f"{', '.join(mixed)} {verb} on images blended of two (Mixup, CutMix), whose right answer is the label of the "
-        "larger share: the training accuracy cannot be compared with that of arms that train on unblended images."
-    ]
 
 
 def status_line(results: Results) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.predictions import Predictions, load_images, read_predictions
 from raycifar.analysis.reference import load_reference
-from raycifar.analysis.report.findings import MOST_LINES, answer, cautions, costs, status_line
+from raycifar.analysis.report.cautions import MOST_LINES, cautions
+from raycifar.analysis.report.findings import answer, costs, status_line
 from raycifar.analysis.report.formats import write_frames, write_rows
 from raycifar.analysis.report.pages import Picture, Report, pages
 from raycifar.analysis.results import Results

@@ -57,8 +57,8 @@ def left_out(predictions: Predictions) -> list[str]:
     if predictions.missing:
         notes.append(f"Not included, as they have no predictions.npz: {predictions.missing} of the finished trials.")
     if predictions.problems:
-        count_ = len(predictions.problems)
-        notes.append(f"Not included, as their predictions.npz cannot be used: {count_}, named at the top.")
+        unusable = len(predictions.problems)
+        notes.append(f"Not included, as their predictions.npz cannot be used: {unusable}, named at the top.")
     if predictions.elsewhere:
         notes.append(f"Not included, as tested on other images: {predictions.elsewhere} of the finished trials.")
     return notes

@@ -92,7 +92,7 @@ class Column(Generic[Record]):
 
 
 def machine_name(heading: str) -> str:
-    """ "own time, s" -> "own_time_s"; "test %" -> "test_percent"."""
+    """ "training time, s" -> "training_time_s"; "test %" -> "test_percent"."""
     return re.sub(r"\W+", "_", heading.lower().replace("%", " percent ")).strip("_")
 
 

@@ -1,4 +1,4 @@
-"""raycifar.analysis.figures.all_figures and time_figures: what is drawn, from synthetic sweeps (see sweep_folders)."""
+"""raycifar.analysis.figures: what is drawn, from synthetic sweeps (see sweep_folders)."""
 
 from collections.abc import Iterator
 from dataclasses import replace

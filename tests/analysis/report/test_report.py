@@ -15,7 +15,8 @@ import pytest
 
 from raycifar.analysis.figures.style import Drawing, canvas
 from raycifar.analysis.reference import load_reference
-from raycifar.analysis.report.findings import answer, cautions, costs
+from raycifar.analysis.report.cautions import cautions
+from raycifar.analysis.report.findings import answer, costs
 from raycifar.analysis.report.pages import Picture, Report, markdown, pages
 from raycifar.analysis.report.report import make_report, write_report
 from raycifar.analysis.results import LEAK, MOST_ARMS, read_results
@@ -25,7 +26,7 @@ from raycifar.analysis.tables.against_reference import COMPARED, against_referen
 from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
-from raycifar.analysis.wording import compare, interval, number, percent, plain, ranges, seconds
+from raycifar.analysis.wording import compare, interval, number, percent, plain, seconds
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from tests.support.paths import QUICK
@@ -390,11 +391,6 @@ def test_missing_optional_figures_leave_gaps_not_errors(tmp_path: Path) -> None:
     assert '"transfer" from ImageNet weights in 2 epochs. Of the 10,000' in report.answer
     assert NO_PREDICTIONS in table(report, "paired").notes
     assert table(report, "devices").rows[0][-1] == "–"
-
-
-def test_runs_of_seeds_are_drawn_together() -> None:
-    assert ranges([3, 1, 2, 7, 9, 10]) == "1 to 3, 7, 9 to 10"
-    assert ranges([5]) == "5"
 
 
 def test_plain_is_one_printable_line_and_markdown_means_nothing() -> None:

@@ -5,18 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from raycifar.analysis.device_use import covered
 from raycifar.analysis.results import read_results
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from tests.support.sweep_folders import write_failure, write_sweep
-
-
-def test_covered_counts_overlaps_once_and_pauses_not_at_all() -> None:
-    assert covered([(0, 4), (2, 6), (2, 3)], [(0, 10)]) == 6
-    assert covered([(0, 10)], [(1, 3), (5, 6)]) == 3
-    assert covered([(20, 30)], [(0, 10)]) == covered([], [(0, 10)]) == 0
 
 
 def test_a_gpu_that_two_trials_share_is_busy_once(tmp_path: Path) -> None:

@@ -95,12 +95,6 @@ def test_confidence_beside_accuracy_and_the_calibration_error(quick: tuple[Resul
     assert row[:4] == ["scratch", "1", "11.60", percent(float(sure))]
 
 
-def test_probabilities_have_the_digits_that_say_something() -> None:
-    assert [probability(p) for p in (1.0, 0.0213, 0.00043, 7.7e-143, 0.0)] == [
-        *("1.000", "0.021", "0.0004", "< 0.0001", "< 0.0001")
-    ]
-
-
 def synthetic(
     tmp_path: Path, arms: dict[str, tuple[int, int]], missing: str | None = None
 ) -> tuple[Results, Predictions]:
