@@ -13,11 +13,17 @@ from tests.support.paths import ROOT
 # A package sees those to its left; `(analysis)` sees those to its left, too, and only what comes behind `|` sees it.
 ORDER = "errors program devices storage config (analysis) data networks training tracking execution search | trained_model export library commands __main__"  # noqa: E501
 MAY_IMPORT_RAY = ("execution.ray_", "search.ray_search", "tracking.prometheus")
-# Inside the analysis: tables and figures do not see each other.
+# Inside the analysis: what each part sees besides itself and the modules directly in analysis/, which see no part.
 PARTS = {"": "", "tables": "", "figures": "", "report": "tables figures"}
 
 PACKAGES = ORDER.replace("(", "").replace(")", "").replace("| ", "").split()
 FOLDERS_AND_FILES = {"io", "json", "os", "pathlib", "pickle", "safetensors", "shutil", "tempfile"}
+
+
+(_OFFERS,) = (
+    n for n in ast.parse((ROOT / "raycifar/__init__.py").read_text()).body if ast.unparse(n).startswith("_ROOMS =")
+)
+OFFERED = ast.literal_eval(_OFFERS.value)  # name: module
 
 
 def below(package: str) -> set[str]:
@@ -54,8 +60,8 @@ def imports(name):
     """The modules of the package that a module or command imports, and the top names of everything else."""
     taken = list(imported(source(name)))
     ours = {module for module in MODULES for part in taken if f"{part}.".startswith(f"raycifar.{module}.")}
-    offered = {part.split(".")[1] for part in taken if part.startswith("raycifar.")} & set(raycifar._ROOMS)
-    return ours | {raycifar._ROOMS[name] for name in offered}, {part.split(".")[0] for part in taken} - {"raycifar"}
+    offered = {part.split(".")[1] for part in taken if part.startswith("raycifar.")} & set(OFFERED)
+    return ours | {OFFERED[name] for name in offered}, {part.split(".")[0] for part in taken} - {"raycifar"}
 
 
 def reached(name, seen=None):
@@ -81,6 +87,24 @@ def test_a_module_imports_its_own_package_and_those_below(module):
     assert {package(other) for other in imports(module)[0]} <= below(package(module)) | {package(module)}
 
 
+ANALYSIS = [module for module in MODULES if package(module) == "analysis"]
+
+
+def part(module):
+    """The part of the analysis that a module is in; empty for those directly in analysis/."""
+    return "".join(module.split(".")[1:-1])
+
+
+def test_every_part_of_the_analysis_is_in_the_table():
+    assert {part(module) for module in ANALYSIS} == set(PARTS)
+
+
+@pytest.mark.parametrize("module", ANALYSIS)
+def test_inside_the_analysis_imports_point_one_way(module):
+    inside = {part(other) for other in imports(module)[0] if package(other) == "analysis"}
+    assert inside <= {"", part(module), *PARTS[part(module)].split()}
+
+
 def test_no_modules_import_each_other_in_a_circle():
     import graphlib
 
@@ -102,7 +126,7 @@ def test_the_package_offers_what_type_checkers_see_and_no_more():
     (block,) = (node for node in ast.parse(source("__init__")).body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     seen = {name.rpartition(".")[2]: name for name in imported(ast.unparse(block))}
-    assert seen == {name: f"raycifar.{module}.{name}" for name, module in raycifar._ROOMS.items()}
+    assert seen == {name: f"raycifar.{module}.{name}" for name, module in OFFERED.items()}
     assert sorted(seen) == raycifar.__all__
 
 
@@ -117,9 +141,7 @@ def test_no_module_of_a_search_can_load_test_images_or_test_a_trial(module):
     assert not any(part.startswith("raycifar.execution.sweep.run") for part in taken)
 
 
-@pytest.mark.parametrize(
-    "module", [module for module in MODULES if package(module) == "analysis"] + ["commands.analyze"]
-)
+@pytest.mark.parametrize("module", [*ANALYSIS, "commands.analyze"])
 def test_analysis_reaches_neither_torch_nor_ray_nor_pickle(module):
     assert not reached(module) & {"torch", "torchvision", "ray", "pickle"}
 
@@ -138,7 +160,7 @@ def test_errors_storage_and_config_never_import_torch(module):
 
 
 def test_analysis_reads_safetensors_in_one_module_alone():
-    readers = [m for m in MODULES if package(m) == "analysis" and "safetensors" in imports(m)[1]]
+    readers = [module for module in ANALYSIS if "safetensors" in imports(module)[1]]
     assert readers == ["analysis.predictions"]
 
 

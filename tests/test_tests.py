@@ -9,11 +9,9 @@ from tests.support.paths import ROOT
 
 IMPORTS_A_TEST = re.compile(r"\b(?:from|import)\s+tests[\w.]*(?:\.|\s+import\s+)test_\w+")
 PATCHERS = {"setattr", "delattr", "patch", "object"}  # monkeypatch.setattr, mock.patch, mock.patch.object
-# Their private names are still to be emptied; a file or folder goes from this list once it keeps the rules.
-NOT_YET = ("analysis/", "chaos/", "commands/", "conftest.py", "execution/", "fuzz/", "search/", "test_", "tracking/")
 
 MODULES = {str(path.relative_to(ROOT / "tests")): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
-by_module = pytest.mark.parametrize("name", sorted(name for name in MODULES if not name.startswith(NOT_YET)))
+by_module = pytest.mark.parametrize("name", sorted(MODULES))
 
 
 def is_private(name):

@@ -1,20 +1,22 @@
-"""Several sweeps: how far each arm is apart from the first sweep's, and in which settings they differ."""
+"""Several sweeps: how far each arm is from the first sweep's, and in which settings they differ."""
 
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from raycifar.analysis.results import Results
+from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import Sample, difference, sample
 
 ABSENT = "–"
+LETTERS = string.ascii_uppercase
 TIMES = frozenset({"own_seconds", "images_per_second"})  # a seed decides nothing of these: never paired
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """An arm's quantity in another sweep less that in the first; the interval is NaN where there is no spread."""
+    """An arm's quantity in another sweep minus that in the first; the interval is NaN where there is no spread."""
 
     base: Sample
     other: Sample
@@ -31,9 +33,9 @@ class Contrast:
     def method(self) -> str:
         """By what the interval was made, or why there is none."""
         if self.pairs:
-            return f"paired, n = {self.pairs}" + ("" if self.has_interval else " alike")
+            return f"paired, n = {self.pairs}" + ("" if self.has_interval else " equal")
         few = min(self.base.n, self.other.n)
-        return "Welch" if self.has_interval else f"n = {few}" + " alike" * (few > 1)
+        return "Welch" if self.has_interval else f"n = {few}" + " equal" * (few > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,30 @@ class Setting:
 def contrast(base: pd.DataFrame, other: pd.DataFrame, key: str) -> Contrast:
     """Compare finished trials of one arm: seed by seed where two seeds or more are in both, else Welch (1947).
 
-    The same seed gives the same initial weights and the same order of images, so a pair shares that chance; TIMES
-    have no such chance to share.
+    The same seed gives the same initial weights and the same order of images, so a pair shares that chance. TIMES do
+    not depend on the seed.
     """
     a, b = _by_seed(base, key), _by_seed(other, key)
-    of_a, of_b = sample(a), sample(b)
+    sample_a, sample_b = sample(a), sample(b)
     pairs = sample((b - a).dropna())
     if pairs.n >= 2 and key not in TIMES:
-        return Contrast(of_a, of_b, pairs.mean, pairs.low, pairs.high, pairs.n)
-    apart = difference(of_b, of_a)
-    return Contrast(of_a, of_b, apart.value, apart.low, apart.high)
+        return Contrast(sample_a, sample_b, pairs.mean, pairs.low, pairs.high, pairs.n)
+    means = difference(sample_b, sample_a)
+    return Contrast(sample_a, sample_b, means.value, means.low, means.high)
 
 
 def _by_seed(trials: pd.DataFrame, key: str) -> "pd.Series[float]":
     return trials.set_index("seed")[key].astype(float).dropna()
+
+
+def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
+    """A, B, C ...: two sweeps may have one name."""
+    return list(zip(LETTERS, sweeps, strict=False))
+
+
+def any_leaks(sweeps: Sequence[Results]) -> bool:
+    """Whether a trial of any of the sweeps was validated on its training images."""
+    return any(leaks(results.trials) for results in sweeps)
 
 
 def finished_arm(results: Results, arm: str) -> pd.DataFrame:
@@ -81,12 +93,12 @@ def shared_arms(sweeps: Sequence[Results]) -> list[str]:
 
 def differing_settings(sweeps: Sequence[Results]) -> list[Setting]:
     """The settings in which an arm's recipe, or its seeds, differ between sweeps that have it."""
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    arms_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for arm in shared_arms(sweeps):
         recipes = [_recipe(results, arm) for results in sweeps]
         for key, values in _unlike(recipes):
-            found.setdefault((key, values), []).append(arm)
-    return [Setting(tuple(arms), key, values) for (key, values), arms in found.items()]
+            arms_of.setdefault((key, values), []).append(arm)
+    return [Setting(tuple(arms), key, values) for (key, values), arms in arms_of.items()]
 
 
 def differing_surroundings(sweeps: Sequence[Results]) -> list[Setting]:

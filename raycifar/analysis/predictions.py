@@ -1,4 +1,4 @@
-"""What the finished trials said of each test image: predictions.npz, read with suspicion, and the images themselves.
+"""The class that every finished trial gave each test image: predictions.npz, read with suspicion; and the images.
 
 Reads NumPy's archives without pickle, and safetensors; no torch.
 """
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from raycifar.analysis.results import Results
+from raycifar.analysis.stats import confusion
 from raycifar.config.datasets import CIFAR10
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.files import open_file
 from raycifar.storage.folders import TrialFolder
 
 MOST_BYTES = 100 * CIFAR10.test_images  # of one array; the logits of all test images in float64 take 80 an image
+MOST_CONFUSED = 5  # pairs of classes by arm
 ARRAYS = ("logits", "labels", "index")
-# What NumPy and zipfile raise for what is none of theirs.
+# What NumPy and zipfile raise for files that they did not write.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
     *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
@@ -63,7 +65,7 @@ class Tested:
 class Predictions:
     """Of all finished trials that left some. `missing` counts those that did not; `problems`: a line for each bad file.
 
-    All trials that are here were tested on the same images: those of the most trials, where sets differ.
+    All of its trials were tested on the same images. Where sets of images differ, the most common one counts.
     """
 
     trials: list[Tested] = field(default_factory=list)
@@ -81,25 +83,57 @@ class Predictions:
         return self.trials[0].tests
 
 
+@dataclass(frozen=True, slots=True)
+class Confused:
+    """Images of class `label` that trials took for class `predicted`, and the mean share of the class that they are."""
+
+    label: int
+    predicted: int
+    share: float
+
+
+def mean_confusion(trials: Sequence[Tested]) -> NDArray[np.float64]:
+    """The confusion matrix of an arm, (classes, classes): the mean over its trials of each one's shares."""
+    return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, len(CIFAR10.classes)) for t in trials], axis=0))
+
+
+def most_confused(trials: Sequence[Tested]) -> list[Confused]:
+    """An arm's most frequent confusions, those that never happen left out."""
+    shares = np.nan_to_num(mean_confusion(trials))
+    np.fill_diagonal(shares, 0.0)
+    order = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = [divmod(int(i), len(CIFAR10.classes)) for i in order]
+    return [
+        Confused(label, predicted, float(shares[label, predicted]))
+        for label, predicted in pairs
+        if shares[label, predicted] > 0
+    ]
+
+
+def median_trial(trials: Sequence[Tested]) -> Tested:
+    """The one in the middle by test accuracy."""
+    return sorted(trials, key=lambda tested: tested.right.mean())[(len(trials) - 1) // 2]
+
+
 def read_predictions(results: Results) -> Predictions:
     """The predictions of every finished trial, a file at a time: of a thousand trials, all logits would not fit."""
-    sets, found, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0
+    sets, trials, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0
     for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):
         path = TrialFolder(results.path / trial).predictions
         try:
-            found.append(_tested(trial, arm, path, sets))
-            _agrees(found[-1], accuracy)
+            trials.append(_tested(trial, arm, path, sets))
+            _agrees(trials[-1], accuracy)
         except FileNotFoundError:
             missing += 1
         except UNREADABLE as error:
-            found = [tested for tested in found if tested.trial != trial]
+            trials = [tested for tested in trials if tested.trial != trial]
             problems.append(f"{path}: {error or type(error).__name__}")
-    if not found:
+    if not trials:
         return Predictions([], missing, 0, problems)
-    counts = [sum(tested.tests is tests for tested in found) for tests in sets]
+    counts = [sum(tested.tests is tests for tested in trials) for tests in sets]
     common = sets[counts.index(max(counts))]
-    trials = [tested for tested in found if tested.tests is common]
-    return Predictions(trials, missing, len(found) - len(trials), problems)
+    compared = [tested for tested in trials if tested.tests is common]
+    return Predictions(compared, missing, len(trials) - len(compared), problems)
 
 
 def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
@@ -131,17 +165,17 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
                 raise ValueError(f"{big[0]} is larger than the logits of all test images")
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ARRAYS if name in arrays.files}
-    if bad := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+            known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+    if bad := [name for name, array in known.items() if not isinstance(array, np.ndarray)]:
         raise ValueError(f"its {bad[0]} are no array")
-    return found
+    return known
 
 
 def _agrees(tested: Tested, accuracy: float) -> None:
     """Raises ValueError where the predictions do not give the summary's accuracy."""
-    found = float(tested.right.mean())
-    if abs(found - accuracy) > 0.5 / len(tested.right):
-        raise ValueError(f"{100 * found:.2f} % of them are right, where summary.json says {100 * accuracy:.2f} %")
+    right = float(tested.right.mean())
+    if abs(right - accuracy) > 0.5 / len(tested.right):
+        raise ValueError(f"{100 * right:.2f} % of them are right, where summary.json says {100 * accuracy:.2f} %")
 
 
 def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:

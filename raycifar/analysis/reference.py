@@ -1,11 +1,11 @@
 """The reference report's numbers, as data: what it states, and what is recomputed from it."""
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from raycifar.analysis.wording import listed
 from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import SweepSpec, TrialSpec
 
@@ -46,12 +46,6 @@ class Reference:
         if trial.model.train != "all":
             reasons.append(f"trained only from {trial.model.train} on instead of all layers")
         return reasons
-
-
-def listed(names: Sequence[str], most: int = 6) -> str:
-    """Names in a sentence, of many the first and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def kind(trial: TrialSpec) -> str:

@@ -1,8 +1,8 @@
 """A sweep's folder -> tidy frames: one row an epoch, one row a trial, one row a session.
 
 Times are Unix seconds and durations seconds; accuracies are fractions. Four durations that are easily confused have one
-name each: a trial's own time (training + validation + checkpointing + test), its start-up, the sum of own times over
-trials (combined), and the sweep's wall clock.
+name each: a trial's training time (`own_seconds`: training steps + validation + checkpointing + test), its start-up,
+the sum of training times over trials (combined), and the sweep's wall clock.
 """
 
 import math
@@ -38,6 +38,7 @@ __all__ = [
     "TRIAL_COLUMNS",
     "Results",
     "ResultsError",
+    "dicts",
     "leaks",
     "read_results",
 ]
@@ -55,12 +56,12 @@ TRIAL_COLUMNS = [
     *(name for name in field_names(TrialSummary) if name not in _IDENTITY),
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),  # of the last epoch
     "mean_train_accuracy",  # over epochs
-    "train_test_gap",  # the last epoch's training accuracy less the test accuracy
+    "train_test_gap",  # the last epoch's training accuracy minus the test accuracy
     "own_seconds",
     "gpu_seconds",
     "energy_joules",
     "epochs_to_threshold",
-    "seconds_to_threshold",  # own seconds
+    "seconds_to_threshold",  # of training time
     "images_per_second",
     *("sessions", "device", "device_kind", "devices", "error"),
 ]
@@ -92,9 +93,16 @@ class Results:
         """The rows of `trials` that have been tested."""
         return self.trials[self.trials["status"] == "finished"]
 
+    def finished_by_arm(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """The tested trials of every arm that has some, in the sweep file's order."""
+        for arm in self.arms:
+            trials = self.finished[self.finished["arm"] == arm]
+            if len(trials):
+                yield arm, trials
+
     @property
     def compared_epochs(self) -> pd.DataFrame:
-        """The rows of `epochs` that speak for their arm: of failed trials only where all that began have failed."""
+        """The rows of `epochs` that represent their arm: failed trials only where all begun ones failed."""
         begun = self.trials[self.trials["epochs_run"] > 0]
         failed = begun["status"] == "failed"
         left_out = begun[failed & ~failed.groupby(begun["arm"]).transform("all")]
@@ -123,6 +131,11 @@ class Results:
 def leaks(frame: pd.DataFrame) -> bool:
     """Whether any row of a frame comes from a trial that was validated on its training images."""
     return bool((frame["validation"] == "train").any())
+
+
+def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def read_results(path: str | Path) -> Results:
@@ -252,7 +265,7 @@ def _energy(sessions: Sequence[Session]) -> float:
 
 
 def _gpu_seconds(history: History, own_seconds: float) -> float:
-    """Own seconds times GPUs, session by session; NaN where a session ran on a CPU. A shared GPU counts in full."""
+    """Training time times GPUs, session by session; NaN where a session ran on a CPU. A shared GPU counts in full."""
     sessions = history.sessions
     if not sessions or any(session.device_kind != "cuda" for session in sessions):
         return math.nan

@@ -1,4 +1,4 @@
-"""Means, spreads and intervals: numbers in, numbers and a sentence out.
+"""Means, spreads, intervals and tests: numbers in, numbers out.
 
 Intervals are Student's t at 95 %: they assume that repeats with other seeds vary about normally.
 """
@@ -13,7 +13,7 @@ from scipy.special import ndtri, stdtrit
 
 CONFIDENCE = 0.95
 BINS = 15  # of equal width, for the calibration error
-ALIKE = 1e-9  # a standard deviation below it is rounding
+ROUNDING = 1e-9  # a standard deviation below it is rounding
 # What a quantity can be: Student's t knows no bound.
 SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
@@ -22,7 +22,7 @@ SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 class Sample:
     """`n` values, their mean, standard deviation (n - 1) and the interval of the mean.
 
-    NaN where n is too small; the interval also where all values are alike, which is chance and no certainty.
+    NaN where n is too small; the interval also where all values are equal, which is chance and no certainty.
     """
 
     n: int
@@ -34,22 +34,17 @@ class Sample:
     @property
     def note(self) -> str:
         """Why there is no interval; empty where there is one."""
-        alike = "" if self.has_interval else f"{self.n} alike: no interval"
-        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, alike)
+        equal = "" if self.has_interval else f"{self.n} equal: no interval"
+        return {0: "n = 0: no value", 1: "n = 1: no spread"}.get(self.n, equal)
 
     @property
     def has_interval(self) -> bool:
         return self.low <= self.high
 
 
-def n_of(there: int, planned: int) -> str:
-    """ "n = 3", or "n = 2 of 3" where some are missing: a mean that leaves out the slow ones flatters."""
-    return f"n = {there}" if there == planned else f"n = {there} of {planned}"
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean of one sample less that of another, Welch's interval and his degrees of freedom.
+    """The mean of one sample minus that of another, Welch's interval and his degrees of freedom.
 
     These are NaN where an n is 1 or neither sample has a spread.
     """
@@ -71,7 +66,7 @@ def sample(values: Iterable[float], bounds: tuple[float, float] = ANY) -> Sample
     if x.size < 2:
         return Sample(int(x.size), mean, math.nan, math.nan, math.nan)
     sd = float(x.std(ddof=1))
-    if sd < ALIKE:
+    if sd < ROUNDING:
         return Sample(int(x.size), mean, 0.0, math.nan, math.nan)
     half = t_quantile(x.size - 1) * sd / math.sqrt(x.size)
     return Sample(int(x.size), mean, sd, max(bounds[0], mean - half), min(bounds[1], mean + half))
@@ -83,7 +78,7 @@ def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
 
 
 def difference(a: Sample, b: Sample) -> Difference:
-    """The mean of `a` less the mean of `b`, without assuming that both spread alike (Welch 1947)."""
+    """The mean of `a` minus the mean of `b`, without assuming that both have the same spread (Welch 1947)."""
     value = a.mean - b.mean
     if min(a.n, b.n) < 2:
         return Difference(value, math.nan, math.nan, math.nan)
@@ -95,81 +90,22 @@ def difference(a: Sample, b: Sample) -> Difference:
     return Difference(value, value - half, value + half, freedom)
 
 
-def prediction_interval(of: Sample) -> tuple[float, float]:
-    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2 or all are alike."""
-    if not of.has_interval:
+def prediction_interval(values: Sample) -> tuple[float, float]:
+    """Where one further value of the same kind would fall in 95 of 100 cases; NaN where n < 2 or all are equal."""
+    if not values.has_interval:
         return math.nan, math.nan
-    half = t_quantile(of.n - 1) * of.sd * math.sqrt(1 + 1 / of.n)
-    return of.mean - half, of.mean + half
+    half = t_quantile(values.n - 1) * values.sd * math.sqrt(1 + 1 / values.n)
+    return values.mean - half, values.mean + half
 
 
 def proportion_interval(share: float, n: int) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share of `n` cases: what the choice of test images alone leaves open."""
+    """Wilson's interval (1927) of a share of `n` cases: how far so many test images pin an accuracy down."""
     if n < 1 or not math.isfinite(share):
         return math.nan, math.nan
     z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return centre - half, centre + half
-
-
-def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
-    """In words and percentage points, how far two arms are apart and what their numbers of trials allow to say of it.
-
-    `a` and `b` are accuracies as fractions. Empty where one has no value.
-    """
-    if not a.n or not b.n:
-        return ""
-    if a.mean < b.mean:
-        names, a, b = (names[1], names[0]), b, a
-    apart = difference(a, b)
-    ahead = f"That puts {names[0]} {points(apart.value)} ahead of {names[1]}"
-    if is_level(apart.value):
-        ahead = f"That puts {names[0]} level with {names[1]}"
-    if min(a.n, b.n) >= 2:
-        if not apart.has_interval:
-            return f"{ahead}; each arm's trials are all alike, so that there is no interval."
-        excludes = apart.low > 0
-        verdict = "which excludes 0" if excludes else "which includes 0: the difference may be chance"
-        return f"{ahead} (95 % interval {100 * apart.low:+.2f} to {100 * apart.high:+.2f}, Welch; {verdict})."
-    if max(a.n, b.n) < 2:
-        return f"{ahead}, but with one trial each there is no spread, so nothing says whether that is chance."
-    return f"{ahead}. {_one_against_many(names, (a, b))}"
-
-
-def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
-    one, many = (0, 1) if samples[0].n == 1 else (1, 0)
-    if not samples[many].has_interval:
-        return f"With one {names[one]} trial, and {names[many]} trials that are all alike, there is no interval."
-    low, high = prediction_interval(samples[many])
-    value = samples[one].mean
-    where = "inside" if low <= value <= high else "outside"
-    low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
-    return (
-        f"With one {names[one]} trial the difference has no interval; its {100 * value:.2f} % lies {where} the range "
-        f"{100 * low:.2f}–{100 * high:.2f} % where one further {names[many]} trial would fall in 95 of 100 cases."
-    )
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points."""
-    amount = f"{abs(100 * value):.2f}"
-    return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
-
-
-def is_level(value: float) -> bool:
-    """Whether a difference is shown as 0.00 percentage points."""
-    return round(abs(100 * value), 2) == 0
-
-
-def above_or_below(value: float) -> str:
-    """A difference in percentage points and its direction, to be followed by what it is from."""
-    return "level with" if is_level(value) else f"{points(value)} {'above' if value >= 0 else 'below'}"
-
-
-def signed(value: float, decimals: int) -> str:
-    """With a minus as wide as the plus."""
-    return f"{value:+.{decimals}f}".replace("-", "\u2212")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +118,8 @@ class Paired:
 
 
 def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
-    """McNemar's exact test (1947), two-sided: were both equally good, those that one alone gets right would be halved.
+    """McNemar's exact test (1947), two-sided: were both networks equally good, each would be the right one for half
+    of the images that only one gets right.
 
     `a` and `b` (N,): which images each network gets right, in the same order.
     """
@@ -218,7 +155,7 @@ class Calibration:
 
 
 def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
-    """Sort images into bins by the probability (N,) of the class that they were given; `right` (N,): was it theirs?"""
+    """Sort images into bins by the probability (N,) of the predicted class; `right` (N,): is it the true one?"""
     bins = np.clip(np.ceil(np.asarray(confidence, np.float64) * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right)]
@@ -227,7 +164,7 @@ def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> C
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
-    """Of the images of each class (rows), the share given each class (columns); NaN for a class without images."""
+    """Of each true class's images (rows), the share predicted as each (columns); NaN for a class without images."""
     counts = np.bincount(labels.astype(int) * classes + predicted, minlength=classes * classes)
     counts = counts.reshape(classes, classes)
     with np.errstate(invalid="ignore"):

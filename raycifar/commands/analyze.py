@@ -16,9 +16,7 @@ from raycifar.commands.parser import Parser, complete, examples
 from raycifar.program import program
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from raycifar.analysis.report.report import Report
+    from raycifar.analysis.report.pages import Report
     from raycifar.analysis.results import Results
 
 DESCRIPTION = "Write a sweep's tables, figures and report, or compare sweeps. Works on running ones too."
@@ -31,7 +29,6 @@ EXAMPLES = (
 STATUS = "exit status: 0 all written, 2 bad input or a missing tool, 130 interrupted"
 INTERRUPTED, BAD_INPUT = 130, 2
 MOST_SWEEPS = 26  # each has a letter
-TERMINAL_ROWS = 16  # of a table
 WATCH_SECONDS = 10.0  # between two looks at a running sweep; what has not moved on is not written again
 
 
@@ -98,6 +95,7 @@ def analyze(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from raycifar.analysis.report.formats import FormatError, check_formats
+    from raycifar.analysis.report.terminal import show
 
     out, console = options.out or analysis_folder(options.folders), Console(highlight=False, markup=False)
     try:
@@ -174,36 +172,3 @@ def refuse(error: object) -> int:
     """One line for bad input, and its exit status."""
     print(f"{program().analyze}: {error}", file=sys.stderr)
     return BAD_INPUT
-
-
-def show(report: "Report", out: Path, console: "Console", tables: int | None = None) -> None:
-    """The report's summary in a terminal, with so many of its tables, or all."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from raycifar.analysis.results import LEAK
-
-    console.print(Text(report.title, "bold"))
-    console.print(Text(report.answer))
-    if report.costs:
-        console.print(Text(report.costs))
-    for caution in report.cautions:
-        console.print(Text(f"! {caution}", "yellow"))
-    for trial, error in report.failures:
-        console.print(Text(f"! {trial} failed: {error}", "red"))
-    for table in report.whole_tables[:tables]:
-        if not table.brief or not table.rows:
-            continue
-        title = table.title + (f" — {LEAK}" if table.leak else "")
-        grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
-        for i in table.brief:
-            grid.add_column(table.columns[i], justify="left" if i < table.names else "right", overflow="fold")
-        shown = table.head(TERMINAL_ROWS)
-        for row in shown.rows:
-            grid.add_row(*(Text(row[i]) for i in table.brief))
-        console.print()
-        console.print(grid)
-        if len(shown.rows) < len(table.rows):
-            console.print(Text(shown.notes[0], "dim"))
-    console.print()
-    console.print(Text(f"report: {out / 'report.html'}", no_wrap=True), soft_wrap=True)

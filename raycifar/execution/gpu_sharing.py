@@ -79,24 +79,24 @@ def described(found: Sequence[Shared]) -> str:
 def side_by_side(trials: int, trial: TrialSpec, cifar10: Path, device: str) -> Shared:
     command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(cifar10), device]
     with ExitStack() as stack:
-        team = [_started(command, stack) for _ in range(trials)]
+        team = [start_member(command, stack) for _ in range(trials)]
         for member in team:
-            _line(member)  # it is warm
+            next_line(member)  # it is warm
         for member in team:
             print("go", file=member.stdin, flush=True)
-        answers = [json.loads(_line(member)) for member in team]
+        answers = [json.loads(next_line(member)) for member in team]
     rate = sum(answer["images_per_second"] for answer in answers)
     return Shared(trials, rate, answers[0]["used"] / trials, answers[0]["total"])
 
 
-def _started(command: Sequence[str], stack: ExitStack) -> "subprocess.Popen[str]":
+def start_member(command: Sequence[str], stack: ExitStack) -> "subprocess.Popen[str]":
     pipe = subprocess.PIPE
     process = stack.enter_context(subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe))
     stack.callback(process.kill)
     return process
 
 
-def _line(process: "subprocess.Popen[str]") -> str:
+def next_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None  # noqa: S101 - both are pipes
     assert process.stderr is not None  # noqa: S101
     line = process.stdout.readline()

@@ -18,35 +18,37 @@ def trials(**by_seed):
 
 def test_the_same_seeds_are_compared_in_pairs():
     a, b = trials(seed1=0.1, seed2=0.5, seed3=0.9), trials(seed3=0.92, seed1=0.11, seed2=0.53)
-    of = contrast(a, b, "test_accuracy")
-    assert of.method == "paired, n = 3"
-    assert of.value == pytest.approx(0.02)
+    difference = contrast(a, b, "test_accuracy")
+    assert difference.method == "paired, n = 3"
+    assert difference.value == pytest.approx(0.02)
     half = 4.302652729911275 * 0.01 / math.sqrt(3)  # Student's t, 2 degrees of freedom; differences .01, .02, .03
-    assert (of.low, of.high) == pytest.approx((0.02 - half, 0.02 + half))
+    assert (difference.low, difference.high) == pytest.approx((0.02 - half, 0.02 + half))
 
 
 def test_a_pair_is_made_only_of_seeds_that_are_in_both():
-    of = contrast(trials(seed1=0.1, seed2=0.2, seed3=0.9), trials(seed1=0.2, seed2=0.4, seed7=0.0), "test_accuracy")
-    assert (of.method, of.value) == ("paired, n = 2", pytest.approx(0.15))
-    assert (of.base.n, of.other.n) == (3, 3)
+    difference = contrast(
+        trials(seed1=0.1, seed2=0.2, seed3=0.9), trials(seed1=0.2, seed2=0.4, seed7=0.0), "test_accuracy"
+    )
+    assert (difference.method, difference.value) == ("paired, n = 2", pytest.approx(0.15))
+    assert (difference.base.n, difference.other.n) == (3, 3)
 
 
 def test_pairs_that_are_all_alike_give_no_interval():
-    of = contrast(trials(seed1=0.1, seed2=0.2), trials(seed1=0.2, seed2=0.3), "test_accuracy")
-    assert (of.method, of.has_interval) == ("paired, n = 2 alike", False)
+    difference = contrast(trials(seed1=0.1, seed2=0.2), trials(seed1=0.2, seed2=0.3), "test_accuracy")
+    assert (difference.method, difference.has_interval) == ("paired, n = 2 equal", False)
 
 
 def test_other_seeds_are_compared_by_welch():
-    of = contrast(trials(seed1=0.5, seed2=0.6), trials(seed3=0.7, seed4=0.8), "test_accuracy")
-    assert (of.method, of.value) == ("Welch", pytest.approx(0.2))
-    assert of.low < 0.2 < of.high
+    difference = contrast(trials(seed1=0.5, seed2=0.6), trials(seed3=0.7, seed4=0.8), "test_accuracy")
+    assert (difference.method, difference.value) == ("Welch", pytest.approx(0.2))
+    assert difference.low < 0.2 < difference.high
 
 
 @pytest.mark.parametrize("other", [{"seed1": 0.7}, {"seed1": 0.7, "seed2": math.nan}])
 def test_one_trial_has_a_difference_and_no_interval(other):
-    of = contrast(trials(seed1=0.5), trials(**other), "test_accuracy")
-    assert (of.method, of.value) == ("n = 1", pytest.approx(0.2))
-    assert math.isnan(of.low)
+    difference = contrast(trials(seed1=0.5), trials(**other), "test_accuracy")
+    assert (difference.method, difference.value) == ("n = 1", pytest.approx(0.2))
+    assert math.isnan(difference.low)
 
 
 def test_times_are_never_paired():

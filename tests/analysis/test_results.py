@@ -333,7 +333,7 @@ def test_a_goal_is_reached_by_an_accuracy_that_equals_it(tmp_path: Path) -> None
     trial.write_summary(replace(trial.summary(), best_val_accuracy=0.85))
     results = read_results(folder.path)
     assert results.trials.iloc[0][["epochs_to_threshold", "seconds_to_threshold"]].tolist() == [1, 27.5]
-    assert [row[:4] for row in milestones(results).rows] == [["transfer", "85", "1 of 1", "1.0"]]
+    assert [row[:4] for row in milestones(results).rows] == [["transfer", "85", "1 of 1", "1"]]
 
 
 def test_the_shown_arms_have_the_highest_mean_validation_accuracy_not_the_luckiest_or_best_tested(

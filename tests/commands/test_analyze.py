@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from raycifar.analysis.report.terminal import TERMINAL_ROWS
 from raycifar.analysis.results import LEAK
 from raycifar.commands import analyze
 from tests.support.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
@@ -294,8 +295,8 @@ def test_the_terminal_shows_some_of_many_rows_and_says_of_how_many(
 ) -> None:
     assert analyze.main([str(write_sweep(tmp_path / "a", {"transfer": (70, 1)}).path)]) == 0
     printed = capsys.readouterr().out
-    assert f"{analyze.TERMINAL_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv." in printed
-    assert printed.count("\ntransfer-") == 3 * analyze.TERMINAL_ROWS
+    assert f"{TERMINAL_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv." in printed
+    assert printed.count("\ntransfer-") == 3 * TERMINAL_ROWS
 
 
 def test_watching_says_as_of_when_and_how_to_stop(

@@ -82,8 +82,8 @@ def test_rates_add_up_and_each_takes_its_part_of_the_memory(monkeypatch, make_tr
     """The processes' answers, without the processes."""
     answers = [json.dumps({"images_per_second": rate, "used": 6 * GB, "total": 80 * GB}) for rate in (100, 50)]
     lines = iter(["warm", "warm", *answers])
-    monkeypatch.setattr(gpu_sharing, "_started", lambda *_: Mock())
-    monkeypatch.setattr(gpu_sharing, "_line", lambda _: next(lines))
+    monkeypatch.setattr(gpu_sharing, "start_member", lambda *_: Mock())
+    monkeypatch.setattr(gpu_sharing, "next_line", lambda _: next(lines))
     monkeypatch.setattr(gpu_sharing, "print", lambda *_, **__: None, raising=False)  # "go"
     assert gpu_sharing.side_by_side(2, make_trial(), SAMPLE, "cuda:0") == Shared(2, 150, 3 * GB, 80 * GB)
 

@@ -27,7 +27,8 @@ import torch
 from safetensors.numpy import save
 
 from raycifar.analysis.predictions import read_predictions
-from raycifar.analysis.report.report import make_report, pages
+from raycifar.analysis.report.pages import pages
+from raycifar.analysis.report.report import make_report
 from raycifar.analysis.results import read_results
 from raycifar.analysis.trial_state import ResultsError
 from raycifar.config.names import SpecError

@@ -20,11 +20,11 @@ from raycifar.analysis.figures.style import (
     shorten,
     time_unit,
 )
+from raycifar.analysis.learning import accuracies_within, common_limit
 from raycifar.analysis.results import THRESHOLD, leaks
-from raycifar.analysis.stats import n_of
-from raycifar.analysis.tables.equal_cost import accuracies_within, common_limit, epochs_of
+from raycifar.analysis.wording import TRAINING_TIME, epochs_of, n_of
 
-BAND = "line: mean of the trials; band: from the lowest to the highest of them; n = 1 has none"
+BAND = "line: mean of the trials; band: from the lowest to the highest of them; a single trial has no band"
 AHEAD = "; thin: trials beyond the last epoch that all of their arm have"
 
 
@@ -38,8 +38,8 @@ def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawin
     epoch_axis(axes, int(epochs["epoch"].max()))
     legend(figure, axes)
     caption = (
-        f"{_together(epochs, arms, 'epoch')} How fast the arms learn an epoch, and how far their seeds lie apart; "
-        f"{BAND}{ahead}{mark(leak)}."
+        f"{_together(epochs, arms, 'epoch')} How fast the arms learn, epoch by epoch, and how far their seeds are "
+        f"apart; {BAND}{ahead}{mark(leak)}."
     )
     return Drawing(
         "validation-accuracy-against-epochs",
@@ -51,38 +51,38 @@ def accuracy_against_epochs(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawin
 
 
 def accuracy_against_seconds(epochs: pd.DataFrame, arms: Sequence[str]) -> Drawing:
-    """Validation accuracy of all arms against the trials' own seconds, so that epochs of different cost compare."""
+    """Validation accuracy of all arms against their training time, so that epochs of different cost compare."""
     leak = leaks(epochs)
-    figure, axes = canvas("Validation accuracy against own time", leak)
+    figure, axes = canvas("Validation accuracy against training time", leak)
     curves = _curves(epochs)
     unit, name = time_unit(float(epochs["own_seconds"].max()))
     _bands(axes, curves, arms, unit, "own_seconds")
     ahead = _ahead(axes, epochs, arms, unit, "own_seconds")
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"own time: training, validation and checkpointing, without start-up ({name})")
+    axes.set_xlabel(f"training time: training steps, validation and checkpointing, without start-up ({name})")
     legend(figure, axes)
     caption = (
-        f"{_together(epochs, arms, 'own_seconds')} Who is ahead after the same time of computing. Each epoch stands at "
-        f"the mean time that its trials took to it; {BAND}{ahead}{mark(leak)}."
+        f"{_together(epochs, arms, 'own_seconds')} Who is ahead after the same training time ({TRAINING_TIME}). An "
+        f"epoch is drawn at the mean time at which its trials finished it; {BAND}{ahead}{mark(leak)}."
     )
     return Drawing(
         "validation-accuracy-against-seconds",
         "Accuracy against time",
         caption,
-        f"Validation accuracy against own time: {_ends(curves, arms)}{mark(leak)}.",
+        f"Validation accuracy against training time: {_ends(curves, arms)}{mark(leak)}.",
         figure,
     )
 
 
 def _curves(epochs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each arm and epoch that all of its trials have: accuracy in percent, mean own seconds at its end.
+    """A row for each arm and epoch that all of its trials have: accuracy in percent, mean seconds to its end.
 
     Further on the mean would be of other trials, and jump, even back in time.
     """
-    of = epochs[epochs["epoch"] <= _limits(epochs)].groupby(["arm", "epoch"])
-    accuracy = of["val_accuracy"].agg(["count", "mean", "min", "max"])
+    by_epoch = epochs[epochs["epoch"] <= _limits(epochs)].groupby(["arm", "epoch"])
+    accuracy = by_epoch["val_accuracy"].agg(["count", "mean", "min", "max"])
     accuracy[["mean", "min", "max"]] *= 100
-    return accuracy.assign(own_seconds=of["own_seconds"].mean()).reset_index()
+    return accuracy.assign(own_seconds=by_epoch["own_seconds"].mean()).reset_index()
 
 
 def _limits(epochs: pd.DataFrame) -> "pd.Series[float]":
@@ -126,10 +126,12 @@ def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
     parts = []
     for arm in arms:
         trials = epochs.loc[epochs["arm"] == arm, "trial"].unique()
-        there = reached[reached.index.isin(trials)]
-        n = n_of(len(there), len(trials))
-        if len(trials):
-            parts.append(f"{arm} is at {100 * there.mean():.1f} % ({n})" if len(there) else f"{arm} has no epoch yet")
+        accuracies = reached[reached.index.isin(trials)]
+        n = n_of(len(accuracies), len(trials))
+        if len(accuracies):
+            parts.append(f"{arm} is at {100 * accuracies.mean():.1f} % ({n})")
+        elif len(trials):
+            parts.append(f"{arm} has no epoch yet")
     amount = epochs_of(limit) if along == "epoch" else in_words(limit)
     return f"After {amount} {', '.join(parts)}."
 

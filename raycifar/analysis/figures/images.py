@@ -1,18 +1,16 @@
-"""Predictions -> Figure: accuracy by class, confusion matrices, calibration, and the images themselves."""
+"""Predictions -> Figure: accuracy by class, confusion matrices and calibration; and the list of these figures."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from raycifar.analysis.figures.photographs import Images, confused_images, only_one_right
 from raycifar.analysis.figures.style import (
     GREY,
     MARKERS,
     PALETTE,
-    VERMILLION,
-    WIDTH,
     Drawing,
     canvas,
     ink,
@@ -20,19 +18,11 @@ from raycifar.analysis.figures.style import (
     mark,
     shorten,
 )
-from raycifar.analysis.predictions import Predictions, Tested
-from raycifar.analysis.results import LEAK
+from raycifar.analysis.predictions import Predictions, Tested, mean_confusion, most_confused
 from raycifar.analysis.stats import BINS, calibration, proportion_interval
-from raycifar.analysis.tables.images import mean_confusion, most_confused
 from raycifar.config.datasets import CIFAR10
 
-IMAGES_A_ROW = 8
-GUTTER = 3  # pixels between two images
-PITCH = CIFAR10.side + GUTTER
-ROWS_OF_EXAMPLES = 2
-
 Groups = dict[str, list[Tested]]
-Images = NDArray[np.uint8]  # (N, 32, 32, 3)
 
 
 def class_figures(
@@ -61,37 +51,36 @@ def class_figures(
 
 
 def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
-    """A row for each class, a mark for each trial, a larger one for the arm's mean."""
+    """A row for each class; in it a mark for each arm's mean, and a bar from its lowest to its highest trial."""
     figure, axes = canvas("Test accuracy by class", leak, 4.6)
-    said, hardest = [], []
+    descriptions, hardest = [], []
     for arm, trials in groups.items():
         i = arms.index(arm)
         shares = np.array([np.diag(mean_confusion([trial])) for trial in trials]) * 100
         offset = 0.5 * ((i + 0.5) / len(arms) - 0.5)
         y = np.arange(len(CIFAR10.classes)) + offset
-        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        colour, marker = _colour(i), _marker(i)
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
-        least = int(shares.mean(0).argmin())
-        hardest.append(f"{CIFAR10.classes[least]} for {arm} ({shares.mean(0)[least]:.1f} %)")
-        said.append(
-            f"{arm} {', '.join(f'{n} {s:.0f} %' for n, s in zip(CIFAR10.classes, shares.mean(0), strict=True))}"
-        )
+        means = dict(zip(CIFAR10.classes, shares.mean(0).tolist(), strict=True))
+        least = min(means, key=lambda name: means[name])
+        hardest.append(f"{least} for {arm} ({means[least]:.1f} %)")
+        descriptions.append(f"{arm} {', '.join(f'{name} {share:.0f} %' for name, share in means.items())}")
     _class_axis(axes)
     axes.set_ylim(len(CIFAR10.classes) - 0.5, -0.5)
-    axes.set_xlabel("images of the class that are classified right (%)")
+    axes.set_xlabel("images of the class that are classified correctly (%)")
     legend(figure, axes)
     caption = (
-        f"Which classes are hard, and for whom: the hardest is {', '.join(hardest)}. Mark: mean of the trials; bar: "
-        f"from lowest to highest{mark(leak)}."
+        f"Which classes are hard, and for which arm: the hardest is {', '.join(hardest)}. Mark: mean of the trials; "
+        f"bar: from lowest to highest{mark(leak)}."
     )
-    alt = f"Test accuracy by class: {'; '.join(said)}{mark(leak)}."
+    alt = f"Test accuracy by class: {'; '.join(descriptions)}{mark(leak)}."
     return Drawing("class-accuracy", "Accuracy by class", caption, alt, figure)
 
 
 def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
-    """Rows are what the images show, columns what the network said; in percent of the row."""
+    """Rows are the true classes, columns those that the network gave; in percent of the row."""
     shares = mean_confusion(trials) * 100
     figure, axes = canvas(f"{shorten(arm)}: confusion matrix, % of each class (n = {len(trials)})", leak, 5.2)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
@@ -102,11 +91,12 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink(shade))
     _class_axis(axes)
     axes.set_xticks(range(len(CIFAR10.classes)), CIFAR10.classes, rotation=90)
-    axes.set_xlabel("taken for")
+    axes.set_xlabel("classified as")
     axes.set_ylabel("images of")
     axes.grid(visible=False)
+    names = CIFAR10.classes
     worst = [
-        f"{CIFAR10.classes[pair.label]} taken for {CIFAR10.classes[pair.taken]}, {100 * pair.share:.1f} % of the class"
+        f"{names[pair.label]} classified as {names[pair.predicted]}, {100 * pair.share:.1f} % of the class"
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"
@@ -120,110 +110,43 @@ def _class_axis(axes: Axes) -> None:
 
 
 def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
-    """Accuracy against the probability that the networks gave to what they said, in bins."""
+    """Accuracy against the probability that the networks gave to the class that they chose, in bins."""
     figure, axes = canvas("Reliability: is the network as often right as it is sure?", leak, 4.4)
     axes.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="perfectly calibrated")
-    said = []
+    averages = []
     for arm, trials in groups.items():
-        i = arms.index(arm)
         sure, right = (np.concatenate([getattr(t, key) for t in trials]) for key in ("confidence", "right"))
-        bins = calibration(sure, right)
-        there = bins.counts > 0
-        x, y, share = 100 * bins.confidence[there], 100 * bins.accuracy[there], bins.counts[there] / bins.counts.sum()
-        colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
-        chance = [proportion_interval(bins.accuracy[k], bins.counts[k]) for k in np.flatnonzero(there)]
-        axes.vlines(x, *100 * np.array(chance).T, color=colour, linewidth=3, alpha=0.3)
-        axes.plot(x, y, color=colour, linewidth=1)
-        axes.scatter(x, y, s=12 + 260 * share, color=colour, marker=marker, alpha=0.8)
-        axes.plot([], [], color=colour, marker=marker, label=f"{shorten(arm)} (n = {len(trials)})")
-        said.append(f"{arm} is {100 * right.mean():.1f} % right and {100 * sure.mean():.1f} % sure")
-    axes.set_xlabel("probability of the class that was given (%)")
+        i = arms.index(arm)
+        _bins(axes, sure, right, i)
+        axes.plot([], [], color=_colour(i), marker=_marker(i), label=f"{shorten(arm)} (n = {len(trials)})")
+        averages.append(f"{arm} is {100 * right.mean():.1f} % right and {100 * sure.mean():.1f} % sure")
+    axes.set_xlabel("probability of the chosen class (%)")
     axes.set_ylabel("right (%)")
     legend(figure, axes)
-    averages = "; ".join(said)
     caption = (
-        f"On average {averages}. Below the dotted line a network is too sure of itself, above it not sure enough. "
-        f"{BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bars: 95 % "
+        f"On average {'; '.join(averages)}. Below the dotted line a network is too sure of itself, above it not sure "
+        f"enough. {BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bars: 95 % "
         f"intervals by the number of images alone, each counted once for every trial{mark(leak)}."
     )
-    alt = f"Reliability diagram; on average {averages}{mark(leak)}."
+    alt = f"Reliability diagram; on average {'; '.join(averages)}{mark(leak)}."
     return Drawing("reliability", "Calibration", caption, alt, figure)
 
 
-def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bool) -> Drawing:
-    """The images behind the most confused pairs, a row a pair: those that most trials, and the surest, got wrong so."""
-    pairs = most_confused(trials)
-    figure = _photographs(f"{shorten(arm)}: what it confuses most", 0.5 + 1.02 * len(pairs), leak)
-    rows = figure.subplots(len(pairs), squeeze=False)[:, 0]
-    said = []
-    for row, pair in zip(rows, pairs, strict=True):
-        chosen = _strongest(trials, pair.label, pair.taken)[:IMAGES_A_ROW]
-        _row(row, images, chosen)
-        label, taken = CIFAR10.classes[pair.label], CIFAR10.classes[pair.taken]
-        title = f"{label} taken for {taken}: {100 * pair.share:.1f} % of the class"
-        row.set_title(title, loc="left", fontsize=9)
-        said.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
-    caption = (
-        f"The images of each pair that most trials of {arm}, and the surest of them, got wrong in this way{mark(leak)}."
-    )
-    alt = f"Test images that {arm} gets wrong: {'; '.join(said)}{mark(leak)}."
-    return Drawing(f"arm-{arm}-confused", f"{arm}: most confused images", caption, alt, figure, photographs=True)
+def _bins(axes: Axes, sure: NDArray[np.float32], right: NDArray[np.bool_], i: int) -> None:
+    """The bins of the arm of colour and marker `i` that hold images, with intervals."""
+    bins = calibration(sure, right)
+    filled = np.flatnonzero(bins.counts)
+    counts, accuracy = bins.counts[filled], bins.accuracy[filled]
+    x, y = 100 * bins.confidence[filled], 100 * accuracy
+    chance = [proportion_interval(share, n) for share, n in zip(accuracy, counts, strict=True)]
+    axes.vlines(x, *100 * np.array(chance).T, color=_colour(i), linewidth=3, alpha=0.3)
+    axes.plot(x, y, color=_colour(i), linewidth=1)
+    axes.scatter(x, y, s=12 + 260 * counts / counts.sum(), color=_colour(i), marker=_marker(i), alpha=0.8)
 
 
-def only_one_right(
-    arms: tuple[str, str], groups: tuple[Sequence[Tested], Sequence[Tested]], images: Images, leak: bool
-) -> Drawing | None:
-    """Images that every trial of the first arm gets right and every one of the second wrong; None without any."""
-    (right, wrong), (winners, losers) = arms, groups
-    split = np.all([t.right for t in winners], axis=0) & ~np.any([t.right for t in losers], axis=0)
-    surest = np.mean([t.confidence for t in losers], axis=0)
-    chosen = sorted(np.flatnonzero(split).tolist(), key=lambda i: -surest[i])[: ROWS_OF_EXAMPLES * IMAGES_A_ROW]
-    if not chosen:
-        return None
-    starts = range(0, len(chosen), IMAGES_A_ROW)
-    title = f"Right: {shorten(right, 18)}; wrong: {shorten(wrong, 18)}"
-    figure = _photographs(title, 0.5 + 1.25 * len(starts), leak)
-    labels, said = losers[0].tests.labels, losers[0].predicted
-    for row, start in zip(figure.subplots(len(starts), squeeze=False)[:, 0], starts, strict=True):
-        here = chosen[start : start + IMAGES_A_ROW]
-        _row(row, images, here, [f"{CIFAR10.classes[labels[i]]}\nnot {CIFAR10.classes[said[i]]}" for i in here])
-    share = f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %)"
-    which = f"every trial of {right} gets right and every trial of {wrong} wrong"
-    caption = f"{share} are those that {which}; here those that {wrong} was surest of, with what {losers[0].trial} said"
-    truth = ", ".join(f"{CIFAR10.classes[labels[i]]} not {CIFAR10.classes[said[i]]}" for i in chosen)
-    alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
-    name = f"examples-{right}-right-{wrong}-wrong"
-    return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
+def _colour(i: int) -> str:
+    return PALETTE[i % len(PALETTE)]
 
 
-def _strongest(trials: Sequence[Tested], label: int, taken: int) -> list[int]:
-    """The images of class `label` that were taken for `taken`: by how many trials, then how sure these were."""
-    said = np.array([t.predicted == taken for t in trials]) & (trials[0].tests.labels == label)
-    sure = (said * np.array([t.confidence for t in trials])).sum(0)
-    votes = said.sum(0)
-    return sorted(np.flatnonzero(votes).tolist(), key=lambda i: (-votes[i], -sure[i]))
-
-
-def _photographs(title: str, height: float, leak: bool) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    if leak:
-        figure.supxlabel(LEAK, x=0.01, ha="left", color=VERMILLION, fontsize=9.5)
-    return figure
-
-
-def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
-    """Up to IMAGES_A_ROW images side by side, a pixel a pixel, with labels above them."""
-    strip = np.full((CIFAR10.side, IMAGES_A_ROW * PITCH - GUTTER, 3), 255, np.uint8)
-    for place, i in enumerate(chosen):
-        strip[:, place * PITCH : place * PITCH + CIFAR10.side] = images[i]
-    axes.imshow(strip, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.set_axis_off()
-    for place, label in enumerate(labels):
-        axes.text(place * PITCH + 16, -2, label, ha="center", va="bottom", fontsize=6.5)
-
-
-def _numbers(tested: Tested, chosen: Sequence[int]) -> str:
-    index = tested.tests.index
-    return ", ".join(str(i if index is None else index[i]) for i in chosen)
+def _marker(i: int) -> str:
+    return MARKERS[i % len(MARKERS)]

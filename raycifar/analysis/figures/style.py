@@ -20,6 +20,7 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", 
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 MARKERS = "os^DvP*"
 GREY = "#6B6B6B"
+OTHERS = "other arms"  # those that are not shown one by one
 WIDTH = 6.4  # inches
 ROW_CHARACTERS = 80  # of a legend, its symbols counted as characters
 MARKED_EPOCHS = 30  # with more, markers would hide the line

@@ -1,15 +1,22 @@
-"""What the numbers say, in words: the answer with its uncertainty, and what to be careful with."""
+"""What the numbers say, in words: the answer with its uncertainty, and at what cost."""
 
 from collections.abc import Sequence
 
-from raycifar.analysis.reference import listed, load_reference
-from raycifar.analysis.results import LEAK, MOST_ARMS, Results
-from raycifar.analysis.stats import SHARE, Sample, compare, n_of, proportion_interval, sample, signed
-from raycifar.analysis.tables.equal_cost import common_limit, epochs_of
+from raycifar.analysis.learning import common_limit
+from raycifar.analysis.results import Results
+from raycifar.analysis.stats import SHARE, Sample, proportion_interval, sample
 from raycifar.analysis.trial_state import STATUSES
-from raycifar.config.datasets import CIFAR10
+from raycifar.analysis.wording import (
+    TRAINING_TIME,
+    between,
+    compare,
+    epochs_of,
+    n_of,
+    percent,
+    signed,
+    whole,
+)
 
-MOST_LINES = 10  # of one kind that a reader reads
 MOST_NAMED = 4  # arms that the answer names one by one
 
 
@@ -21,9 +28,9 @@ def answer(results: Results) -> str:
     samples = _samples(results)
     images = finished.groupby("arm")["test_images"].max().astype(int)
     planned = results.trials["arm"].value_counts()
-    others = f"; the other {len(samples) - MOST_NAMED:,} arms no more" if len(samples) > MOST_NAMED else ""
+    others = f"; the other {len(samples) - MOST_NAMED:,} arms get no more right" if len(samples) > MOST_NAMED else ""
     samples = _named(samples)
-    reached = "; ".join(_reached(arm, of, images[arm], planned[arm]) for arm, of in samples.items())
+    reached = "; ".join(_reached(arm, samples[arm], images[arm], planned[arm]) for arm in samples)
     tested = " or ".join(f"{number:,}" for number in dict.fromkeys(images[arm] for arm in samples))
     sentences = [_question(results, list(samples)), f"Of the {tested} test images, {reached}{others}."]
     sentences += _comparisons(samples)
@@ -44,87 +51,21 @@ def _samples(results: Results) -> dict[str, Sample]:
     """The test accuracies of every arm of which a trial has finished."""
     finished = results.finished
     samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"], SHARE) for arm in results.arms}
-    return {arm: of for arm, of in samples.items() if of.n}
+    return {arm: accuracies for arm, accuracies in samples.items() if accuracies.n}
 
 
 def _named(samples: dict[str, Sample]) -> dict[str, Sample]:
     """The best MOST_NAMED arms, in their own order."""
     ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
-    return {arm: of for arm, of in samples.items() if arm in ranked[:MOST_NAMED]}
+    return {arm: accuracies for arm, accuracies in samples.items() if arm in ranked[:MOST_NAMED]}
 
 
 def _question(results: Results, arms: Sequence[str]) -> str:
     trials = {trial.arm: trial for trial in results.spec.trials}
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
-    parts = []
-    for arm in arms:
-        parts.append(f"{arm} from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}")
-    return f"VGG16 learns CIFAR-10: {', '.join(parts)}."
-
-
-def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
-    """What a reader must know before any number: each a sentence, the gravest first.
-
-    `unusable` has a line for each file of predictions that cannot be used.
-    """
-    notes = []
-    if results.running:
-        notes.append(f"Still running: {status_line(results)}. The numbers are those so far.")
-    elif len(results.finished) < len(results.trials):
-        notes.append(f"Not every trial finished: {status_line(results)}.")
-    leaking = list(dict.fromkeys(t.arm for t in results.spec.trials if t.data.validation == "train"))
-    if leaking:
-        notes.append(
-            f"{listed(leaking)}: {LEAK}. Validation figures, and the choice of the best epoch by them, say nothing "
-            "of images the network has not seen; only the test figures do."
-        )
-    notes += _apart(results)
-    differences = load_reference().differences(results.spec)
-    if differences:
-        notes.append(f"Not comparable with the reference report: {'; '.join(differences)}.")
-    if differences and any(t.data.train_images for t in results.spec.trials):
-        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
-    if len(results.arms) > MOST_ARMS:
-        notes.append(
-            f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
-            "highest mean validation accuracy."
-        )
-    problems = [*results.problems, *unusable]
-    notes += [f"Unreadable: {problem}" for problem in problems[:MOST_LINES]]
-    if len(problems) > MOST_LINES:
-        notes.append(f"{len(problems) - MOST_LINES:,} more files are unreadable; trials.csv names their trials.")
-    return notes
-
-
-def _apart(results: Results) -> list[str]:
-    """Arms with a setting that makes some of their figures another kind of figure, and trials on unlike devices."""
-    notes, begun = [], set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
-    arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}.items()
-    for verb, which in (("validated", 1), ("tested", 2)):
-        numbers = {arm: trial.data.images[which] for arm, trial in arms}
-        if len(set(numbers.values())) > 1:
-            each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
-            notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
-    devices = dict.fromkeys(results.sessions["device"].dropna())
-    if len(devices) > 1:
-        notes.append(f"Times do not compare between trials on different devices: {listed(list(devices))}.")
-    sessions = zip(results.sessions["trial"], results.sessions["warnings"], strict=True)
-    if slow := [f"{trial} ({line})" for trial, lines in sessions for line in lines]:
-        notes.append(f"Some trials were slower than they might have been: {listed(list(dict.fromkeys(slow)))}.")
-    for arm, trial in arms:
-        if trial.model.upsample > 1:
-            side = CIFAR10.side * trial.model.upsample
-            notes.append(
-                f"{arm} enlarges its images to {side} pixels a side inside the network, which "
-                f"multiplies the work by about {trial.model.upsample**2}: read its figures apart from the others'."
-            )
-    mixed = [arm for arm, trial in arms if trial.augmentation.mixup or trial.augmentation.cutmix]
-    if mixed:
-        notes.append(
-            f"{', '.join(mixed)}: training figures are of mixed images, whose right answer is the label of the larger "
-            "share: they do not compare with those of images as they are."
-        )
-    return notes
+    parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
+    arms_are = "an arm is one configuration: all seeds of one recipe"
+    return f"VGG16 trained on CIFAR-10, by arm ({arms_are}): {', '.join(parts)}."
 
 
 def status_line(results: Results) -> str:
@@ -150,26 +91,24 @@ def _arm_so_far(results: Results, arm: str) -> str:
     epochs = results.compared_epochs
     of_arm = epochs[epochs["arm"] == arm]
     epoch = common_limit(of_arm, "epoch")
-    there = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
+    accuracies = of_arm.loc[of_arm["epoch"] == epoch, "val_accuracy"]
     planned = next(trial.epochs for trial in results.spec.trials if trial.arm == arm)
-    n = n_of(len(there), int((results.trials["arm"] == arm).sum()))
-    return f"{arm} is at {100 * there.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
+    n = n_of(len(accuracies), int((results.trials["arm"] == arm).sum()))
+    return f"{arm} is at {100 * accuracies.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
 
 
-def _reached(arm: str, of: Sample, images: int, planned: int) -> str:
-    if of.n > 1:
-        spread = (
-            f"95 % interval {100 * of.low:.2f}–{100 * of.high:.2f} %, standard deviation {100 * of.sd:.2f} points"
-            if of.has_interval
-            else of.note
+def _reached(arm: str, accuracies: Sample, images: int, planned: int) -> str:
+    mean = percent(accuracies.mean)
+    if accuracies.n > 1:
+        spread = accuracies.note or (
+            f"95 % interval {between(accuracies.low, accuracies.high, percent)} %, standard deviation "
+            f"{percent(accuracies.sd)} points"
         )
-        return f"{arm} gets {100 * of.mean:.2f} % right on average over {of.n} trials ({spread})"
-    low, high = proportion_interval(of.mean, images)
+        return f"{arm} gets {mean} % right on average over {accuracies.n} trials ({spread})"
+    range_ = between(*proportion_interval(accuracies.mean, images), percent)
     which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
-    return (
-        f"{arm} gets {100 * of.mean:.2f} % right in {which} ({of.note}; the choice of test images alone leaves "
-        f"{100 * low:.2f}–{100 * high:.2f} %)"
-    )
+    pinned = f"95 % interval from its {images:,} test images alone: {range_} %"
+    return f"{arm} gets {mean} % right in {which} ({accuracies.note}; {pinned})"
 
 
 def _comparisons(samples: dict[str, Sample]) -> list[str]:
@@ -181,14 +120,17 @@ def _comparisons(samples: dict[str, Sample]) -> list[str]:
 def _costs(results: Results, arms: Sequence[str]) -> str:
     parts = []
     for arm in arms:
-        own = results.finished.loc[results.finished["arm"] == arm, "own_seconds"]
-        combined = f" ({own.sum():,.0f} s combined)" if len(own) > 1 else ""
-        parts.append(f"{own.mean():,.0f} s for {arm}{combined}")
-    return f"A trial's own time was {', '.join(parts)}; the sweep's wall clock is {results.wall_seconds:,.0f} s."
+        spent = results.finished.loc[results.finished["arm"] == arm, "own_seconds"]
+        combined = f" ({whole(spent.sum())} s combined)" if len(spent) > 1 else ""
+        parts.append(f"{whole(spent.mean())} s for {arm}{combined}")
+    return (
+        f"The training time of a trial ({TRAINING_TIME}) was {', '.join(parts)}; the sweep's wall clock is "
+        f"{whole(results.wall_seconds)} s."
+    )
 
 
 def _gaps(results: Results, arms: Sequence[str]) -> str:
     finished = results.finished
     means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
     gaps = ", ".join(f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items())
-    return f"Training accuracy less test accuracy is {gaps}: above 0 it is over-fitting."
+    return f"Training accuracy minus test accuracy is {gaps}: above 0 it is over-fitting."

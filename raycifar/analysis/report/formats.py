@@ -1,9 +1,11 @@
-"""What `--format` adds to a report: report.pdf, printed by a Chromium, and the tables as Parquet."""
+"""What a report has beside its pages: CSV files; and by `--format` Parquet, and report.pdf, printed by a Chromium."""
 
+import csv
+import io
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +17,7 @@ from raycifar.storage.files import write_bytes
 FORMATS = ("pdf", "parquet")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 PRINT_SECONDS = 120.0
+CSV_ENCODING = "utf-8-sig"  # with a byte order mark: spreadsheets take a file without one for their own encoding
 
 
 class FormatError(InputError):
@@ -29,13 +32,31 @@ def check_formats(formats: Sequence[str]) -> None:
 
 def find_browser() -> str:
     """The first of BROWSERS on the PATH. Raises FormatError."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
         raise FormatError(
             "--format pdf prints with Chromium or Chrome, and none is on the PATH: "
             "sudo apt install chromium (Debian, Ubuntu), or brew install --cask chromium (macOS)"
         )
-    return found
+    return browser
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write rows of text as CSV, the headings first. Raises OSError."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_csv(path, text.getvalue())
+
+
+def write_frames(frames: Mapping[str, pd.DataFrame], out: Path) -> None:
+    """Write each frame as <name>.csv. Raises OSError."""
+    for name, frame in frames.items():
+        write_csv(out / f"{name}.csv", frame.to_csv(index=False))
+
+
+def write_csv(path: Path, text: str) -> None:
+    """Every CSV file of the analysis is written here, so that all have one encoding. Raises OSError."""
+    write_bytes(path, text.encode(CSV_ENCODING))
 
 
 def write_formats(tables: Mapping[str, pd.DataFrame], out: Path, formats: Sequence[str]) -> None:
@@ -48,7 +69,7 @@ def write_formats(tables: Mapping[str, pd.DataFrame], out: Path, formats: Sequen
 
 
 def print_pdf(page: Path) -> Path:
-    """Print a page of ours beside itself. Raises FormatError where the browser fails."""
+    """Print one of our pages as PDF beside itself. Raises FormatError where the browser fails."""
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # Chromium has none for root
     with TemporaryDirectory() as scratch:
         printed = Path(scratch, "report.pdf")

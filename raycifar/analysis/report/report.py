@@ -1,26 +1,17 @@
 """Results -> a folder with epochs.csv, trials.csv, tables, figures, report.md and report.html."""
 
-import base64
-import csv
-import io
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from raycifar.analysis.figures.all_figures import all_figures
-from raycifar.analysis.figures.style import Drawing, save
 from raycifar.analysis.predictions import Predictions, load_images, read_predictions
-from raycifar.analysis.reference import listed, load_reference
-from raycifar.analysis.report.findings import MOST_LINES, answer, cautions, costs, status_line
-from raycifar.analysis.results import LEAK, Results
+from raycifar.analysis.reference import load_reference
+from raycifar.analysis.report.cautions import MOST_LINES, cautions
+from raycifar.analysis.report.findings import answer, costs, status_line
+from raycifar.analysis.report.formats import write_frames, write_rows
+from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.results import Results
 from raycifar.analysis.tables.accuracy import (
-    Table,
     accuracy_by_trial,
     averages_by_arm,
     learning_speed,
@@ -30,23 +21,10 @@ from raycifar.analysis.tables.accuracy import (
 from raycifar.analysis.tables.against_reference import against_reference
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
-from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs, paired_tests
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the report says, before it is laid out. `tables` are cut to what can be read, `whole_tables` are not."""
-
-    title: str
-    answer: str
-    cautions: list[str]
-    tables: list[Table]
-    whole_tables: list[Table]
-    errata: list[tuple[str, str]]  # of the reference report: the letter that marks a row, what is wrong there
-    failures: list[tuple[str, str]]  # trials, what went wrong
-    provenance: list[tuple[str, str]]
-    commands: list[str]
-    costs: str = ""  # a second paragraph
+from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
+from raycifar.analysis.tables.paired import paired_tests
+from raycifar.analysis.wording import listed, plain, ranges
+from raycifar.storage.files import write_bytes
 
 
 def make_report(results: Results, predictions: Predictions | None = None) -> Report:
@@ -96,19 +74,16 @@ def failures(results: Results) -> list[tuple[str, str]]:
 
 
 def provenance(results: Results) -> list[tuple[str, str]]:
-    """Where the numbers come from."""
+    """Where the numbers come from: pairs of what and its value."""
     record = results.record
-    of_arm = {arm: [t.seed for t in results.spec.trials if t.arm == arm] for arm in results.arms[:MOST_LINES]}
-    seeds = [f"{arm}: {ranges(numbers)}" for arm, numbers in of_arm.items()]
-    seeds += [f"of {len(results.arms) - MOST_LINES:,} more arms: see trials.csv"] * (len(results.arms) > MOST_LINES)
     devices = ", ".join(dict.fromkeys(results.sessions["device"])) or "none yet"
     precision = ", ".join(results.trials["precision"].dropna().unique()) or "not known yet"
     pairs = {
         "sweep file": record.source,
-        "fingerprint": record.fingerprint,
+        "fingerprint of the settings": record.fingerprint,
         "commit": record.commit or "not run from a git checkout",
         "trials": status_line(results),
-        "seeds": "; ".join(seeds),
+        "seeds": "; ".join(_seeds(results)),
         "hardware": record.hardware,
         "devices": devices,
         "precision": precision,
@@ -120,98 +95,34 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     return [(key, plain(value)) for key, value in pairs.items()]
 
 
-def write_report(results: Results, out: Path) -> Report:
-    """Write all files into `out`, each beside and then renamed. Raises OSError where that cannot be done."""
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / "epochs.csv", results.epochs.to_csv(index=False))
-    _write(out / "trials.csv", results.trials.to_csv(index=False))
-    predictions = read_predictions(results)
-    report = make_report(results, predictions)
-    write_tables(report, out)
-    images, why = load_images(predictions.tests) if predictions.trials else (None, "")
-    pictures = [Picture.of(drawing, out / "figures") for drawing in all_figures(results, predictions, images)]
-    for name, text in pages(report, pictures, why).items():
-        _write(out / name, text)
-    return report
-
-
-def write_tables(report: Report, out: Path) -> None:
-    """Every table with all its rows as a file of tables/."""
-    for table in report.whole_tables:
-        _write(out / "tables" / f"{table.key}.csv", as_csv(table))
-
-
-def as_csv(table: Table) -> str:
-    """All rows as the report shows them."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.columns, *table.rows])
-    return text.getvalue()
-
-
-def pages(report: Report, pictures: Sequence["Picture"], no_images: str = "") -> dict[str, str]:
-    """The report as report.md and report.html; `no_images` says why the test images are not in it."""
-    jinja = Environment(
-        loader=PackageLoader("raycifar.analysis.report"),
-        autoescape=select_autoescape(("html.j2",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    jinja.filters["md"] = markdown
-    names = ("report.md", "report.html")
-    content = {"report": report, "pictures": pictures, "leak": LEAK, "no_images": plain(no_images)}
-    return {name: jinja.get_template(f"{name}.j2").render(content) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A drawing, where its files lie below the report, and its SVG as a data address."""
-
-    drawing: Drawing
-    png: str
-    svg: str
-    inline: str
-
-    @property
-    def of_one_trial(self) -> bool:
-        return self.drawing.name.startswith("trial-")
-
-    @classmethod
-    def of(cls, drawing: Drawing, folder: Path) -> "Picture":
-        png, svg = save(drawing, folder)
-        data = base64.b64encode(svg.read_bytes()).decode()
-        return cls(drawing, f"figures/{png.name}", f"figures/{svg.name}", f"data:image/svg+xml;base64,{data}")
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers with their runs drawn together: "1–3, 7"."""
-    runs = list[list[int]]()
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-
-
-def plain(text: str) -> str:
-    """One line of printable characters: error messages and commands may hold anything."""
-    return "".join(c if c.isprintable() else "�" for c in re.sub(r"\s+", " ", text)).strip()
-
-
-def markdown(text: Any) -> str:
-    """A line whose characters mean nothing in Markdown, in a table or outside."""
-    return re.sub(
-        r"([\\`*_\[\]|])", r"\\\1", plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
+def _seeds(results: Results) -> list[str]:
+    """The seeds of each arm; of many arms, those of the first MOST_LINES."""
+    arms, rest = results.arms[:MOST_LINES], len(results.arms) - MOST_LINES
+    seeds = {arm: [trial.seed for trial in results.spec.trials if trial.arm == arm] for arm in arms}
+    more = [f"of {rest:,} more arms: see trials.csv"] if rest > 0 else []
+    return [f"{arm}: {ranges(numbers)}" for arm, numbers in seeds.items()] + more
 
 
 def _date(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+def write_report(results: Results, out: Path) -> Report:
+    """Write all files into `out`, each beside and then renamed. Raises OSError where that cannot be done."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_frames({"epochs": results.epochs, "trials": results.trials}, out)
+    predictions = read_predictions(results)
+    report = make_report(results, predictions)
+    write_tables(report, out)
+    images, why = load_images(predictions.tests) if predictions.trials else (None, "")
+    pictures = [Picture.of(drawing, out / "figures") for drawing in all_figures(results, predictions, images)]
+    for name, text in pages(report, pictures, why).items():
+        write_bytes(out / name, text.encode())
+    return report
+
+
+def write_tables(report: Report, out: Path) -> None:
+    """Every table with all its rows as a file of tables/, for machines. Raises OSError."""
+    (out / "tables").mkdir(exist_ok=True)
+    for table in report.whole_tables:
+        write_rows(out / "tables" / f"{table.key}.csv", table.plain_rows())

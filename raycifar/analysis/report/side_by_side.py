@@ -1,51 +1,37 @@
 """Sweeps side by side, as a report: the first one is what the others are compared with, arm by arm."""
 
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from raycifar.analysis.contrasts import (
-    ABSENT,
+    LETTERS,
     Contrast,
     Setting,
-    all_arms,
     contrast,
     differing_settings,
     differing_surroundings,
     finished_arm,
+    lettered,
     shared_arms,
 )
-from raycifar.analysis.figures.style import BLUE, GREY, Drawing, canvas, mark, shorten, style
+from raycifar.analysis.figures.differences import difference_figures
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.report.findings import status_line
-from raycifar.analysis.report.report import Picture, Report, pages, plain, write_tables
+from raycifar.analysis.report.formats import write_frames
+from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.report import write_tables
 from raycifar.analysis.results import LEAK, Results, leaks
-from raycifar.analysis.stats import above_or_below
-from raycifar.analysis.tables.accuracy import NONE, Table, number, percent, seconds
 from raycifar.analysis.tables.paired_sweeps import image_tests
+from raycifar.analysis.tables.side_by_side import QUANTITIES, quantity_table, settings_table, sweeps_table
+from raycifar.analysis.tables.table import Table
+from raycifar.analysis.wording import above_or_below, between, epochs_of, listed, percent, plain
 from raycifar.storage.files import write_bytes
 
-LETTERS = string.ascii_uppercase
-SENTENCES, MOST_DRAWN = 6, 40  # of the answer, and of the figure's rows; the table has all
-QUANTITIES: list[tuple[str, str, Callable[..., str]]] = [
-    ("Test accuracy, %", "test_accuracy", percent),
-    ("Best validation accuracy, %", "best_val_accuracy", percent),
-    ("Flip-averaged test accuracy, %", "test_accuracy_flip", percent),
-    ("Test loss", "test_loss", number),
-    ("Own time of a trial, s", "own_seconds", seconds),
-    ("Training images a second", "images_per_second", seconds),
-]
-NOTES = {
-    "test_accuracy": [
-        "Over finished trials. Paired: the mean, over the n seeds that are in both sweeps, of the difference within a "
-        "seed, by Student's t; Welch: of the means. n = 1: no spread. Each interval is a 95 % one for itself alone: of "
-        "20 differences that are none, about one is expected to exclude 0."
-    ],
-    "own_seconds": ["Times are not paired: a seed decides nothing of them."],
-}
-SHOWN_IN_TERMINAL = {"test_accuracy", "own_seconds"}
+SENTENCES = 6  # of the answer; the table has all
+OF_PLACES = ("hardware", "device", "trials at once", "workers a trial")  # surroundings that decide times
+OF_NUMBERS = ("precision", "torch", "cuda", "ImageNet weights")  # those that decide accuracies
 
 
 def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
@@ -54,11 +40,10 @@ def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
     Raises OSError where that cannot be done.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in joined_tables(sweeps).items():
-        write_bytes(out / f"{name}.csv", table.to_csv(index=False).encode())
+    write_frames(joined_tables(sweeps), out)
     report = compare_sweeps(sweeps)
     write_tables(report, out)
-    pictures = [Picture.of(drawing, out / "figures") for drawing in _drawings(sweeps)]
+    pictures = [Picture.of(drawing, out / "figures") for drawing in difference_figures(sweeps)]
     for name, text in pages(report, pictures).items():
         write_bytes(out / name, text.encode())
     return report
@@ -76,16 +61,9 @@ def joined_tables(sweeps: Sequence[Results]) -> dict[str, pd.DataFrame]:
 def compare_sweeps(sweeps: Sequence[Results]) -> Report:
     """Everything in words and tables: differences with intervals, and what may explain them."""
     predictions = [read_predictions(results) for results in sweeps]
-    recipes, surroundings = differing_settings(sweeps), differing_surroundings(sweeps)
+    surroundings = differing_surroundings(sweeps)
     names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
-    tables = [
-        _sweeps_table(sweeps),
-        _quantity_table(sweeps, *QUANTITIES[0]),
-        image_tests(sweeps, predictions, LETTERS),
-        *(_quantity_table(sweeps, *quantity) for quantity in QUANTITIES[1:]),
-        _settings_table("recipes", "Where the recipes differ", sweeps, recipes),
-        _settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
-    ]
+    tables = _tables(sweeps, predictions, surroundings)
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
         answer=_answer(sweeps),
@@ -96,12 +74,23 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
         failures=[],
         provenance=[(f"sweep {letter}", plain(_provenance(results))) for letter, results in lettered(sweeps)],
         commands=[plain(f"{letter}  {c.command}") for letter, results in lettered(sweeps) for c in results.invocations],
+        calls_heading="Every call of run_sweep.py on these folders",
     )
 
 
-def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
-    """A, B, C ...: two sweeps may have one name."""
-    return list(zip(LETTERS, sweeps, strict=False))
+def _tables(
+    sweeps: Sequence[Results], predictions: Sequence[Predictions], surroundings: Sequence[Setting]
+) -> list[Table]:
+    first, *others = QUANTITIES
+    recipes = differing_settings(sweeps)
+    return [
+        sweeps_table(sweeps),
+        quantity_table(sweeps, first),
+        image_tests(sweeps, predictions, LETTERS),
+        *(quantity_table(sweeps, quantity) for quantity in others),
+        settings_table("recipes", "Where the recipes differ", sweeps, recipes),
+        settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
+    ]
 
 
 def _provenance(results: Results) -> str:
@@ -125,37 +114,31 @@ def _answer(sweeps: Sequence[Results]) -> str:
     return " ".join(sentences[:SENTENCES]) + rest
 
 
-def _sentence(arm: str, letter: str, of: Contrast) -> str:
-    if not min(of.base.n, of.other.n):
+def _sentence(arm: str, letter: str, difference: Contrast) -> str:
+    if not min(difference.base.n, difference.other.n):
         return f"{arm}: not yet tested in both A and {letter}."
-    some = 0 < of.pairs < max(of.base.n, of.other.n)
-    where = f"{above_or_below(of.value)} A in test accuracy" + f" over the {of.pairs} seeds in both" * some
-    if not of.has_interval:
-        return f"{arm}: {letter} is {where}, but {_without_spread(of)}: another seed could fall elsewhere."
-    verdict = "includes 0: it may be chance" if of.low <= 0 <= of.high else "excludes 0"
-    how = of.method.replace("paired", "paired by seed")
-    return f"{arm}: {letter} is {where} (95 % interval {_interval(of, percent)}, {how}; {verdict})."
+    some = 0 < difference.pairs < max(difference.base.n, difference.other.n)
+    where = f"{above_or_below(difference.value)} A in test accuracy"
+    where += f" over the {difference.pairs} seeds in both" if some else ""
+    if not difference.has_interval:
+        return f"{arm}: {letter} is {where}, but {_without_spread(difference)}: another seed could fall elsewhere."
+    range_ = between(difference.low, difference.high, percent, "+")
+    verdict = "includes 0: it may be chance" if difference.low <= 0 <= difference.high else "excludes 0"
+    how = difference.method.replace("paired", "paired by seed")
+    return f"{arm}: {letter} is {where} (95 % interval {range_}, {how}; {verdict})."
 
 
-def _without_spread(of: Contrast) -> str:
-    few = min(of.base.n, of.other.n)
+def _without_spread(difference: Contrast) -> str:
+    few = min(difference.base.n, difference.other.n)
     if few < 2:
         return f"with n = {few} there is no spread"
-    return f"the {of.pairs} pairs are all alike" if of.pairs else "each sweep's trials are all alike"
-
-
-def _interval(of: Contrast, show: Callable[..., str]) -> str:
-    return f"{_signed(of.low, show)} to {_signed(of.high, show)}" if of.has_interval else NONE
-
-
-def _signed(value: float, show: Callable[..., str]) -> str:
-    return show(value) if value < 0 or show(value) == NONE else f"+{show(value)}"
+    if difference.pairs:
+        return f"the {difference.pairs} pairs all differ by the same amount"
+    return "within each sweep all trials have the same value"
 
 
 def _cautions(
-    sweeps: Sequence[Results],
-    predictions: Sequence[Predictions],
-    surroundings: Sequence[Setting],
+    sweeps: Sequence[Results], predictions: Sequence[Predictions], surroundings: Sequence[Setting]
 ) -> list[str]:
     notes = [
         f"{letter} is not complete: {status_line(results)}."
@@ -165,106 +148,49 @@ def _cautions(
     notes += [f"{letter}: {LEAK}." for letter, results in lettered(sweeps) if leaks(results.trials)]
     unlike = _unlike(sweeps)
     if protocol := [key for keys in unlike.values() for key in keys if key.startswith("data.")]:
-        notes.append(f"The protocols differ ({_listed(protocol)}): not the same images trained, validated or tested.")
-    if lengths := [where for where, keys in unlike.items() if "epochs" in keys]:
-        notes.append(f"Not as many epochs as in A: {_listed(lengths)}.")
+        notes.append(
+            f"The protocols differ ({listed(protocol)}): the sweeps do not train, validate or test on the same images."
+        )
+    notes += _lengths(sweeps)
     if several := [f"{where} ({len(keys)})" for where, keys in unlike.items() if len(keys) > 1]:
-        notes.append(f"Several settings differ, so no difference can be laid to one of them alone: {_listed(several)}.")
-    if places := [s.key for s in surroundings if s.key in ("hardware", "device", "trials at once", "workers a trial")]:
-        notes.append(f"Times do not compare as they stand: not the same {_listed(places)}.")
-    if numeric := [s.key for s in surroundings if s.key in ("precision", "torch", "cuda", "ImageNet weights")]:
-        notes.append(f"Not the same {_listed(numeric)}: part of a difference may be theirs.")
+        notes.append(
+            f"Several settings differ, so no difference can be attributed to one of them alone: {listed(several)}."
+        )
+    if places := [setting.key for setting in surroundings if setting.key in OF_PLACES]:
+        notes.append(f"Times do not compare as they stand: the sweeps differ in {listed(places)}.")
+    if numeric := [setting.key for setting in surroundings if setting.key in OF_NUMBERS]:
+        notes.append(f"The sweeps differ in {listed(numeric)}: this may explain part of a difference in accuracy.")
     return notes + [
         f"{letter}: unreadable: {line}"
-        for (letter, results), said in zip(lettered(sweeps), predictions, strict=True)
-        for line in (*results.problems, *said.problems)
+        for (letter, results), its in zip(lettered(sweeps), predictions, strict=True)
+        for line in (*results.problems, *its.problems)
     ]
 
 
 def _unlike(sweeps: Sequence[Results]) -> dict[str, list[str]]:
     """For each comparison of tested trials, such as "transfer in B": in which settings its recipe is not that of A."""
-    found = {}
+    keys_of = {}
     for letter, other in lettered(sweeps)[1:]:
         settings = differing_settings([sweeps[0], other])
-        for arm in shared_arms([sweeps[0], other]):
-            if min(len(finished_arm(sweeps[0], arm)), len(finished_arm(other, arm))):
-                found[f"{arm} in {letter}"] = [s.key for s in settings if arm in s.arms and s.key != "seeds"]
-    return found
+        for arm in _tested_in_both(sweeps[0], other):
+            keys_of[f"{arm} in {letter}"] = [s.key for s in settings if arm in s.arms and s.key != "seeds"]
+    return keys_of
 
 
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(keys))
+def _lengths(sweeps: Sequence[Results]) -> list[str]:
+    """Arms, tested in both, that did not train for as many epochs as in A."""
+    base, lines = sweeps[0], []
+    for letter, other in lettered(sweeps)[1:]:
+        for arm in _tested_in_both(base, other):
+            theirs, ours = (
+                next(trial.epochs for trial in results.spec.trials if trial.arm == arm) for results in (other, base)
+            )
+            if theirs != ours:
+                lines.append(f"{arm}: {epochs_of(theirs)} in {letter}, {ours} in A")
+    return [f"The numbers of epochs differ: {listed(lines)}."] if lines else []
 
 
-def _sweeps_table(sweeps: Sequence[Results]) -> Table:
-    columns = ["sweep", "name", "hardware", "finished", "wall clock s"]
-    rows = [
-        [
-            *(letter, results.record.name, results.record.hardware),
-            *(f"{len(results.finished)} of {len(results.trials)}", seconds(results.wall_seconds)),
-        ]
-        for letter, results in lettered(sweeps)
+def _tested_in_both(base: Results, other: Results) -> list[str]:
+    return [
+        arm for arm in shared_arms([base, other]) if min(len(finished_arm(base, arm)), len(finished_arm(other, arm)))
     ]
-    return Table("sweeps", "The sweeps", columns, rows, 3, (0, 1, 2, 3, 4), [], _any_leaks(sweeps))
-
-
-def _quantity_table(sweeps: Sequence[Results], title: str, key: str, show: Callable[..., str]) -> Table:
-    """One row an arm and sweep."""
-    columns = ["arm", "sweep", "n", "mean", "sd", "less A", "95 % interval", "compared"]
-    rows = []
-    for arm in all_arms(sweeps):
-        base = finished_arm(sweeps[0], arm)
-        for i, (letter, results) in enumerate(lettered(sweeps)):
-            if arm in results.arms:
-                of = contrast(base, finished_arm(results, arm), key)
-                cells = [_signed(of.value, show), _interval(of, show), of.method] if i and of.base.n else [NONE] * 3
-                rows.append([arm, letter, str(of.other.n), show(of.other.mean), show(of.other.sd), *cells])
-    brief = tuple(range(8)) if key in SHOWN_IN_TERMINAL else ()
-    return Table(key.replace("_", "-"), title, columns, rows, 2, brief, NOTES.get(key, []), _any_leaks(sweeps))
-
-
-def _settings_table(key: str, title: str, sweeps: Sequence[Results], settings: Sequence[Setting]) -> Table:
-    with_arms, leak = any(setting.arms for setting in settings), _any_leaks(sweeps)
-    columns = [*(["arm"] if with_arms else []), "setting", *(letter for letter, _ in lettered(sweeps))]
-    rows = [[*([_listed(s.arms)] if with_arms else []), s.key, *(plain(value) for value in s.values)] for s in settings]
-    notes = [f"Only what differs; {ABSENT}: none." if rows else "Nothing differs."]
-    return Table(key, title, columns, rows, len(columns), tuple(range(len(columns))), notes, leak)
-
-
-def _any_leaks(sweeps: Sequence[Results]) -> bool:
-    return any(leaks(results.trials) for results in sweeps)
-
-
-def _drawings(sweeps: Sequence[Results]) -> list[Drawing]:
-    """The differences in test accuracy with their intervals, where there is one to draw."""
-    found = [
-        (
-            f"{shorten(arm)}, {letter} less A",
-            contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"),
-        )
-        for arm in shared_arms(sweeps)
-        for letter, other in lettered(sweeps)[1:]
-    ]
-    found = [(name, of) for name, of in found if min(of.base.n, of.other.n)]
-    return [_forest(found, _any_leaks(sweeps))] if found else []
-
-
-def _forest(found: Sequence[tuple[str, Contrast]], leak: bool) -> Drawing:
-    title, rest = "Difference in test accuracy", len(found) - MOST_DRAWN
-    found = found[:MOST_DRAWN]
-    with style():
-        figure, axes = canvas(title, leak, 1.4 + 0.4 * len(found) + 0.3 * leak)
-        for y, (_, of) in enumerate(found):
-            if of.has_interval:
-                axes.plot([100 * of.low, 100 * of.high], [y, y], color=BLUE)
-            axes.plot(100 * of.value, y, "o", color=BLUE, markerfacecolor=BLUE if of.has_interval else "white")
-        axes.axvline(0, color=GREY, linewidth=1)
-        axes.set_yticks(range(len(found)), [name for name, _ in found])
-        axes.set_ylim(len(found) - 0.5, -0.5)
-        axes.set_xlabel("percentage points")
-    caption = "Point: mean difference; line: its 95 % interval; an open point has none"
-    caption += f"; {rest:,} more are in the table{mark(leak)}." if rest > 0 else f"{mark(leak)}."
-    said = "; ".join(f"{name}: {_signed(of.value, percent)} ({_interval(of, percent)})" for name, of in found)
-    return Drawing(
-        "differences", title, caption, f"Differences in percentage points with intervals. {said}{mark(leak)}.", figure
-    )

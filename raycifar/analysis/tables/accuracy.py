@@ -1,205 +1,194 @@
-"""DataFrame -> the report's tables: headings and cells as text, for Markdown, HTML and the terminal alike."""
+"""The tables of accuracy and loss: by trial, by arm, how fast trials learn, over-fitting; and the recipes."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.results import THRESHOLD, Results, leaks
+from raycifar.analysis.results import THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
+from raycifar.analysis.tables.table import (
+    NOTHING_FINISHED,
+    RANGE,
+    Cell,
+    Column,
+    Table,
+    count,
+    figure,
+    lacking,
+    range_of,
+    word,
+)
+from raycifar.analysis.wording import TRAINING_TIME, Format, is_number, number, percent, seconds, whole
 from raycifar.config.sweep import TrialSpec
 
-NONE = "–"
-ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # for, default or not
-MOST_ROWS = 60  # that a reader is shown
-NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
+ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
+
+Trial = dict[str, Any]  # a row of Results.trials
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text. The first `names` columns are words, the others figures; `brief` are the terminal's columns."""
+class Quantity(NamedTuple):
+    """A column of the trials that is averaged, how it is shown, and within which bounds it lies."""
 
+    name: str
     key: str
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    names: int = 1
-    brief: tuple[int, ...] = ()
-    notes: list[str] = field(default_factory=list)
-    leak: bool = False
-    failed: frozenset[int] = frozenset()  # rows of failed trials, shown before any other where not all can be
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether it fits on paper only if words are broken."""
-        words = [word for row in (self.columns, *self.rows) for cell in row for word in cell.split()]
-        return len(self.columns) > 12 or max(map(len, words), default=0) > 24
-
-    def head(self, most: int = MOST_ROWS) -> "Table":
-        """At most so many rows, and a note that says where the others are.
-
-        Failed trials come first, but leave half of the room to the others: evenly taken, so that every arm shows.
-        """
-        if len(self.rows) <= most:
-            return self
-        others = [i for i in range(len(self.rows)) if i not in self.failed]
-        first = sorted(self.failed)[: max(most // 2, most - len(others))]
-        room = most - len(first)
-        evenly = others if len(others) <= room else [others[i * len(others) // room] for i in range(room)]
-        rows = [self.rows[i] for i in sorted([*first, *evenly])]
-        failed = f"the first {len(first)} of {len(self.failed):,} failed trials, the others " if first else ""
-        more = f"{most} of {len(self.rows):,} rows, {failed}evenly taken; all are in tables/{self.key}.csv."
-        return replace(self, rows=rows, failed=frozenset(), notes=[more, *self.notes])
+    show: Format
+    bounds: tuple[float, float]
+    sign: str = ""  # "+" for differences
 
 
-def percent(share: float, sign: str = "") -> str:
-    """A fraction in percent, without the sign %."""
-    return f"{100 * share:{sign}.2f}" if _is_number(share) else NONE
+class Average(NamedTuple):
+    """A quantity's values over the finished trials of an arm."""
+
+    arm: str
+    quantity: Quantity
+    values: Sample
 
 
-def seconds(value: float) -> str:
-    """Whole from 100 on."""
-    return f"{value:,.{0 if abs(value) >= 100 else 1}f}" if _is_number(value) else NONE
-
-
-def number(value: float) -> str:
-    return f"{value:.4f}" if _is_number(value) else NONE
-
-
-def whole(value: float) -> str:
-    return f"{value:,.0f}" if _is_number(value) else NONE
-
-
-def interval(of: Sample, show: Callable[[float], str]) -> str:
-    """The mean's interval, or why there is none."""
-    return of.note or f"{show(of.low)} to {show(of.high)}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-QUANTITIES: list[tuple[str, str, Callable[[float], str], tuple[float, float]]] = [
-    ("test accuracy, %", "test_accuracy", percent, SHARE),
-    ("flip-averaged test accuracy, %", "test_accuracy_flip", percent, SHARE),
-    ("best validation accuracy, %", "best_val_accuracy", percent, SHARE),
-    ("last training accuracy, %", "train_accuracy", percent, SHARE),
-    ("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
-    ("training less test, points", "train_test_gap", percent, ANY),
-    ("test loss", "test_loss", number, FROM_ZERO),
-    ("own time, s", "own_seconds", seconds, FROM_ZERO),
+QUANTITIES = [
+    Quantity("test accuracy, %", "test_accuracy", percent, SHARE),
+    Quantity("flip-averaged test accuracy, %", "test_accuracy_flip", percent, SHARE),
+    Quantity("best validation accuracy, %", "best_val_accuracy", percent, SHARE),
+    Quantity("last training accuracy, %", "train_accuracy", percent, SHARE),
+    Quantity("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
+    Quantity("training − test, points", "train_test_gap", percent, ANY, "+"),
+    Quantity("test loss", "test_loss", number, FROM_ZERO),
+    Quantity("training time, s", "own_seconds", seconds, FROM_ZERO),
 ]
 
 
 def accuracy_by_trial(results: Results) -> Table:
     """What each trial reached and how it stands."""
-    columns = ["trial", "status", "test %", "validation %", "training %", "epochs", "best epoch", "seed"]
-    columns += ["flip-averaged test %", "training loss", "validation loss", "test loss"]
-    rows = [
-        [
-            *(t["trial"], t["status"], *(percent(t[f"{part}_accuracy"]) for part in ("test", "val", "train"))),
-            *(_epochs(t), whole(t["best_epoch"]), str(t["seed"])),
-            percent(t["test_accuracy_flip"]),
-            *(number(t[f"{part}_loss"]) for part in ("train", "val", "test")),
-        ]
-        for t in dicts(results.trials)
-    ]
     notes = [
-        "Training and validation are of the last epoch; test is of the best epoch's weights, measured once. "
-        "The headline is the plain test accuracy; the flip-averaged one (image and mirror image) is a separate figure.",
+        "Training and validation are those of the last epoch. Test is that of the best epoch's weights, measured once. "
+        "The headline is the plain test accuracy. Flip-averaged: the network sees each image and its mirror image, and "
+        "the mean of both outputs decides; this is a separate figure. Losses are cross-entropies in nats (natural "
+        "logarithm)."
     ]
-    brief = (0, 1, 2, 3, 4, 5)
-    failed = frozenset(i for i, status in enumerate(results.trials["status"]) if status == "failed")
-    return Table("trials", "Accuracy and loss by trial", columns, rows, 2, brief, notes, leaks(results.trials), failed)
+    columns: list[Column[Trial]] = [
+        Column("trial", lambda t: word(t["trial"]), is_name=True, in_terminal=True),
+        Column("status", lambda t: word(t["status"]), is_name=True, in_terminal=True),
+        Column("test %", lambda t: figure(t["test_accuracy"], percent), in_terminal=True),
+        Column("validation %", lambda t: figure(t["val_accuracy"], percent), in_terminal=True),
+        Column("training %", lambda t: figure(t["train_accuracy"], percent), in_terminal=True),
+        Column("epochs", _epochs, in_terminal=True, parts=("", "planned")),
+        Column("best epoch", lambda t: figure(t["best_epoch"], whole)),
+        Column("seed", lambda t: Cell(str(t["seed"]), (t["seed"],))),
+        Column("flip-averaged test %", lambda t: figure(t["test_accuracy_flip"], percent)),
+        Column("training loss", lambda t: figure(t["train_loss"], number)),
+        Column("validation loss", lambda t: figure(t["val_loss"], number)),
+        Column("test loss", lambda t: figure(t["test_loss"], number)),
+    ]
+    return Table.of(
+        "trials",
+        "Accuracy and loss by trial",
+        dicts(results.trials),
+        columns,
+        notes=notes,
+        leak=leaks(results.trials),
+        is_urgent=lambda t: t["status"] == "failed",
+    )
 
 
 def averages_by_arm(results: Results) -> Table:
     """n, mean, standard deviation and 95 % interval of every quantity, by arm."""
-    columns = ["arm", "quantity", "n", "mean", "sd", "95 % interval"]
-    rows = []
-    for arm, finished in by_arm(results):
-        for name, key, show, bounds in QUANTITIES:
-            of = sample(finished[key], bounds)
-            rows.append([arm, name, str(of.n), show(of.mean), show(of.sd), interval(of, show)])
-    notes = [
-        "Over finished trials, which differ only in their seed; sd: standard deviation; interval: Student's t; one "
-        "trial has no spread (n = 1). Last: of the last epoch. Mean training: over the epochs. Own: without start-up."
+    records = [
+        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds))
+        for arm, finished in results.finished_by_arm()
+        for quantity in QUANTITIES
     ]
-    notes = notes if rows else [NOTHING_FINISHED]
-    return Table("averages", "Averages by arm", columns, rows, 2, (0, 1, 2, 3, 4, 5), notes, leaks(results.trials))
+    notes = [
+        "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
+        "sd: standard deviation. Interval: Student's t; one trial has no spread (n = 1). Last training: of the last "
+        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}."
+    ]
+    columns: list[Column[Average]] = [
+        Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
+        Column("quantity", lambda a: word(a.quantity.name), is_name=True, in_terminal=True),
+        Column("n", lambda a: count(a.values.n), in_terminal=True),
+        Column("mean", lambda a: figure(a.values.mean, a.quantity.show, a.quantity.sign), in_terminal=True),
+        Column("sd", lambda a: figure(a.values.sd, a.quantity.show), in_terminal=True),
+        Column("95 % interval", _interval, in_terminal=True, key="", parts=RANGE),
+    ]
+    notes = notes if records else [NOTHING_FINISHED]
+    return Table.of("averages", "Averages by arm", records, columns, notes=notes, leak=leaks(results.trials))
+
+
+def _interval(average: Average) -> Cell:
+    return range_of(average.values, average.quantity.show, average.quantity.sign)
 
 
 def learning_speed(results: Results) -> Table:
-    """Epochs and own seconds to the threshold, and the mean training accuracy over epochs."""
+    """Epochs and seconds to the threshold, and the mean training accuracy over epochs."""
     goal = f"{100 * THRESHOLD:.0f} %"
-    columns = ["trial", "epochs", f"epochs to {goal}", f"seconds to {goal}", "best validation %"]
-    columns += ["mean training % over epochs", "images/s"]
     best = results.epochs.groupby("trial")["val_accuracy"].max()
-    rows = [
-        [
-            *(t["trial"], _epochs(t), *_reached(t), percent(best.get(t["trial"], math.nan))),
-            *(percent(t["mean_train_accuracy"]), seconds(t["images_per_second"])),
-        ]
-        for t in dicts(results.trials)
-        if t["epochs_run"]
+    columns: list[Column[Trial]] = [
+        Column("trial", lambda t: word(t["trial"]), is_name=True, in_terminal=True),
+        Column("epochs", _epochs, parts=("", "planned")),
+        Column(f"epochs to {goal}", _epochs_to_goal, in_terminal=True),
+        Column(f"seconds to {goal}", lambda t: figure(t["seconds_to_threshold"], seconds), in_terminal=True),
+        Column("best validation %", lambda t: figure(best.get(t["trial"], math.nan), percent), in_terminal=True),
+        Column("mean training % over epochs", lambda t: figure(t["mean_train_accuracy"], percent), in_terminal=True),
+        Column("images/s", lambda t: figure(t["images_per_second"], seconds), key="images_per_second"),
     ]
-    notes = [f"The first epoch with a validation accuracy of at least {goal}; seconds are own time up to its end."]
-    return Table("learning", "How fast they learn", columns, rows, 1, (0, 2, 3, 4, 5), notes, leaks(results.trials))
+    notes = [
+        f"Counted to the end of the first epoch with a validation accuracy of at least {goal}. Seconds are of training "
+        f"time: {TRAINING_TIME}."
+    ]
+    begun = [trial for trial in dicts(results.trials) if trial["epochs_run"]]
+    return Table.of("learning", "How fast they learn", begun, columns, notes=notes, leak=leaks(results.trials))
 
 
 def overfitting(results: Results) -> Table:
-    """Training less test accuracy, by arm."""
-    columns = ["arm", "n", "training %", "test %", "gap, points", "95 % interval of the gap"]
-    rows, gaps = [], {}
-    for arm, finished in by_arm(results):
-        gap = sample(finished["train_test_gap"])
-        gaps[arm] = gap.mean
-        means = [percent(finished["train_accuracy"].mean()), percent(finished["test_accuracy"].mean())]
-        rows.append([arm, str(gap.n), *means, percent(gap.mean, "+"), interval(gap, lambda of: percent(of, "+"))])
-    notes = ["Training: last epoch, on augmented images, with dropout if any, so that it can lie below test."]
-    if len(gaps) > 1:
-        most = max(gaps, key=lambda arm: gaps[arm])
-        over = f"The largest gap is that of {most}." if gaps[most] > 0 else "No arm is better on its training images."
+    """Training accuracy minus test accuracy, by arm."""
+    records = [(arm, finished, sample(finished["train_test_gap"])) for arm, finished in results.finished_by_arm()]
+    notes = [
+        "Training accuracy is that of the last epoch. It is measured on augmented images, with dropout if any, so it "
+        "can lie below the test accuracy."
+    ]
+    if len(records) > 1:
+        worst, _, gap = max(records, key=lambda record: record[2].mean)
+        over = f"The largest gap is that of {worst}." if gap.mean > 0 else "No arm is better on its training images."
         notes.append(over)
-    notes = notes if rows else [NOTHING_FINISHED]
-    return Table("gap", "Over-fitting", columns, rows, 1, (), notes, leaks(results.trials))
+    notes = notes if records else [NOTHING_FINISHED]
+    columns: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
+        Column("arm", lambda r: word(r[0]), is_name=True),
+        Column("n", lambda r: count(r[2].n)),
+        Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
+        Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
+        Column("gap, points", lambda r: figure(r[2].mean, percent, "+")),
+        Column("95 % interval of the gap", lambda r: range_of(r[2], percent, "+"), key="gap_points", parts=RANGE),
+    ]
+    return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
 
 
 def recipes(results: Results) -> Table:
     """What each arm was trained with: the settings that no default explains, as resolved when the sweep was made."""
-    arms = {arm: next(t.settings() for t in results.spec.trials if t.arm == arm) for arm in results.shown_arms}
+    of_arms = {arm: next(t.settings() for t in results.spec.trials if t.arm == arm) for arm in results.shown_arms}
     least = {"name": "default", "arm": "default", "seed": 1, "epochs": 1, "model": {"weights": "random"}}
-    rows = [
-        [key, *(of[key] for of in arms.values())]
+    keys = [
+        key
         for key, default in TrialSpec.model_validate(least).settings().items()
-        if key in ASKED or any(of[key] != default for of in arms.values())
+        if key in ASKED or any(settings[key] != default for settings in of_arms.values())
     ]
     notes = ["All other settings have their defaults, which sweeps/README.md lists. Seeds are in the table of trials."]
+    columns: list[Column[str]] = [Column("setting", word, is_name=True), *map(_recipe, of_arms, of_arms.values())]
     title = "What each arm was trained with"
-    return Table("recipe", title, ["setting", *arms], rows, 1, (), notes, leaks(results.trials))
+    return Table.of("recipe", title, keys, columns, notes=notes, leak=leaks(results.trials))
 
 
-def dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+def _recipe(arm: str, settings: dict[str, str]) -> Column[str]:
+    return Column(arm, lambda key: word(settings[key]), key=arm)
 
 
-def by_arm(results: Results) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The finished trials of every arm that has some, in the sweep file's order."""
-    for arm in results.arms:
-        finished = results.finished[results.finished["arm"] == arm]
-        if len(finished):
-            yield arm, finished
-
-
-def _epochs(trial: dict[str, Any]) -> str:
+def _epochs(trial: Trial) -> Cell:
+    """How many of the planned epochs a trial has."""
     early = ", stopped early" if trial["stopped_early"] is True else ""
-    return f"{trial['epochs_run']} of {trial['epochs_planned']}{early}"
+    counts = trial["epochs_run"], trial["epochs_planned"]
+    return Cell(f"{counts[0]} of {counts[1]}{early}", counts)
 
 
-def _reached(trial: dict[str, Any]) -> list[str]:
-    if _is_number(trial["epochs_to_threshold"]):
-        return [whole(trial["epochs_to_threshold"]), seconds(trial["seconds_to_threshold"])]
-    return ["not reached" if trial["status"] == "finished" else "not yet", NONE]
+def _epochs_to_goal(trial: Trial) -> Cell:
+    if is_number(trial["epochs_to_threshold"]):
+        return figure(trial["epochs_to_threshold"], whole)
+    return lacking("not reached" if trial["status"] == "finished" else "not yet")

@@ -1,63 +1,157 @@
 """Ours beside the reference report's: one table, whose rows name the report's errors by letter."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from raycifar.analysis.reference import Reference, kind
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import Sample, above_or_below, sample
-from raycifar.analysis.tables.accuracy import NONE, Table, by_arm, number, percent, seconds
+from raycifar.analysis.stats import sample
+from raycifar.analysis.tables.table import MEAN_AND_SD, Cell, Column, Table, lacking, mean_and_sd, word
+from raycifar.analysis.wording import NONE, Format, above_or_below, number, percent, seconds
 
-COMPARED: list[tuple[str, str, Callable[[float], str]]] = [
-    ("training accuracy, last epoch, % [d]", "train_accuracy", percent),
-    ("training loss, last epoch [d]", "train_loss", number),
-    ("validation accuracy, last epoch, % [a]", "val_accuracy", percent),
-    ("best validation accuracy, % [a]", "best_val_accuracy", percent),
-    ("validation loss, last epoch [a]", "val_loss", number),
-    ("test accuracy, %", "test_accuracy", percent),
-    ("test loss", "test_loss", number),
-    ("training less test accuracy, points", "train_test_gap", percent),
-    ("mean training accuracy over epochs, %", "mean_train_accuracy", percent),
+
+class Compared(NamedTuple):
+    """A column of the trials that both sides have."""
+
+    name: str
+    key: str
+    show: Format
+    sign: str = ""
+
+
+COMPARED = [
+    Compared("training accuracy, last epoch, % [d]", "train_accuracy", percent),
+    Compared("training loss, last epoch [d]", "train_loss", number),
+    Compared("validation accuracy, last epoch, % [a]", "val_accuracy", percent),
+    Compared("best validation accuracy, % [a]", "best_val_accuracy", percent),
+    Compared("validation loss, last epoch [a]", "val_loss", number),
+    Compared("test accuracy, %", "test_accuracy", percent),
+    Compared("test loss", "test_loss", number),
+    Compared("training − test accuracy, points", "train_test_gap", percent, "+"),
+    Compared("mean training accuracy over epochs, %", "mean_train_accuracy", percent),
 ]
+
+
+class Side(NamedTuple):
+    """An arm's finished trials, or the report's arm that starts from the same weights."""
+
+    arm: str
+    trials: pd.DataFrame
+    planned_epochs: int
+    kind: str  # the arm's name in the report
+    reference: Reference
+
+
+class Row(NamedTuple):
+    """A quantity, and how each side's cell is made: ours and the report's."""
+
+    name: str
+    ours: Callable[[Side], Cell]
+    report: Callable[[Side], Cell]
 
 
 def against_reference(results: Results, reference: Reference) -> Table:
     """Every arm beside the report's arm that starts from the same weights."""
-    arms, kinds = results.shown_arms, {trial.arm: kind(trial) for trial in results.spec.trials}
-    columns = ["quantity"]
-    for arm in arms:
-        columns += [f"{arm}, ours", f"{kinds[arm]}, report"]
-    finished = dict(by_arm(results))
-    planned = {trial.arm: trial.epochs for trial in results.spec.trials}
-    empty = results.finished.iloc[:0]
-    rows = [["trials (n)"], ["epochs planned"]]
-    for arm in arms:
-        rows[0] += [str(len(finished.get(arm, empty))), str(len(reference.values(kinds[arm], "test_accuracy")))]
-        rows[1] += [str(planned[arm]), str(reference.protocol["epochs"][kinds[arm]])]
-    for name, key, show in COMPARED:
-        row = [name]
-        for arm in arms:
-            row += [_spread(sample(finished.get(arm, empty)[key]), show)]
-            row += [_spread(sample(reference.values(kinds[arm], key)), show)]
-        rows.append(row)
-    rows += _compared_times(arms, kinds, {arm: finished.get(arm, empty) for arm in arms}, reference)
+    sides = _sides(results, reference)
+    columns: list[Column[Row]] = [Column("quantity", lambda row: word(row.name), is_name=True)]
+    for side in sides:
+        columns += _columns(side)
+    rows = [*COUNTS, *map(_compared, COMPARED), *TIMES]
     notes = [
-        *(_apart(arm, finished[arm], reference.values(kinds[arm], "test_accuracy")) for arm in arms if arm in finished),
+        *(_difference(side) for side in sides if len(side.trials)),
         "Mean ± standard deviation where n > 1.",
         *_held_out(results),
-        "The report names neither its optimizer nor its learning rate: what is apart may be the recipe's doing as much "
-        "as the protocol's.",
+        "The report names neither its optimizer nor its learning rate: a difference may come from the recipe as much "
+        "as from the protocol.",
     ]
     title = "Ours beside the reference report"
-    return Table("reference", title, columns, rows, 1, (), notes, leaks(results.trials))
+    return Table.of("reference", title, rows, columns, notes=notes, leak=leaks(results.trials))
 
 
-def _apart(arm: str, trials: pd.DataFrame, theirs: Sequence[float]) -> str:
+def _sides(results: Results, reference: Reference) -> list[Side]:
+    finished, specs = dict(results.finished_by_arm()), {trial.arm: trial for trial in results.spec.trials}
+    none = results.finished.iloc[:0]
+    return [
+        Side(arm, finished.get(arm, none), specs[arm].epochs, kind(specs[arm]), reference) for arm in results.shown_arms
+    ]
+
+
+def _columns(side: Side) -> list[Column[Row]]:
+    return [
+        Column(f"{side.arm}, ours", lambda row: row.ours(side), key=f"{side.arm}_ours", parts=MEAN_AND_SD),
+        Column(f"{side.kind}, report", lambda row: row.report(side), key=f"{side.arm}_report", parts=MEAN_AND_SD),
+    ]
+
+
+def _compared(quantity: Compared) -> Row:
+    def cell(values: Sequence[float]) -> Cell:
+        return mean_and_sd(sample(values), quantity.show, quantity.sign, alone=" (n = 1)")
+
+    return Row(
+        quantity.name,
+        lambda side: cell(side.trials[quantity.key].tolist()),
+        lambda side: cell(side.reference.values(side.kind, quantity.key)),
+    )
+
+
+def _single(text: str, value: float | None) -> Cell:
+    """A number that is no mean."""
+    return Cell(text, (value, None, None))
+
+
+def _whole(value: int) -> Cell:
+    return _single(str(value), value)
+
+
+def _recomputed(side: Side, key: str) -> Cell:
+    value = side.reference.recomputed.get(side.kind, {}).get(key)
+    return _none(side) if value is None else _single(f"{seconds(value)} (recomputed)", value)
+
+
+def _none(_: Side) -> Cell:
+    return lacking(NONE, len(MEAN_AND_SD))
+
+
+def _combined(side: Side) -> Cell:
+    total = float(side.trials["own_seconds"].sum())
+    return _single(seconds(total), total) if len(side.trials) else _none(side)
+
+
+def _stated(side: Side) -> Cell:
+    total = sum(side.reference.values(side.kind, "stated_seconds"))
+    return _single(seconds(total), total)
+
+
+COUNTS = [
+    Row(
+        "trials (n)",
+        lambda side: _whole(len(side.trials)),
+        lambda side: _whole(len(side.reference.values(side.kind, "test_accuracy"))),
+    ),
+    Row(
+        "epochs planned",
+        lambda side: _whole(side.planned_epochs),
+        lambda side: _whole(side.reference.protocol["epochs"][side.kind]),
+    ),
+]
+TIMES = [
+    Row(
+        "training time of a trial, s [b]",
+        lambda side: mean_and_sd(sample(side.trials["own_seconds"]), seconds, alone=" (n = 1)"),
+        lambda side: _recomputed(side, "seconds"),
+    ),
+    Row("combined training time, s [b]", _combined, lambda side: _recomputed(side, "combined_seconds")),
+    Row("time as stated, s [b] [c]", _none, _stated),
+]
+
+
+def _difference(side: Side) -> str:
     """How far the mean test accuracies are apart: in words, for the table has them in two columns."""
-    report = sample(theirs).mean
-    where = above_or_below(trials["test_accuracy"].mean() - report)
-    return f"{arm}: {where} the report's {percent(report)} % in test accuracy."
+    report = sample(side.reference.values(side.kind, "test_accuracy")).mean
+    where = above_or_below(side.trials["test_accuracy"].mean() - report)
+    return f"{side.arm}: {where} the report's {percent(report)} % in test accuracy."
 
 
 def _held_out(results: Results) -> list[str]:
@@ -65,25 +159,7 @@ def _held_out(results: Results) -> list[str]:
     if trial is None:
         return []
     train, val, _ = trial.data.images
-    return [f"Ours train on {train:,} images and validate on {val:,} others; the report did both on the same 50,000."]
-
-
-def _compared_times(
-    arms: Sequence[str], kinds: dict[str, str], finished: dict[str, pd.DataFrame], reference: Reference
-) -> list[list[str]]:
-    each, combined, stated = ["own time of a trial, s [b]"], ["combined own time, s [b]"], ["time as stated, s [b] [c]"]
-    for arm in arms:
-        own = finished[arm]["own_seconds"]
-        again = reference.recomputed.get(kinds[arm], {})
-        each += [_spread(sample(own), seconds), _recomputed(again.get("seconds"))]
-        combined += [seconds(own.sum()) if len(own) else NONE, _recomputed(again.get("combined_seconds"))]
-        stated += [NONE, seconds(sum(reference.values(kinds[arm], "stated_seconds")))]
-    return [each, combined, stated]
-
-
-def _recomputed(value: float | None) -> str:
-    return NONE if value is None else f"{seconds(value)} (recomputed)"
-
-
-def _spread(of: Sample, show: Callable[[float], str]) -> str:
-    return f"{show(of.mean)} ± {show(of.sd)}" if of.n > 1 else f"{show(of.mean)} (n = 1)" if of.n else NONE
+    return [
+        f"Ours train on {train:,} images and validate on {val:,} others, held out of training; the report did both on "
+        "the same 50,000."
+    ]

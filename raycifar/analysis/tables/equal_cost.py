@@ -1,97 +1,131 @@
-"""The report's tables of who is ahead when: at equal epochs, at equal seconds, in the end; and the way to 85 ... 94 %.
+"""The tables of who is ahead when: at equal epochs, at equal seconds, in the end; and the way to 85 ... 94 %.
 
 Of finished trials alone: one that still runs would have its place only because it was started later.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.results import THRESHOLD, Results, leaks
-from raycifar.analysis.stats import FROM_ZERO, SHARE, n_of, sample
-from raycifar.analysis.tables.accuracy import NONE, NOTHING_FINISHED, Table, by_arm, interval, percent, seconds
+from raycifar.analysis.learning import GOALS, accuracies_within, common_limit, first_epochs_at
+from raycifar.analysis.results import Results, leaks
+from raycifar.analysis.stats import FROM_ZERO, SHARE, Sample, sample
+from raycifar.analysis.tables.table import (
+    MEAN_AND_RANGE,
+    NOTHING_FINISHED,
+    RANGE,
+    Cell,
+    Column,
+    Table,
+    figure,
+    lacking,
+    mean_and_range,
+    range_of,
+    word,
+)
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, epochs_of, percent, seconds, tenths, whole
 
-GOALS = (THRESHOLD, 0.90, 0.93, 0.94)
+
+class Moment(NamedTuple):
+    """A point at which the arms are compared, and the accuracies there by arm: one a trial, NaN for none yet."""
+
+    name: str
+    accuracies: dict[str, "pd.Series[float]"]
+
+
+class Milestone(NamedTuple):
+    """How many of an arm's trials reached a validation accuracy, and their epochs and seconds until then."""
+
+    arm: str
+    goal: float
+    reached: int
+    trials: int
+    epochs: Sample
+    seconds: Sample
 
 
 def at_equal_cost(results: Results) -> Table:
     """Every arm's validation accuracy after the epochs, and the seconds, that all arms have had; and at its end."""
-    shown = results.shown_arms
-    arms = {arm: trials for arm, trials in by_arm(results) if arm in shown}
-    columns = ["after", *(f"{arm}, %" for arm in arms)]
-    finished = results.finished[results.finished["arm"].isin(arms)]
-    epochs = results.epochs[results.epochs["trial"].isin(finished["trial"])]
-    rows = []
-    if len(epochs):
-        common, spent = common_limit(epochs, "epoch"), common_limit(epochs, "own_seconds")
-        after = accuracies_within(epochs, "epoch", common), accuracies_within(epochs, "own_seconds", spent)
-        rows = [
-            [f"{epochs_of(common)}: validation", *(_cell(after[0].reindex(of["trial"])) for of in arms.values())],
-            [f"{seconds(spent)} s: validation", *(_cell(after[1].reindex(of["trial"])) for of in arms.values())],
-            ["last epoch: validation", *(_cell(of["val_accuracy"]) for of in arms.values())],
-            ["best epoch's weights: test", *(_cell(of["test_accuracy"]) for of in arms.values())],
-        ]
+    arms = {arm: trials for arm, trials in results.finished_by_arm() if arm in results.shown_arms}
+    moments = _moments(results, arms)
     notes = [
-        "The epochs, and the seconds of own time, are as many as every finished trial has had; an epoch counts once it "
-        "has ended. Means over finished trials with their 95 % interval (Student's t); n = 1 has none."
+        "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
+        f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
+        "(Student's t); a single trial (n = 1) has no interval."
+    ]
+    notes = notes if moments else [NOTHING_FINISHED]
+    columns: list[Column[Moment]] = [
+        Column("after", lambda m: word(m.name), is_name=True, in_terminal=True),
+        *map(_at, arms),
     ]
     title = "At equal epochs, at equal seconds, and in the end"
-    notes = notes if rows else [NOTHING_FINISHED]
-    return Table("equal-cost", title, columns, rows, 1, tuple(range(len(columns))), notes, leaks(results.trials))
+    return Table.of("equal-cost", title, moments, columns, notes=notes, leak=leaks(results.trials))
+
+
+def _at(arm: str) -> Column[Moment]:
+    def cell(moment: Moment) -> Cell:
+        accuracies = moment.accuracies[arm]
+        return mean_and_range(sample(accuracies, SHARE), len(accuracies), percent)
+
+    return Column(f"{arm}, %", cell, in_terminal=True, key=f"{arm}_percent", parts=MEAN_AND_RANGE)
+
+
+def _moments(results: Results, arms: dict[str, pd.DataFrame]) -> list[Moment]:
+    finished = results.finished[results.finished["arm"].isin(arms)]
+    epochs = results.epochs[results.epochs["trial"].isin(finished["trial"])]
+    if epochs.empty:
+        return []
+    common, spent = common_limit(epochs, "epoch"), common_limit(epochs, "own_seconds")
+    by_epochs = accuracies_within(epochs, "epoch", common)
+    by_seconds = accuracies_within(epochs, "own_seconds", spent)
+    readings: dict[str, Callable[[pd.DataFrame], pd.Series[float]]] = {
+        f"{epochs_of(common)}: validation": lambda trials: by_epochs.reindex(trials["trial"]),
+        f"{seconds(spent)} s: validation": lambda trials: by_seconds.reindex(trials["trial"]),
+        "last epoch: validation": lambda trials: trials["val_accuracy"],
+        "best epoch's weights: test": lambda trials: trials["test_accuracy"],
+    }
+    return [Moment(name, {arm: read(trials) for arm, trials in arms.items()}) for name, read in readings.items()]
 
 
 def milestones(results: Results) -> Table:
-    """Epochs and own seconds until an arm's trials first reached each of the GOALS in validation accuracy."""
-    columns = ["arm", "validation %", "reached by", "epochs", "95 % interval", "own time, s", "95 % interval"]
+    """Epochs and seconds until an arm's trials first reached each of the GOALS in validation accuracy."""
     best = results.finished["best_val_accuracy"].max()
-    goals = [goal for goal in GOALS if best >= goal]
-    first = {goal: results.epochs[results.epochs["val_accuracy"] >= goal].groupby("trial").first() for goal in goals}
-    rows = [_milestone(arm, trials, goal, first[goal]) for arm, trials in by_arm(results) for goal in goals]
+    firsts = {goal: first_epochs_at(results.epochs, goal) for goal in GOALS if best >= goal}
+    records = [
+        _milestone(arm, trials, goal, first)
+        for arm, trials in results.finished_by_arm()
+        for goal, first in firsts.items()
+    ]
     notes = []
-    if rows:
-        notes = ["At the end of the first epoch that reached it; a mean without the trials that did not flatters."]
-    if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in goals]:
+    if records:
+        notes = [
+            "Counted to the end of the first epoch that reached the accuracy. Trials that never got there are left "
+            f"out, which makes the mean look better. Training time: {TRAINING_TIME}."
+        ]
+    if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in firsts]:
         notes.append(f"No finished trial has reached {', '.join(missed)} %.")
     notes = notes if len(results.finished) else [NOTHING_FINISHED]
+    columns: list[Column[Milestone]] = [
+        Column("arm", lambda m: word(m.arm), is_name=True),
+        Column("validation %", lambda m: Cell(f"{100 * m.goal:.0f}", (percent.plain(m.goal),))),
+        Column("reached by", lambda m: Cell(f"{m.reached} of {m.trials}", (m.reached, m.trials)), parts=("", "of")),
+        Column("epochs", lambda m: figure(m.epochs.mean, whole if m.epochs.n == 1 else tenths)),
+        Column("95 % interval", lambda m: _interval(m.epochs, tenths), key="epochs", parts=RANGE),
+        Column("training time, s", lambda m: figure(m.seconds.mean, seconds)),
+        Column("95 % interval", lambda m: _interval(m.seconds, seconds), key="training_time_s", parts=RANGE),
+    ]
     title = f"Epochs and seconds to {', '.join(f'{100 * goal:.0f}' for goal in GOALS)} %"
-    return Table("milestones", title, columns, rows, 1, (), notes, leaks(results.trials))
+    return Table.of("milestones", title, records, columns, notes=notes, leak=leaks(results.trials))
 
 
-def _milestone(arm: str, trials: pd.DataFrame, goal: float, first: pd.DataFrame) -> list[str]:
+def _milestone(arm: str, trials: pd.DataFrame, goal: float, first: pd.DataFrame) -> Milestone:
     """`first` is every trial's first epoch that reached the goal."""
     first = first.loc[first.index.intersection(trials["trial"].tolist())]
-    figures = [
-        *_mean(first["epoch"], "{:.1f}".format, (1.0, math.inf)),
-        *_mean(first["own_seconds"], seconds, FROM_ZERO),
-    ]
-    return [arm, f"{100 * goal:.0f}", f"{len(first)} of {len(trials)}", *figures]
+    epochs, spent = sample(first["epoch"], (1.0, math.inf)), sample(first["own_seconds"], FROM_ZERO)
+    return Milestone(arm, goal, len(first), len(trials), epochs, spent)
 
 
-def common_limit(epochs: pd.DataFrame, along: str) -> float:
-    """As many epochs, or own seconds, as each trial of the `epochs` has had; `along` is their column."""
-    return float(epochs.groupby("trial")[along].max().min())
-
-
-def accuracies_within(epochs: pd.DataFrame, along: str, limit: float) -> "pd.Series[float]":
-    """By trial, the validation accuracy of its last epoch within the limit; trials without one are left out."""
-    return epochs[epochs[along] <= limit].groupby("trial")["val_accuracy"].last()
-
-
-def epochs_of(number: float) -> str:
-    """ "1 epoch", "15 epochs"."""
-    return f"{number:.0f} epoch{'' if number == 1 else 's'}"
-
-
-def _cell(accuracies: "pd.Series[float]") -> str:
-    """NaN stands for a trial without an epoch by then."""
-    of = sample(accuracies, SHARE)
-    n = n_of(of.n, len(accuracies))
-    if not of.has_interval:
-        return f"{percent(of.mean)} ({n})" if of.n else NONE
-    return f"{percent(of.mean)} ({percent(of.low)} to {percent(of.high)}, {n})"
-
-
-def _mean(values: "pd.Series[float]", show: Callable[[float], str], bounds: tuple[float, float]) -> list[str]:
-    of = sample(values, bounds)
-    return [show(of.mean), interval(of, show)] if of.n else [NONE, NONE]
+def _interval(values: Sample, show: Format) -> Cell:
+    return range_of(values, show) if values.n else lacking(NONE, len(RANGE))

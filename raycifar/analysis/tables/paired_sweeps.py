@@ -1,15 +1,16 @@
-"""Sweeps side by side, image by image: what two networks of one arm, and of one seed, say of the same test images."""
+"""Paired tests of sweeps: two networks of one arm, and of one seed, on the same test images."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from raycifar.analysis.contrasts import shared_arms
-from raycifar.analysis.predictions import Predictions, Tested
+from raycifar.analysis.predictions import Predictions, Tested, median_trial
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.tables.accuracy import Table
-from raycifar.analysis.tables.images import ALPHA, image_by_image, left_out, median_trial
+from raycifar.analysis.tables.images import left_out
+from raycifar.analysis.tables.paired import ALPHA, PairedTest, chance, tests_of
+from raycifar.analysis.tables.table import Column, Table, count, figure, word
+from raycifar.analysis.wording import percent
 
-COLUMNS = ["arm", "sweep", "its trial", "A's trial", "images", "this alone right", "A's alone right", "less A, points"]
 NOTHING = (
     "There is nothing to pair: this needs predictions of one arm, in A and another sweep, on the same test images."
 )
@@ -23,6 +24,13 @@ class Pair(NamedTuple):
     base: Tested
 
 
+class SweepTest(NamedTuple):
+    """The test of a trial of sweep `letter` against one of A."""
+
+    letter: str
+    paired: PairedTest
+
+
 def image_tests(sweeps: Sequence[Results], predictions: Sequence[Predictions], letters: Sequence[str]) -> Table:
     """McNemar's exact test of the arms that A shares with another sweep, trials of one seed in pairs; A comes first."""
     pairs = [
@@ -30,20 +38,30 @@ def image_tests(sweeps: Sequence[Results], predictions: Sequence[Predictions], l
         for arm in shared_arms(sweeps)
         for i in range(1, len(sweeps))
         if predictions[i].trials and predictions[0].trials and predictions[0].tests.same(predictions[i].tests)
-        for pair in _pairs(letters[i], _of(arm, sweeps[i], predictions[i]), _of(arm, sweeps[0], predictions[0]))
+        for pair in _pairs(
+            letters[i], _by_seed(arm, sweeps[i], predictions[i]), _by_seed(arm, sweeps[0], predictions[0])
+        )
     ]
-    figures, adjusted = image_by_image([(pair.other, pair.base) for pair in pairs])
-    rows = [
-        [pair.other.arm, pair.letter, pair.other.trial, pair.base.trial, *row]
-        for pair, row in zip(pairs, figures, strict=True)
+    tests = tests_of([(pair.other, pair.base) for pair in pairs])
+    records = [SweepTest(pair.letter, test) for pair, test in zip(pairs, tests, strict=True)]
+    columns: list[Column[SweepTest]] = [
+        Column("arm", lambda t: word(t.paired.a.arm), is_name=True, in_terminal=True),
+        Column("sweep", lambda t: word(t.letter), is_name=True, in_terminal=True),
+        Column("its trial", lambda t: word(t.paired.a.trial), is_name=True, in_terminal=True),
+        Column("A's trial", lambda t: word(t.paired.b.trial), is_name=True, key="trial_of_a"),
+        Column("images", lambda t: count(len(t.paired.a.right))),
+        Column("only this right", lambda t: count(t.paired.test.only_a), in_terminal=True),
+        Column("only A's right", lambda t: count(t.paired.test.only_b), in_terminal=True, key="only_a_right"),
+        Column("minus A, points", lambda t: figure(t.paired.difference, percent, "+")),
+        Column("p", lambda t: chance(t.paired.test.p)),
+        Column("p after Holm", lambda t: chance(t.paired.adjusted), in_terminal=True),
     ]
-    notes = [*(_notes(adjusted) if rows else [NOTHING]), *_apart(predictions, letters)]
+    notes = [*(_notes(tests) if tests else [NOTHING]), *_not_included(predictions, letters)]
     leak = any(leaks(results.trials) for results in sweeps)
-    columns = [*COLUMNS, "p", "p after Holm"]
-    return Table("images", "Paired tests on the same images", columns, rows, 4, (0, 1, 2, 5, 6, 9), notes, leak)
+    return Table.of("images", "Paired tests on the same images", records, columns, notes=notes, leak=leak)
 
 
-def _of(arm: str, results: Results, predictions: Predictions) -> dict[int, Tested]:
+def _by_seed(arm: str, results: Results, predictions: Predictions) -> dict[int, Tested]:
     """The arm's tested trials by their seed."""
     seeds = dict(zip(results.trials["trial"], results.trials["seed"], strict=True))
     return {int(seeds[tested.trial]): tested for tested in predictions.trials if tested.arm == arm}
@@ -58,23 +76,23 @@ def _pairs(letter: str, other: dict[int, Tested], base: dict[int, Tested]) -> It
         yield Pair(letter, median_trial(list(other.values())), median_trial(list(base.values())))
 
 
-def _notes(adjusted: Sequence[float]) -> list[str]:
-    surely = sum(p < ALPHA for p in adjusted)
+def _notes(tests: Sequence[PairedTest]) -> list[str]:
+    below = sum(test.adjusted < ALPHA for test in tests)
     return [
-        "Exact McNemar test, two-sided, on the images that one of two networks alone gets right; pairs of one seed, or "
-        f"of the arms' median trials where no seed is in both; p adjusted after Holm for {len(adjusted)} "
-        f"pair{'s' * (len(adjusted) != 1)}. Below {ALPHA:g}: {surely}. It says whether two trained networks differ, "
-        "also with n = 1; whether two ways of training do, only several seeds tell."
+        "Exact McNemar test, two-sided, on the images that only one of two networks gets right. Pairs are of one seed, "
+        f"or of the arms' median trials where no seed is in both; p adjusted after Holm for {len(tests)} "
+        f"pair{'s' * (len(tests) != 1)}. Below {ALPHA:g}: {below}. A small p says that two trained networks differ, "
+        "also with n = 1; whether two ways of training differ, only several seeds tell."
     ]
 
 
-def _apart(predictions: Sequence[Predictions], letters: Sequence[str]) -> list[str]:
+def _not_included(predictions: Sequence[Predictions], letters: Sequence[str]) -> list[str]:
     """Which trials and sweeps are not in the table, and why."""
-    of = list(zip(letters, predictions, strict=False))
-    notes = [f"{letter}: {note}" for letter, found in of for note in left_out(found)]
-    silent = [letter for letter, found in of if not found.trials]
+    by_letter = list(zip(letters, predictions, strict=False))
+    notes = [f"{letter}: {note}" for letter, its in by_letter for note in left_out(its)]
+    silent = [letter for letter, its in by_letter if not its.trials]
     if silent:
         notes.append(f"No finished trial has left readable predictions in {', '.join(silent)}.")
     first = predictions[0]
-    elsewhere = [letter for letter, found in of if first.trials and found.trials and not found.tests.same(first.tests)]
+    elsewhere = [letter for letter, its in by_letter if first.trials and its.trials and not its.tests.same(first.tests)]
     return notes + ([f"Not tested on A's images: {', '.join(elsewhere)}."] if elsewhere else [])

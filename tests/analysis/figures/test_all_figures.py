@@ -1,20 +1,19 @@
-"""raycifar.analysis.figures.all_figures and time_figures: what is drawn, from synthetic sweeps (see sweep_folders)."""
+"""raycifar.analysis.figures: what is drawn, from synthetic sweeps (see sweep_folders)."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
-from matplotlib.text import Text
 
-from raycifar.analysis.figures.all_figures import all_figures, gap
-from raycifar.analysis.figures.durations import timeline
-from raycifar.analysis.figures.style import Drawing, in_words, ink, save, shorten, style, time_unit
+from raycifar.analysis.figures.all_figures import all_figures
+from raycifar.analysis.figures.gap import gap
+from raycifar.analysis.figures.style import Drawing, in_words, ink, save, shorten, time_unit
+from raycifar.analysis.figures.timeline import timeline
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.storage.records import History
+from tests.support.figures import problems_of_layout, shown_texts
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep
 
@@ -61,32 +60,6 @@ def test_a_failed_trial_does_not_speak_for_its_arm_where_there_are_others(tmp_pa
     for name in ("transfer-1", "transfer-2"):
         write_failure(folder, name, "lost")
     assert "(n = 3)" in drawings(folder.path)["validation-accuracy-against-epochs"].caption
-
-
-def shown_texts(drawing: Drawing) -> list[Text]:
-    """All texts of a figure but the labels of ticks outside the axes, which matplotlib keeps and does not draw."""
-    hidden: set[int] = set()
-    for axes in drawing.figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            outside = [tick for tick in axis.get_major_ticks() if not low - 1e-9 <= tick.get_loc() <= high + 1e-9]
-            hidden |= {id(label) for tick in outside for label in (tick.label1, tick.label2)}
-    texts = drawing.figure.findobj(Text)
-    return [t for t in texts if id(t) not in hidden and isinstance(t, Text) and t.get_text().strip()]
-
-
-def problems_of_layout(drawing: Drawing) -> Iterator[str]:
-    canvas = FigureCanvasAgg(drawing.figure)
-    with style():
-        canvas.draw()
-    width, height = canvas.get_width_height()
-    boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in shown_texts(drawing)]
-    for i, (text, box) in enumerate(boxes):
-        if box.x0 < -0.5 or box.y0 < -0.5 or box.x1 > width + 0.5 or box.y1 > height + 0.5:
-            yield f"{drawing.name}: {text!r} is clipped"
-        for other, its in boxes[i + 1 :]:
-            if min(box.x1, its.x1) - max(box.x0, its.x0) > 1 and min(box.y1, its.y1) - max(box.y0, its.y0) > 1:
-                yield f"{drawing.name}: {text!r} overlaps {other!r}"
 
 
 def test_every_figure_of_the_reference_report_and_the_four_more_are_there(report_figures: dict[str, Drawing]) -> None:
@@ -199,7 +172,7 @@ def test_captions_say_what_the_figures_show_in_numbers(tmp_path: Path) -> None:
     assert captions["train-test-gap"].startswith(f"The gap is {shown} on average.")
     own, wall = results.trials["own_seconds"].sum(), results.wall_seconds
     assert captions["time-by-arm"].startswith(
-        f"{in_words(own)} of own time and 48 s of start-up in {in_words(wall)} of"
+        f"{in_words(own)} of training time and 48 s of start-up in {in_words(wall)} of"
     )
     fourth = 100 * results.epochs[results.epochs["epoch"] == 4].set_index("arm").loc["transfer", "val_accuracy"]
     assert (

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from raycifar.analysis.figures.images import IMAGES_A_ROW, PITCH, class_figures
+from raycifar.analysis.figures.images import class_figures
+from raycifar.analysis.figures.photographs import IMAGES_A_ROW, PITCH
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.analysis.stats import calibration, proportion_interval
 from raycifar.config.datasets import CIFAR10
-from tests.analysis.figures.test_all_figures import problems_of_layout, shown_texts
+from tests.support.figures import problems_of_layout, shown_texts
 from tests.support.paths import QUICK
 
 ARMS = ["transfer", "scratch"]
@@ -57,7 +58,7 @@ def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_by_class(predictio
 
 def test_the_photographs_are_of_images_that_were_confused_so(predictions: Predictions, numbered: np.ndarray) -> None:
     images = shown(draw(predictions, numbered)["arm-transfer-confused"])
-    cats = images[:IMAGES_A_ROW]  # cat taken for dog is the most frequent
+    cats = images[:IMAGES_A_ROW]  # cat classified as dog is the most frequent
     said = np.array([t.predicted[cats] for t in predictions.by_arm(ARMS)["transfer"]])
     assert (predictions.tests.labels[cats] == 3).all()
     assert (said == 5).all()
@@ -128,7 +129,7 @@ def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks
     right, sure = (100 * np.mean([getattr(t, key) for t in trials]) for key in ("right", "confidence"))
     assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in found["reliability"].caption
     axes = found["arm-transfer-confusion"].figure.axes[0]
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of", "taken for")
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of", "classified as")
 
 
 def test_a_bin_of_few_images_has_a_long_bar(predictions: Predictions) -> None:

@@ -1,8 +1,9 @@
-"""raycifar.analysis.report.report, tables, comparison and findings: what the report says. The sweeps are synthetic."""
+"""raycifar.analysis.report: what the report says, from findings to pages. The sweeps are synthetic."""
 
 import json
 import re
 import shutil
+from collections.abc import Container
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,26 +15,18 @@ import pytest
 
 from raycifar.analysis.figures.style import Drawing, canvas
 from raycifar.analysis.reference import load_reference
-from raycifar.analysis.report.findings import answer, cautions, costs
-from raycifar.analysis.report.report import Picture, Report, make_report, markdown, pages, plain, ranges, write_report
+from raycifar.analysis.report.cautions import cautions
+from raycifar.analysis.report.findings import answer, costs
+from raycifar.analysis.report.pages import Picture, Report, markdown, pages
+from raycifar.analysis.report.report import make_report, write_report
 from raycifar.analysis.results import LEAK, MOST_ARMS, read_results
-from raycifar.analysis.stats import compare, sample
-from raycifar.analysis.tables.accuracy import (
-    MOST_ROWS,
-    NOTHING_FINISHED,
-    Table,
-    accuracy_by_trial,
-    averages_by_arm,
-    interval,
-    learning_speed,
-    number,
-    overfitting,
-    percent,
-    seconds,
-)
+from raycifar.analysis.stats import sample
+from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed, overfitting
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
 from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
+from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
+from raycifar.analysis.wording import compare, interval, number, percent, plain, seconds
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from tests.support.paths import QUICK
@@ -56,7 +49,7 @@ def table(report: Report, key: str) -> Table:
 
 
 def cells(table: Table, row: str) -> dict[str, str]:
-    return next(dict(zip(table.columns, cells, strict=True)) for cells in table.rows if row in cells)
+    return next(dict(zip(table.headings, cells, strict=True)) for cells in table.rows if row in cells)
 
 
 class Page(HTMLParser):
@@ -79,11 +72,12 @@ def test_the_answer_is_computed_from_the_numbers_with_its_uncertainty(sweep: Swe
     mean = trials.loc[trials["arm"] == "transfer", "test_accuracy"].mean()
     report = report_on(sweep)
     text = report.answer
-    assert text.startswith("VGG16 learns CIFAR-10: transfer from ImageNet weights in 4 epochs, scratch from random")
+    assert text.startswith("VGG16 trained on CIFAR-10, by arm (an arm is one configuration: all seeds of one recipe)")
+    assert '"transfer" from ImageNet weights in 4 epochs, "scratch" from random weights in 6 epochs.' in text
     assert f"transfer gets {100 * mean:.2f} % right on average over 3 trials (95 % interval" in text
     assert "in its one trial (n = 1: no spread" in text
     assert "the sweep's wall clock is 205 s" in report.costs
-    assert "less test accuracy is +1.39 points for transfer" in report.costs
+    assert "minus test accuracy is +1.39 points for transfer" in report.costs
 
 
 def test_the_cost_is_that_of_the_arms_that_the_answer_names(tmp_path: Path) -> None:
@@ -96,7 +90,7 @@ def test_the_cost_is_that_of_the_arms_that_the_answer_names(tmp_path: Path) -> N
 
 def test_the_recipe_has_what_no_default_explains(tmp_path: Path) -> None:
     recipe = table(report_on(write_sweep(tmp_path / "s", data={"train_images": 3000})), "recipe")
-    assert recipe.columns == ["setting", "transfer", "scratch"]
+    assert recipe.headings == ["setting", "transfer", "scratch"]
     assert cells(recipe, "model.weights")["transfer"] == '"imagenet"'
     assert cells(recipe, "data.train_images")["scratch"] == "3000"
     assert not {"data.test_images", "data.validation", "deterministic"} & {row[0] for row in recipe.rows}
@@ -114,8 +108,12 @@ def test_averages_give_n_mean_deviation_and_interval_and_say_when_n_is_one(sweep
 def test_combined_time_and_wall_clock_are_in_columns_of_their_own(sweep: SweepFolder) -> None:
     times = table(report_on(sweep), "time")
     transfer, whole = cells(times, "transfer"), cells(times, "the sweep")
-    assert (transfer["mean own s"], transfer["combined own s"], transfer["wall clock s"]) == ("113", "339", "–")
-    assert (whole["combined own s"], whole["wall clock s"], whole["GPU-seconds"]) == ("507", "205", "507")
+    assert (
+        transfer["mean training time, s"],
+        transfer["combined training time, s"],
+        transfer["wall clock, s"],
+    ) == ("113", "339", "–")
+    assert (whole["combined training time, s"], whole["wall clock, s"], whole["GPU-seconds"]) == ("507", "205", "507")
 
 
 def test_a_cpu_sweep_says_so_instead_of_gpu_seconds(tmp_path: Path) -> None:
@@ -134,10 +132,10 @@ def test_epochs_and_seconds_to_the_threshold_or_that_it_was_not_reached(tmp_path
 def test_the_reports_numbers_stand_beside_ours_with_footnotes_on_its_errors(tmp_path: Path) -> None:
     report = report_on(write_sweep(tmp_path / "s", REPORT_ARMS))
     compared = table(report, "reference")
-    assert compared.columns[1:] == ["transfer, ours", "transfer, report", "scratch, ours", "scratch, report"]
+    assert compared.headings[1:] == ["transfer, ours", "transfer, report", "scratch, ours", "scratch, report"]
     assert cells(compared, "test accuracy, %")["transfer, report"] == "85.95 ± 0.20"
     assert cells(compared, "test accuracy, %")["scratch, report"] == "86.56 (n = 1)"
-    assert cells(compared, "combined own time, s [b]")["transfer, report"] == "1,390 (recomputed)"
+    assert cells(compared, "combined training time, s [b]")["transfer, report"] == "1,390 (recomputed)"
     assert cells(compared, "time as stated, s [b] [c]")["transfer, report"] == "2,848"
     assert any(
         re.match(r"transfer: \d+\.\d\d percentage points .* the report's 85.95 % in test", n) for n in compared.notes
@@ -176,12 +174,12 @@ def test_enlarged_and_mixed_images_are_among_the_cautions(tmp_path: Path) -> Non
     text = " ".join(cautions(replace(results, spec=spec, epochs=epochs)))
     assert "larger enlarges its images to 224 pixels a side" in text
     assert "by about 49" in text
-    assert "larger: training figures are of mixed images" in text
-    assert "mixed" not in " ".join(cautions(results))
+    assert "larger trains on images blended of two" in text
+    assert "blended" not in " ".join(cautions(results))
     without = epochs[epochs["arm"] != "larger"]
     text = " ".join(cautions(replace(results, spec=spec, epochs=without)))
     assert "enlarges" not in text  # there is nothing to misread yet
-    assert "mixed" not in text
+    assert "blended" not in text
 
 
 def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_path: Path) -> None:
@@ -193,7 +191,7 @@ def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_pat
     trial.write_summary(replace(trial.summary(), test_images=100, test_accuracy=0.7))
     results = read_results(sweep.path)
     assert "Of the 10,000 or 100 test images, transfer gets" in answer(results)
-    assert "the choice of test images alone leaves 60.42–78.11 %" in answer(results)
+    assert "95 % interval from its 100 test images alone: 60.42 to 78.11 %" in answer(results)
     assert "The arms are not tested on the same images: transfer on 10,000, scratch on 100." in cautions(results)
 
 
@@ -240,9 +238,14 @@ def test_of_many_arms_of_which_none_has_finished_those_that_have_begun_are_shown
     assert f"; arm-{MOST_ARMS + 2} is at" in answer(results)
 
 
+def of_trials(failed: Container[int]) -> Table:
+    """A table of a hundred trials."""
+    columns: list[Column[int]] = [Column("trial", lambda i: word(f"trial-{i}"))]
+    return Table.of("trials", "", range(100), columns, is_urgent=lambda i: i in failed)
+
+
 def test_failed_trials_are_shown_where_not_all_can_be() -> None:
-    rows = [[f"trial-{i}"] for i in range(100)]
-    table = Table("trials", "", ["trial"], rows, failed=frozenset({3, 98})).head(10)
+    table = of_trials(failed={3, 98}).head(10)
     shown = [row[0] for row in table.rows]
     assert len(shown) == 10
     assert {"trial-3", "trial-98"} < set(shown)
@@ -253,15 +256,13 @@ def test_failed_trials_are_shown_where_not_all_can_be() -> None:
 
 
 def test_of_many_failed_trials_half_the_rows_are() -> None:
-    rows = [[f"trial-{i}"] for i in range(100)]
-    table = Table("trials", "", ["trial"], rows, failed=frozenset(range(50, 100))).head(10)
+    table = of_trials(failed=range(50, 100)).head(10)
     assert [row[0] for row in table.rows] == [f"trial-{i}" for i in (0, 10, 20, 30, 40, 50, 51, 52, 53, 54)]
 
 
 def test_where_most_trials_failed_all_others_are_shown() -> None:
-    rows = [[f"trial-{i}"] for i in range(100)]
     for failed in (range(90), range(100)):
-        table = Table("trials", "", ["trial"], rows, failed=frozenset(failed)).head(60)
+        table = of_trials(failed).head(60)
         assert len(table.rows) == 60
         assert {row[0] for row in table.rows} >= {f"trial-{i}" for i in range(len(failed), 100)}
 
@@ -301,7 +302,7 @@ def test_means_leave_out_what_has_not_finished_and_say_so(sweep: SweepFolder) ->
     report = report_on(sweep)
     assert "Finished trials: 3 of 4" in report.answer
     assert next(row for row in table(report, "averages").rows if row[0] == "transfer")[2] == "2"
-    assert cells(table(report, "time"), "not finished, so far")["combined own s"] == "27.5"
+    assert cells(table(report, "time"), "not finished, so far")["combined training time, s"] == "27.5"
 
 
 def test_an_arm_with_one_of_three_trials_finished_does_not_pose_as_a_single_trial(sweep: SweepFolder) -> None:
@@ -343,8 +344,8 @@ def test_provenance_names_file_fingerprint_commit_seeds_and_commands(sweep: Swee
     report = report_on(sweep)
     about = dict(report.provenance)
     assert about["sweep file"] == "sweeps/sweep.toml"
-    assert re.fullmatch(r"[0-9a-f]{16}", about["fingerprint"])
-    assert about["seeds"] == "transfer: 1–3; scratch: 1"
+    assert re.fullmatch(r"[0-9a-f]{16}", about["fingerprint of the settings"])
+    assert about["seeds"] == "transfer: 1 to 3; scratch: 1"
     assert "torch 2.14.1" in about["versions"]
     assert report.commands == ["python run_sweep.py sweeps/sweep.toml"]
 
@@ -356,8 +357,8 @@ def test_many_arms_and_trials_are_cut_where_they_are_shown_and_whole_in_the_tabl
     assert len(table(report, "trials").rows) == MOST_ROWS
     assert table(report, "trials").notes[0] == f"{MOST_ROWS} of 70 rows, evenly taken; all are in tables/trials.csv."
     assert len(pd.read_csv(tmp_path / "out/tables/trials.csv")) == 70
-    assert len(table(report, "reference").columns) == 1 + 2 * MOST_ARMS
-    assert "the other 66 arms no more" in report.answer
+    assert len(table(report, "reference").headings) == 1 + 2 * MOST_ARMS
+    assert "the other 66 arms get no more right" in report.answer
     assert "these numbers picked it" in report.answer
     assert any(caution.startswith("70 arms: figures") for caution in report.cautions)
     assert dict(report.provenance)["seeds"].endswith("of 60 more arms: see trials.csv")
@@ -387,14 +388,9 @@ def test_missing_optional_figures_leave_gaps_not_errors(tmp_path: Path) -> None:
     summary.write_text(summary.read_text().replace('"precision": "bf16"', '"unknown": 1, "precision": "bf16"'))
     (sweep.path / "invocations.json").unlink()
     report = write_report(read_results(sweep.path), tmp_path / "out")
-    assert report.answer.startswith("VGG16 learns CIFAR-10: transfer from ImageNet weights in 2 epochs. Of the 10,000")
+    assert '"transfer" from ImageNet weights in 2 epochs. Of the 10,000' in report.answer
     assert NO_PREDICTIONS in table(report, "paired").notes
     assert table(report, "devices").rows[0][-1] == "–"
-
-
-def test_runs_of_seeds_are_drawn_together() -> None:
-    assert ranges([3, 1, 2, 7, 9, 10]) == "1–3, 7, 9–10"
-    assert ranges([5]) == "5"
 
 
 def test_plain_is_one_printable_line_and_markdown_means_nothing() -> None:
@@ -444,9 +440,9 @@ def test_every_average_is_of_the_quantity_that_it_is_said_to_be_of(files: dict[s
     rows = averages_by_arm(read_results(QUICK)).rows
     for (arm, trials), of_arm in zip(files.items(), (rows[:8], rows[8:]), strict=True):
         for row, (key, show) in zip(of_arm, shows.items(), strict=True):
-            of = sample(trial[key] for trial in trials)
+            of, sign = sample(trial[key] for trial in trials), "+" if key == "train_test_gap" else ""
             assert row[0] == arm
-            assert row[2:] == [str(len(trials)), show(of.mean), show(of.sd), interval(of, show)], row[1]
+            assert row[2:] == [str(len(trials)), show(of.mean, sign), show(of.sd), interval(of, show, sign)], row[1]
 
 
 def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str, list[dict[str, Any]]]) -> None:
@@ -454,12 +450,13 @@ def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str,
     transfer, scratch = (sample(t["test_accuracy"] for t in files[arm]) for arm in ("transfer", "scratch"))
     assert compare(("transfer", "scratch"), transfer, scratch) in answer(results)
     spread = (
-        f"interval {100 * transfer.low:.2f}–{100 * transfer.high:.2f} %, standard deviation {100 * transfer.sd:.2f}"
+        f"interval {100 * transfer.low:.2f} to {100 * transfer.high:.2f} %, standard deviation {100 * transfer.sd:.2f}"
     )
     assert spread in answer(results)
     own, (alone,) = [t["own_seconds"] for t in files["transfer"]], [t["own_seconds"] for t in files["scratch"]]
     assert costs(results).startswith(
-        f"A trial's own time was {np.mean(own):,.0f} s for transfer ({sum(own):,.0f} s combined), {alone:,.0f} s for"
+        "The training time of a trial (training steps, validation, checkpointing and test, without start-up) was "
+        f"{np.mean(own):,.0f} s for transfer ({sum(own):,.0f} s combined), {alone:,.0f} s for"
     )
 
 
@@ -469,18 +466,18 @@ def test_ours_beside_the_report_is_of_the_same_quantity(files: dict[str, list[di
     assert (rows["trials (n)"], rows["epochs planned"]) == (["3", "3", "1", "1"], ["2", "15", "3", "125"])
     keys = ["train_accuracy", "train_loss", "val_accuracy", "best_val_accuracy", "val_loss", "test_accuracy"]
     keys += ["test_loss", "train_test_gap", "mean_train_accuracy"]
-    for key, (name, _, show) in zip(keys, COMPARED, strict=True):
+    for key, (name, _, show, sign) in zip(keys, COMPARED, strict=True):
         of = sample(t[key] for t in files["transfer"])
-        assert rows[name][0] == f"{show(of.mean)} ± {show(of.sd)}", name
-        assert rows[name][2] == f"{show(files['scratch'][0][key])} (n = 1)", name
-    assert rows["combined own time, s [b]"][0] == seconds(sum(t["own_seconds"] for t in files["transfer"]))
+        assert rows[name][0] == f"{show(of.mean, sign)} ± {show(of.sd)}", name
+        assert rows[name][2] == f"{show(files['scratch'][0][key], sign)} (n = 1)", name
+    assert rows["combined training time, s [b]"][0] == seconds(sum(t["own_seconds"] for t in files["transfer"]))
     assert "transfer: 14.48 percentage points below the report's 85.95 % in test accuracy." in table.notes
-    assert rows["training less test accuracy, points"][1::2] == ["10.17 ± 0.62", "8.38 (n = 1)"]
+    assert rows["training − test accuracy, points"][1::2] == ["+10.17 ± 0.62", "+8.38 (n = 1)"]
     assert rows["test loss"][1::2] == ["0.8058 ± 0.0978", "0.5767 (n = 1)"]
     assert load_reference().recomputed == {"transfer": {"seconds": 15 * 29, "combined_seconds": 1390}}
 
 
-def test_the_gap_is_training_less_test(files: dict[str, list[dict[str, Any]]]) -> None:
+def test_the_gap_is_training_minus_test(files: dict[str, list[dict[str, Any]]]) -> None:
     row = overfitting(read_results(QUICK)).rows[0]
     train, test, gap = (
         float(np.mean([t[key] for t in files["transfer"]]))

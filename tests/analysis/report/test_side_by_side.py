@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from raycifar.analysis.report.side_by_side import MOST_DRAWN, _drawings, compare_sweeps, write_comparison
+from raycifar.analysis.figures.differences import MOST_DRAWN, difference_figures
+from raycifar.analysis.report.side_by_side import compare_sweeps, write_comparison
 from raycifar.analysis.results import LEAK, read_results
-from tests.analysis.figures.test_all_figures import problems_of_layout
+from tests.support.figures import problems_of_layout
 from tests.support.sweep_folders import write_failure, write_sweep
 
 
@@ -40,7 +41,7 @@ def test_the_answer_says_how_far_apart_how_sure_and_by_what_comparison(tmp_path)
 
 def test_a_sweep_beside_its_copy_is_apart_by_nothing_and_differs_in_nothing(tmp_path):
     report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b")])
-    assert "B is level with A in test accuracy, but the 3 pairs are all alike" in report.answer
+    assert "B is level with A in test accuracy, but the 3 pairs all differ by the same amount" in report.answer
     assert report.cautions == []
     assert table(report, "recipes").rows == table(report, "surroundings").rows == []
 
@@ -49,7 +50,7 @@ def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
     sweeps = [sweep(tmp_path / name, {"transfer": (2, epochs)}) for name, epochs in (("a", 2), ("b", 3), ("c", 4))]
     rows = table(compare_sweeps(sweeps), "test-accuracy").rows
     assert [row[1] for row in rows] == ["A", "B", "C"]
-    apart = [float(row[5]) for row in rows[1:]]
+    apart = [float(row[5].replace("−", "-")) for row in rows[1:]]
     means = [float(row[3]) for row in rows]
     assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
 
@@ -61,9 +62,9 @@ def test_what_may_explain_a_difference_is_said_before_it(tmp_path):
     cautions = "\n".join(compare_sweeps([a, b]).cautions)
     assert f"B: {LEAK}." in cautions
     assert "The protocols differ (data.validation, data.test_images)" in cautions
-    assert "Not as many epochs as in A: transfer in B." in cautions
-    assert "so no difference can be laid to one of them alone: transfer in B (3), scratch in B (2)." in cautions
-    assert "Times do not compare as they stand: not the same device." in cautions
+    assert "The numbers of epochs differ: transfer: 9 epochs in B, 4 in A." in cautions
+    assert "so no difference can be attributed to one of them alone: transfer in B (3), scratch in B (2)." in cautions
+    assert "Times do not compare as they stand: the sweeps differ in device." in cautions
 
 
 def test_settings_of_different_comparisons_do_not_add_up(tmp_path):
@@ -74,16 +75,16 @@ def test_settings_of_different_comparisons_do_not_add_up(tmp_path):
 
 def test_an_arm_that_one_sweep_has_not_tested_explains_nothing(tmp_path):
     a, b = (write_sweep(tmp_path / name, {"transfer": (2, 3), "scratch": (1, n)}) for name, n in (("a", 6), ("b", 9)))
-    assert "scratch in B" in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
+    assert "scratch: 9 epochs in B" in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
     shutil.rmtree(a.path / "scratch")
-    assert "scratch in B" not in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
+    assert "scratch" not in "".join(compare_sweeps([read_results(a.path), read_results(b.path)]).cautions)
 
 
 def test_a_leak_is_marked_in_every_table_and_the_figure(tmp_path):
     a, b = (sweep(tmp_path / name, data={"validation": "train"}) for name in "ab")
     report = compare_sweeps([a, b])
     assert all(table.leak for table in report.tables)
-    (drawing,) = _drawings([a, b])
+    (drawing,) = difference_figures([a, b])
     texts = [text.get_text() for text in drawing.figure.findobj(Text)]
     assert LEAK in texts
     assert LEAK in drawing.caption
@@ -93,7 +94,7 @@ def test_a_leak_is_marked_in_every_table_and_the_figure(tmp_path):
 def test_long_names_and_many_arms_leave_the_figure_readable(tmp_path):
     arms = {f"transfer-with-a-name-that-is-about-as-long-as-one-may-be-{i}": (1, 1) for i in range(MOST_DRAWN + 2)}
     a, b = sweep(tmp_path / "a", arms), sweep(tmp_path / "b", arms)
-    (drawing,) = _drawings([a, b])
+    (drawing,) = difference_figures([a, b])
     assert not list(problems_of_layout(drawing))
     assert len(drawing.figure.axes[0].get_yticks()) == MOST_DRAWN
     assert "; 2 more are in the table." in drawing.caption
@@ -102,9 +103,12 @@ def test_long_names_and_many_arms_leave_the_figure_readable(tmp_path):
 def test_trials_that_are_not_finished_are_said_and_left_out(tmp_path):
     write_failure(write_sweep(tmp_path / "b"), "transfer-2", "lost")
     report = compare_sweeps([sweep(tmp_path / "a"), read_results(tmp_path / "b")])
-    assert "B is level with A in test accuracy over the 2 seeds in both, but the 2 pairs are all alike" in report.answer
+    assert (
+        "B is level with A in test accuracy over the 2 seeds in both, but the 2 pairs all differ by the same amount"
+        in report.answer
+    )
     assert "B is not complete: 3 finished, 1 failed." in report.cautions
-    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2 alike"
+    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2 equal"
     assert table(report, "own-seconds").rows[1][:3] == ["transfer", "B", "2"]
 
 
@@ -117,19 +121,19 @@ def test_sweeps_without_an_arm_in_common_are_not_compared(tmp_path):
 def test_a_loss_is_as_sure_as_a_gain_and_every_quantity_is_its_own(tmp_path):
     a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 5), ("b", 4)))
     report = compare_sweeps([a, b])
-    assert "B is 3.42 percentage points below A in test accuracy (95 % interval -4.21 to -2.63" in report.answer
+    assert "B is 3.42 percentage points below A in test accuracy (95 % interval −4.21 to −2.63" in report.answer
     assert "n = 3; excludes 0)" in report.answer
     times = table(report, "own-seconds").rows
     assert [row[3] for row in times] == ["140", "113"]
-    assert times[1][5] == "-27.5"
+    assert times[1][5] == "−27.5"
     for key in ("best_val_accuracy", "test_accuracy_flip"):
         ours, theirs = (100 * results.trials[key].mean() for results in (b, a))
         row = table(report, key.replace("_", "-")).rows[1]
-        assert (row[3], row[5]) == (f"{ours:.2f}", f"{ours - theirs:+.2f}")
+        assert (row[3], row[5]) == (f"{ours:.2f}", f"{ours - theirs:+.2f}".replace("-", "−"))
 
 
 def test_the_figure_has_the_difference_and_its_interval_in_points(tmp_path):
     a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 4), ("b", 5)))
-    interval, point, _ = _drawings([a, b])[0].figure.axes[0].lines
+    interval, point, _ = difference_figures([a, b])[0].figure.axes[0].lines
     assert list(interval.get_xdata()) == pytest.approx([2.63, 4.21], abs=0.01)
     assert list(point.get_xdata()) == pytest.approx([3.42], abs=0.01)

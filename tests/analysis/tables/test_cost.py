@@ -6,16 +6,10 @@ from pathlib import Path
 import pytest
 
 from raycifar.analysis.results import read_results
-from raycifar.analysis.tables.cost import covered, device_use, time_by_trial, time_totals
+from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from tests.support.sweep_folders import write_failure, write_sweep
-
-
-def test_covered_counts_overlaps_once_and_pauses_not_at_all() -> None:
-    assert covered([(0, 4), (2, 6), (2, 3)], [(0, 10)]) == 6
-    assert covered([(0, 10)], [(1, 3), (5, 6)]) == 3
-    assert covered([(20, 30)], [(0, 10)]) == covered([], [(0, 10)]) == 0
 
 
 def test_a_gpu_that_two_trials_share_is_busy_once(tmp_path: Path) -> None:
@@ -54,7 +48,7 @@ def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None
     report_energy(folder, "transfer-1", 1500.0)
     report_energy(folder, "transfer-2", 500.0)
     table = time_totals(read_results(folder.path))
-    assert table.columns[-1] == "energy, kJ"
+    assert table.headings[-1] == "energy, kJ"
     rows = {row[0]: row[-1] for row in table.rows}
     assert rows == {"transfer": "2.0", "scratch": "not reported", "the sweep": "not reported"}
 
@@ -62,7 +56,7 @@ def test_energy_is_summed_where_every_session_reports_it(tmp_path: Path) -> None
 def test_energy_that_is_not_on_record_is_said_not_to_be(tmp_path: Path) -> None:
     table = time_totals(read_results(write_sweep(tmp_path / "s", {"transfer": (1, 2)}).path))
     assert "Energy: no device reported it." in table.notes
-    assert "energy, kJ" not in table.columns
+    assert "energy, kJ" not in table.headings
 
 
 @pytest.mark.parametrize("value", ["much", True, [1]])

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from raycifar.analysis.learning import GOALS
 from raycifar.analysis.results import MOST_ARMS, Results, read_results
 from raycifar.analysis.stats import sample
-from raycifar.analysis.tables.accuracy import NOTHING_FINISHED, percent, seconds
-from raycifar.analysis.tables.equal_cost import GOALS, at_equal_cost, milestones
+from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
+from raycifar.analysis.tables.table import NOTHING_FINISHED
+from raycifar.analysis.wording import percent, seconds
 from raycifar.storage.records import History
 from tests.support.sweep_folders import write_sweep
 
@@ -69,7 +71,8 @@ def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) 
         of_arm = results.epochs[results.epochs["arm"] == row[0]]
         first = of_arm[of_arm["val_accuracy"] >= int(row[1]) / 100].groupby("trial").first()
         assert row[2] == f"{len(first)} of {ARMS[row[0]][0]}"
-        assert row[3] == (f"{first['epoch'].mean():.1f}" if len(first) else "–")
+        mean = f"{first['epoch'].mean():.{0 if len(first) == 1 else 1}f}"
+        assert row[3] == (mean if len(first) else "–")
         assert row[5] == seconds(first["own_seconds"].mean())
 
 
@@ -93,7 +96,7 @@ def test_an_interval_does_not_reach_below_one_epoch_or_no_time(tmp_path: Path) -
 def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
     results = read_results(write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1 + i) for i in range(MOST_ARMS + 2)}).path)
     table = at_equal_cost(results)
-    assert table.columns[1:] == [f"{arm}, %" for arm in results.shown_arms]
+    assert table.headings[1:] == [f"{arm}, %" for arm in results.shown_arms]
     assert {len(row) for row in table.rows} == {1 + MOST_ARMS}
     assert table.rows[0][0] == "3 epochs: validation"  # of the shown ones
 
@@ -106,5 +109,5 @@ def test_a_running_trial_is_in_neither_table(tmp_path: Path) -> None:
     assert {row[2].split()[-1] for row in milestones(results).rows} == {"1"}
     (folder.trial("transfer-1").path / "summary.json").unlink()
     for table in (at_equal_cost, milestones):
-        found = table(read_results(folder.path))
-        assert (found.rows, found.notes) == ([], [NOTHING_FINISHED])
+        empty = table(read_results(folder.path))
+        assert (empty.rows, empty.notes) == ([], [NOTHING_FINISHED])

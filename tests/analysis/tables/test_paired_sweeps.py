@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps
 from raycifar.analysis.results import Results, read_results
-from raycifar.analysis.tables.accuracy import Table, percent
-from raycifar.analysis.tables.images import probability
 from raycifar.analysis.tables.paired_sweeps import NOTHING, image_tests
+from raycifar.analysis.tables.table import Table
+from raycifar.analysis.wording import percent, probability
 from raycifar.storage.folders import SweepFolder
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_sweep
@@ -78,7 +78,7 @@ def test_a_file_of_predictions_that_cannot_be_read_is_said_in_the_table_and_name
     sweeps = [read_results(a.path), read_results(b.path)]
     found = table(sweeps)
     assert [row[2] for row in found.rows] == ["transfer-1", "scratch"]
-    assert any(note.startswith("B: Not in it, for predictions.npz that cannot be used: 1") for note in found.notes)
+    assert any(note.startswith("B: Not included, as their predictions.npz cannot be used: 1") for note in found.notes)
     (caution,) = [line for line in compare_sweeps(sweeps).cautions if "predictions.npz" in line]
     assert caution.startswith("B: unreadable: ")
     assert "transfer-2" in caution

@@ -1,0 +1,102 @@
+"""Predictions and test images -> Figure: photographs of what is confused, and of what one arm alone gets right."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from raycifar.analysis.figures.style import VERMILLION, WIDTH, Drawing, mark, shorten
+from raycifar.analysis.predictions import Tested, most_confused
+from raycifar.analysis.results import LEAK
+from raycifar.config.datasets import CIFAR10
+
+IMAGES_A_ROW = 8
+GUTTER = 3  # pixels between two images
+PITCH = CIFAR10.side + GUTTER
+ROWS_OF_EXAMPLES = 2
+
+Images = NDArray[np.uint8]  # (N, 32, 32, 3)
+
+
+def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bool) -> Drawing:
+    """The images behind the most confused pairs, a row a pair: first those that most trials confused most surely."""
+    pairs = most_confused(trials)
+    figure = _photographs(f"{shorten(arm)}: what it confuses most", 0.5 + 1.02 * len(pairs), leak)
+    rows = figure.subplots(len(pairs), squeeze=False)[:, 0]
+    titles = []
+    for row, pair in zip(rows, pairs, strict=True):
+        chosen = _strongest(trials, pair.label, pair.predicted)[:IMAGES_A_ROW]
+        _row(row, images, chosen)
+        label, predicted = CIFAR10.classes[pair.label], CIFAR10.classes[pair.predicted]
+        title = f"{label} classified as {predicted}: {100 * pair.share:.1f} % of the class"
+        row.set_title(title, loc="left", fontsize=9)
+        titles.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
+    caption = (
+        f"Images of each pair: first those that most trials of {arm} classified so, of these first those of which the "
+        f"trials were surest{mark(leak)}."
+    )
+    alt = f"Test images that {arm} gets wrong: {'; '.join(titles)}{mark(leak)}."
+    return Drawing(f"arm-{arm}-confused", f"{arm}: most confused images", caption, alt, figure, photographs=True)
+
+
+def only_one_right(
+    arms: tuple[str, str], groups: tuple[Sequence[Tested], Sequence[Tested]], images: Images, leak: bool
+) -> Drawing | None:
+    """Images that every trial of the first arm gets right and every one of the second wrong; None without any."""
+    (right, wrong), (winners, losers) = arms, groups
+    split = np.all([t.right for t in winners], axis=0) & ~np.any([t.right for t in losers], axis=0)
+    surest = np.mean([t.confidence for t in losers], axis=0)
+    chosen = sorted(np.flatnonzero(split).tolist(), key=lambda i: -surest[i])[: ROWS_OF_EXAMPLES * IMAGES_A_ROW]
+    if not chosen:
+        return None
+    starts = range(0, len(chosen), IMAGES_A_ROW)
+    title = f"{shorten(right, 18)} is right, {shorten(wrong, 18)} is wrong"
+    figure = _photographs(title, 0.5 + 1.25 * len(starts), leak)
+    labels, predicted = losers[0].tests.labels, losers[0].predicted
+    for row, start in zip(figure.subplots(len(starts), squeeze=False)[:, 0], starts, strict=True):
+        here = chosen[start : start + IMAGES_A_ROW]
+        _row(row, images, here, [f"{CIFAR10.classes[labels[i]]}\nnot {CIFAR10.classes[predicted[i]]}" for i in here])
+    which = f"every trial of {right} gets right and every trial of {wrong} wrong"
+    caption = (
+        f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %) are those that {which}. Shown are "
+        f"those of which {wrong} was surest, with the true class and the one that {losers[0].trial} gave"
+    )
+    truth = "; ".join(f"{CIFAR10.classes[labels[i]]}, not {CIFAR10.classes[predicted[i]]}" for i in chosen)
+    alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
+    name = f"examples-{right}-right-{wrong}-wrong"
+    return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
+
+
+def _strongest(trials: Sequence[Tested], label: int, predicted: int) -> list[int]:
+    """The images of class `label` that were classified as `predicted`: by how many trials, then how sure these were."""
+    confused = np.array([t.predicted == predicted for t in trials]) & (trials[0].tests.labels == label)
+    sure = (confused * np.array([t.confidence for t in trials])).sum(0)
+    votes = confused.sum(0)
+    return sorted(np.flatnonzero(votes).tolist(), key=lambda i: (-votes[i], -sure[i]))
+
+
+def _photographs(title: str, height: float, leak: bool) -> Figure:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if leak:
+        figure.supxlabel(LEAK, x=0.01, ha="left", color=VERMILLION, fontsize=9.5)
+    return figure
+
+
+def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
+    """Up to IMAGES_A_ROW images side by side, a pixel a pixel, with labels above them."""
+    strip = np.full((CIFAR10.side, IMAGES_A_ROW * PITCH - GUTTER, 3), 255, np.uint8)
+    for place, i in enumerate(chosen):
+        strip[:, place * PITCH : place * PITCH + CIFAR10.side] = images[i]
+    axes.imshow(strip, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_axis_off()
+    for place, label in enumerate(labels):
+        axes.text(place * PITCH + 16, -2, label, ha="center", va="bottom", fontsize=6.5)
+
+
+def _numbers(tested: Tested, chosen: Sequence[int]) -> str:
+    index = tested.tests.index
+    return ", ".join(str(i if index is None else index[i]) for i in chosen)

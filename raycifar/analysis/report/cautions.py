@@ -1,0 +1,123 @@
+"""What to be careful with, in words, before any number."""
+
+from collections.abc import Mapping, Sequence
+
+from raycifar.analysis.reference import load_reference
+from raycifar.analysis.report.findings import status_line
+from raycifar.analysis.results import LEAK, MOST_ARMS, Results
+from raycifar.analysis.wording import listed
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.sweep import TrialSpec
+
+MOST_LINES = 10  # of one kind that a reader reads
+
+
+def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
+    """What a reader must know before any number: a sentence each, the gravest first.
+
+    `unusable` has a line for each file of predictions that cannot be used.
+    """
+    return [
+        *_incomplete(results),
+        *_leaking(results),
+        *_unlike_arms(results),
+        *_unlike_reference(results),
+        *_many_arms(results),
+        *_unreadable([*results.problems, *unusable]),
+    ]
+
+
+def _incomplete(results: Results) -> list[str]:
+    if results.running:
+        return [f"Still running: {status_line(results)}. The numbers are those so far."]
+    if len(results.finished) < len(results.trials):
+        return [f"Not every trial finished: {status_line(results)}."]
+    return []
+
+
+def _leaking(results: Results) -> list[str]:
+    arms = [trial.arm for trial in results.spec.trials if trial.data.validation == "train"]
+    if not arms:
+        return []
+    return [
+        f"{listed(arms)}: {LEAK}. Validation figures, and the best epoch chosen by them, say nothing about images "
+        "that the network has not seen; only the test figures do."
+    ]
+
+
+def _unlike_reference(results: Results) -> list[str]:
+    differences = load_reference().differences(results.spec)
+    if not differences:
+        return []
+    notes = [f"Not comparable with the reference report: {'; '.join(differences)}."]
+    if any(trial.data.train_images for trial in results.spec.trials):
+        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
+    return notes
+
+
+def _many_arms(results: Results) -> list[str]:
+    if len(results.arms) <= MOST_ARMS:
+        return []
+    return [
+        f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
+        "highest mean validation accuracy."
+    ]
+
+
+def _unreadable(problems: Sequence[str]) -> list[str]:
+    notes = [f"Unreadable: {problem}" for problem in problems[:MOST_LINES]]
+    if len(problems) > MOST_LINES:
+        notes.append(f"{len(problems) - MOST_LINES:,} more files are unreadable; trials.csv names their trials.")
+    return notes
+
+
+def _unlike_arms(results: Results) -> list[str]:
+    """Arms whose figures do not compare with those of the others; trials on unlike devices, or slowed down."""
+    begun = set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
+    arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}
+    return [*_unlike_images(arms), *_unlike_devices(results), *_slower(results), *_enlarged(arms), *_mixed(arms)]
+
+
+def _unlike_images(arms: Mapping[str, TrialSpec]) -> list[str]:
+    notes = []
+    for verb, which in (("validated", 1), ("tested", 2)):
+        numbers = {arm: trial.data.images[which] for arm, trial in arms.items()}
+        if len(set(numbers.values())) > 1:
+            each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
+            notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
+    return notes
+
+
+def _unlike_devices(results: Results) -> list[str]:
+    devices = results.sessions["device"].dropna().unique().tolist()
+    if len(devices) < 2:
+        return []
+    return [f"Times do not compare between trials on different devices: {listed(devices)}."]
+
+
+def _slower(results: Results) -> list[str]:
+    sessions = zip(results.sessions["trial"], results.sessions["warnings"], strict=True)
+    slow = [f"{trial} ({line})" for trial, lines in sessions for line in lines]
+    return [f"Some trials were slower than they might have been: {listed(slow)}."] if slow else []
+
+
+def _enlarged(arms: Mapping[str, TrialSpec]) -> list[str]:
+    return [
+        f"{arm} enlarges its images to {CIFAR10.side * trial.model.upsample} pixels a side inside the network, which "
+        f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
+        for arm, trial in arms.items()
+        if trial.model.upsample > 1
+    ]
+
+
+def _mixed(arms: Mapping[str, TrialSpec]) -> list[str]:
+    """Arms that train on images blended of two."""
+    recipes = {arm: trial.augmentation for arm, trial in arms.items()}
+    mixed = [arm for arm, recipe in recipes.items() if recipe.mixup or recipe.cutmix]
+    if not mixed:
+        return []
+    verb = "trains" if len(mixed) == 1 else "train"
+    return [
+        f"{', '.join(mixed)} {verb} on images blended of two (Mixup, CutMix), whose right answer is the label of the "
+        "larger share: the training accuracy cannot be compared with that of arms that train on unblended images."
+    ]

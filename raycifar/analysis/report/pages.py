@@ -1,0 +1,74 @@
+"""What a report says, and its pages: report.md and report.html."""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from raycifar.analysis.figures.style import Drawing, save
+from raycifar.analysis.results import LEAK
+from raycifar.analysis.tables.table import Table
+from raycifar.analysis.wording import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the report says, before it is laid out. `tables` are cut to what can be read, `whole_tables` are not."""
+
+    title: str
+    answer: str
+    cautions: list[str]
+    tables: list[Table]
+    whole_tables: list[Table]
+    errata: list[tuple[str, str]]  # of the reference report: the letter that marks a row, what is wrong there
+    failures: list[tuple[str, str]]  # trials, what went wrong
+    provenance: list[tuple[str, str]]
+    commands: list[str]
+    costs: str = ""  # a second paragraph
+    calls_heading: str = "Every call of run_sweep.py on this folder"
+
+
+def pages(report: Report, pictures: Sequence["Picture"], no_images: str = "") -> dict[str, str]:
+    """The report as report.md and report.html; `no_images` says why the test images are not in it."""
+    jinja = Environment(
+        loader=PackageLoader("raycifar.analysis.report"),
+        autoescape=select_autoescape(("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters["md"] = markdown
+    names = ("report.md", "report.html")
+    content = {"report": report, "pictures": pictures, "leak": LEAK, "no_images": plain(no_images)}
+    return {name: jinja.get_template(f"{name}.j2").render(content) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing, where its files lie below the report, and its SVG as a data address."""
+
+    drawing: Drawing
+    png: str
+    svg: str
+    inline: str
+
+    @property
+    def of_one_trial(self) -> bool:
+        return self.drawing.name.startswith("trial-")
+
+    @classmethod
+    def of(cls, drawing: Drawing, folder: Path) -> "Picture":
+        png, svg = save(drawing, folder)
+        data = base64.b64encode(svg.read_bytes()).decode()
+        return cls(drawing, f"figures/{png.name}", f"figures/{svg.name}", f"data:image/svg+xml;base64,{data}")
+
+
+def markdown(text: Any) -> str:
+    """A line whose characters mean nothing in Markdown, in a table or outside."""
+    return re.sub(
+        r"([\\`*_\[\]|])", r"\\\1", plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )

@@ -1,0 +1,136 @@
+"""The tables of sweeps side by side: the sweeps, each quantity by arm, and where recipes and surroundings differ."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from raycifar.analysis.contrasts import (
+    ABSENT,
+    LETTERS,
+    Contrast,
+    Setting,
+    all_arms,
+    any_leaks,
+    contrast,
+    finished_arm,
+    lettered,
+)
+from raycifar.analysis.results import Results
+from raycifar.analysis.tables.table import RANGE, Cell, Column, Table, count, figure, lacking, word
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, plain, seconds
+
+
+class Quantity(NamedTuple):
+    """A column of the trials that is compared in a table of its own."""
+
+    title: str
+    key: str
+    show: Format
+    in_terminal: bool = False
+    note: str = ""
+
+
+QUANTITIES = [
+    Quantity(
+        "Test accuracy, %",
+        "test_accuracy",
+        percent,
+        in_terminal=True,
+        note="An arm is one configuration: all seeds of one recipe. Over finished trials. Paired: the mean, over the n "
+        "seeds that are in both sweeps, of the difference within a seed, by Student's t. Welch: the difference of the "
+        "means. n = 1: no spread. Each interval is a 95 % one for itself alone: of 20 differences that are really "
+        "zero, about one is expected to exclude 0.",
+    ),
+    Quantity("Best validation accuracy, %", "best_val_accuracy", percent),
+    Quantity("Flip-averaged test accuracy, %", "test_accuracy_flip", percent),
+    Quantity("Test loss", "test_loss", number),
+    Quantity(
+        "Training time of a trial, s",
+        "own_seconds",
+        seconds,
+        in_terminal=True,
+        note=f"Training time: {TRAINING_TIME}. Times are not paired: a seed decides nothing of them.",
+    ),
+    Quantity("Training images a second", "images_per_second", seconds),
+]
+
+
+class Comparison(NamedTuple):
+    """An arm's trials of one sweep against those of A."""
+
+    arm: str
+    letter: str
+    contrast: Contrast
+
+
+def sweeps_table(sweeps: Sequence[Results]) -> Table:
+    """What is compared."""
+    columns: list[Column[tuple[str, Results]]] = [
+        Column("sweep", lambda s: word(s[0]), is_name=True, in_terminal=True),
+        Column("name", lambda s: word(s[1].record.name), is_name=True, in_terminal=True),
+        Column("hardware", lambda s: word(s[1].record.hardware), is_name=True, in_terminal=True),
+        Column("finished", lambda s: _finished(s[1]), in_terminal=True, parts=("", "of")),
+        Column("wall clock, s", lambda s: figure(s[1].wall_seconds, seconds), in_terminal=True),
+    ]
+    return Table.of("sweeps", "The sweeps", lettered(sweeps), columns, leak=any_leaks(sweeps))
+
+
+def _finished(results: Results) -> Cell:
+    counts = len(results.finished), len(results.trials)
+    return Cell(f"{counts[0]} of {counts[1]}", counts)
+
+
+def quantity_table(sweeps: Sequence[Results], quantity: Quantity) -> Table:
+    """One row an arm and sweep."""
+    show, shown = quantity.show, quantity.in_terminal
+    columns: list[Column[Comparison]] = [
+        Column("arm", lambda c: word(c.arm), is_name=True, in_terminal=shown),
+        Column("sweep", lambda c: word(c.letter), is_name=True, in_terminal=shown),
+        Column("n", lambda c: count(c.contrast.other.n), in_terminal=shown),
+        Column("mean", lambda c: figure(c.contrast.other.mean, show), in_terminal=shown),
+        Column("sd", lambda c: figure(c.contrast.other.sd, show), in_terminal=shown),
+        Column("minus A", lambda c: _if_compared(c, figure(c.contrast.value, show, "+")), in_terminal=shown),
+        Column(
+            "95 % interval",
+            lambda c: _if_compared(c, _interval(c.contrast, show)),
+            in_terminal=shown,
+            key="minus_a",
+            parts=RANGE,
+        ),
+        Column("compared", lambda c: _if_compared(c, word(c.contrast.method)), in_terminal=shown),
+    ]
+    records = [
+        Comparison(arm, letter, contrast(finished_arm(sweeps[0], arm), finished_arm(results, arm), quantity.key))
+        for arm in all_arms(sweeps)
+        for letter, results in lettered(sweeps)
+        if arm in results.arms
+    ]
+    notes = [quantity.note] if quantity.note else []
+    key = quantity.key.replace("_", "-")
+    return Table.of(key, quantity.title, records, columns, notes=notes, leak=any_leaks(sweeps))
+
+
+def _if_compared(comparison: Comparison, cell: Cell) -> Cell:
+    """A is not compared with itself, nor another sweep with an A that has no such trials."""
+    compares = comparison.letter != LETTERS[0] and comparison.contrast.base.n > 0
+    return cell if compares else lacking(NONE, len(cell.values))
+
+
+def _interval(difference: Contrast, show: Format) -> Cell:
+    text = between(difference.low, difference.high, show, "+") if difference.has_interval else NONE
+    return Cell(text, (show.plain(difference.low), show.plain(difference.high)))
+
+
+def settings_table(key: str, title: str, sweeps: Sequence[Results], settings: Sequence[Setting]) -> Table:
+    """The settings that differ, with a column for each sweep; the arms that they are of, if they are of some."""
+    columns: list[Column[Setting]] = [
+        Column("setting", lambda s: word(s.key), is_name=True, in_terminal=True),
+        *(_value(i, letter) for i, (letter, _) in enumerate(lettered(sweeps))),
+    ]
+    if any(setting.arms for setting in settings):
+        columns.insert(0, Column("arm", lambda s: word(", ".join(s.arms)), is_name=True, in_terminal=True))
+    note = f"Only what differs is listed; {ABSENT}: this sweep has none." if settings else "Nothing differs."
+    return Table.of(key, title, settings, columns, notes=[note], leak=any_leaks(sweeps))
+
+
+def _value(i: int, letter: str) -> Column[Setting]:
+    return Column(letter, lambda s: word(plain(s.values[i])), is_name=True, in_terminal=True, key=letter)

@@ -1,0 +1,154 @@
+"""How the analysis writes numbers and lists: shared by tables, figures and report, so that each is written one way."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raycifar.analysis.stats import Sample, difference, prediction_interval
+
+NONE = "–"
+MINUS = "\N{MINUS SIGN}"
+MOST_LISTED = 6
+TRAINING_TIME = "training steps, validation, checkpointing and test, without start-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one kind of number is written. `digits` gives the format specification that suits a scaled value."""
+
+    digits: Callable[[float], str]
+    scale: float = 1.0
+
+    def __call__(self, value: float, sign: str = "") -> str:
+        """The text for people; with "+" as `sign`, positive values have one, too. NONE for what is no finite number."""
+        if not is_number(value):
+            return NONE
+        scaled = self.scale * value
+        return f"{scaled:{sign}{self.digits(scaled)}}".replace("-", MINUS)
+
+    def plain(self, value: float) -> float | None:
+        """The number in the unit that people read, for files; None for what is no finite number."""
+        return self.scale * value if is_number(value) else None
+
+
+percent = Format(lambda _: ".2f", scale=100.0)  # of a fraction; the sign % is in the heading
+number = Format(lambda _: ".4f")
+whole = Format(lambda _: ",.0f")
+tenths = Format(lambda _: ",.1f")
+seconds = Format(lambda value: ",.0f" if abs(value) >= 100 else ",.1f")
+kilojoules = Format(lambda _: ",.1f", scale=0.001)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def probability(p: float) -> str:
+    """A p-value: to three decimals, or four where it is small; below that its size says nothing more."""
+    if p >= 0.001:
+        return f"{p:.3f}"
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def signed(value: float, decimals: int) -> str:
+    """With a plus, or a minus as wide as it."""
+    return f"{value:+.{decimals}f}".replace("-", MINUS)
+
+
+def between(low: float, high: float, show: Callable[..., str], sign: str = "") -> str:
+    """A range, for example "93.06 to 93.62"."""
+    return f"{show(low, sign)} to {show(high, sign)}"
+
+
+def interval(values: Sample, show: Callable[..., str], sign: str = "") -> str:
+    """The interval of the mean, or why there is none."""
+    return values.note or between(values.low, values.high, show, sign)
+
+
+def n_of(counted: int, planned: int) -> str:
+    """ "n = 3", or "n = 2 of 3" where some are missing: a mean without the slow ones looks better than it is."""
+    return f"n = {counted}" if counted == planned else f"n = {counted} of {planned}"
+
+
+def epochs_of(count: float) -> str:
+    """ "1 epoch", "15 epochs"."""
+    return f"{count:.0f} epoch{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = MOST_LISTED) -> str:
+    """Names in a sentence, each once; of many the first and how many more."""
+    once = list(dict.fromkeys(names))
+    more = f" and {len(once) - most} more" if len(once) > most else ""
+    return ", ".join(once[:most]) + more
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers with their runs drawn together: "1 to 3, 7"."""
+    runs = list[list[int]]()
+    for value in sorted(numbers):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+
+
+def plain(text: str) -> str:
+    """One line of printable characters: error messages and commands may hold anything."""
+    return "".join(c if c.isprintable() else "�" for c in re.sub(r"\s+", " ", text)).strip()
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, without its sign."""
+    amount = f"{abs(100 * value):.2f}"
+    return f"{amount} percentage point{'' if amount == '1.00' else 's'}"
+
+
+def is_level(value: float) -> bool:
+    """Whether a difference is shown as 0.00 percentage points."""
+    return round(abs(100 * value), 2) == 0
+
+
+def above_or_below(value: float) -> str:
+    """A difference in percentage points and its direction, to be followed by the thing compared with."""
+    return "level with" if is_level(value) else f"{points(value)} {'above' if value >= 0 else 'below'}"
+
+
+def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
+    """How far two arms' accuracies are apart, in percentage points, and how sure their numbers of trials make that.
+
+    `a` and `b` are accuracies as fractions. Empty where one has no value.
+    """
+    if not a.n or not b.n:
+        return ""
+    if a.mean < b.mean:
+        names, a, b = (names[1], names[0]), b, a
+    gap = difference(a, b)
+    ahead = f"That puts {names[0]} {points(gap.value)} ahead of {names[1]}"
+    if is_level(gap.value):
+        ahead = f"That puts {names[0]} level with {names[1]}"
+    if min(a.n, b.n) >= 2:
+        if not gap.has_interval:
+            return f"{ahead}; within each arm all trials have the same value, so there is no interval."
+        verdict = "which excludes 0" if gap.low > 0 else "which includes 0: the difference may be chance"
+        return f"{ahead} (95 % interval {between(gap.low, gap.high, percent, '+')}, Welch; {verdict})."
+    if max(a.n, b.n) < 2:
+        return f"{ahead}. With one trial each there is no spread, so the difference may be chance."
+    return f"{ahead}. {_one_against_many(names, (a, b))}"
+
+
+def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
+    one, many = (0, 1) if samples[0].n == 1 else (1, 0)
+    if not samples[many].has_interval:
+        same = f"{names[many]} trials that all have the same value"
+        return f"With one {names[one]} trial, and {same}, the difference has no interval."
+    low, high = prediction_interval(samples[many])
+    value = samples[one].mean
+    where = "inside" if low <= value <= high else "outside"
+    low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
+    return (
+        f"With one {names[one]} trial the difference has no interval; its {percent(value)} % lies {where} the range of "
+        f"{between(low, high, percent)} %, where one further {names[many]} trial would fall in 95 of 100 cases."
+    )
