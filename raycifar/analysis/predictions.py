@@ -179,7 +179,7 @@ def _agrees(tested: Tested, accuracy: float) -> None:
 
 
 def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
-    """The images uint8 (N, 32, 32, 3) from the cache, or None and why they are not at hand.
+    """The images uint8 (N, H, W, 3) from the cache, or None and why they are not at hand.
 
     They are believed only where their labels are those that the trials were tested on.
     """

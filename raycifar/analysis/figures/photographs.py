@@ -17,7 +17,7 @@ GUTTER = 3  # pixels between two images
 PITCH = CIFAR10.side + GUTTER
 ROWS_OF_EXAMPLES = 2
 
-Images = NDArray[np.uint8]  # (N, 32, 32, 3)
+Images = NDArray[np.uint8]  # (N, H, W, 3)
 
 
 def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bool) -> Drawing:
