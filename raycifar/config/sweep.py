@@ -66,9 +66,9 @@ class SweepSpec(Table):
         names = [trial.name.lower() for trial in self.trials]  # some file systems ignore case
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): {OWN_NAMES}")
-        if taken := sorted(RESERVED_NAMES.intersection(names)):
+        if reserved := sorted(RESERVED_NAMES.intersection(names)):
             raise ValueError(
-                f"no trial may be named {taken[0]!r}: the sweep's folder has a file or folder of that name"
+                f"no trial may be named {reserved[0]!r}: the sweep's folder has a file or folder of that name"
             )
         return self
 
