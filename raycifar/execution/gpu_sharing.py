@@ -44,36 +44,36 @@ class SharingError(Exception):
 
 
 def measure_sharing(trial: TrialSpec, cifar10: Path, most: int, device: str) -> list[Shared]:
-    """1, 2, ... of the trial side by side on the device: at most `most`, and the last is the first not worth it.
+    """1, 2, ... of the trial side by side on the device, at most `most`; the last number is the first not worth it.
 
     Raises SharingError.
     """
-    found: list[Shared] = []
-    while len(found) < most and (len(found) < 2 or _was_worth_it(found)):
+    tried: list[Shared] = []
+    while len(tried) < most and (len(tried) < 2 or _was_worth_it(tried)):
         try:
-            found.append(side_by_side(len(found) + 1, trial, cifar10, device))
+            tried.append(side_by_side(len(tried) + 1, trial, cifar10, device))
         except SharingError:
-            if not found:
+            if not tried:
                 raise
             break  # so many do not fit
-        most = min(most, trials_that_fit(found[0].total, found[0].memory))
-    return found
+        most = min(most, trials_that_fit(tried[0].total, tried[0].memory))
+    return tried
 
 
-def best_sharing(found: Sequence[Shared]) -> int:
+def best_sharing(tried: Sequence[Shared]) -> int:
     """How many trials should share a GPU, after measure_sharing."""
-    return found[-1].trials if len(found) < 2 or _was_worth_it(found) else found[-2].trials
+    return tried[-1].trials if len(tried) < 2 or _was_worth_it(tried) else tried[-2].trials
 
 
-def _was_worth_it(found: Sequence[Shared]) -> bool:
-    return found[-1].images_per_second >= GAIN * found[-2].images_per_second
+def _was_worth_it(tried: Sequence[Shared]) -> bool:
+    return tried[-1].images_per_second >= GAIN * tried[-2].images_per_second
 
 
-def described(found: Sequence[Shared]) -> str:
+def described(tried: Sequence[Shared]) -> str:
     """One line with what was measured and what follows."""
-    rates = ", ".join(f"{shared.trials}: {shared.images_per_second:,.0f}" for shared in found)
-    memory = f"; {found[0].memory / 1e9:.1f} of {found[0].total / 1e9:.0f} GB each" if found[0].memory else ""
-    return f"--trials-per-gpu auto: {best_sharing(found)} (images/s by trials side by side: {rates}{memory})"
+    rates = ", ".join(f"{shared.trials}: {shared.images_per_second:,.0f}" for shared in tried)
+    memory = f"; {tried[0].memory / 1e9:.1f} of {tried[0].total / 1e9:.0f} GB each" if tried[0].memory else ""
+    return f"--trials-per-gpu auto: {best_sharing(tried)} (images/s by trials side by side: {rates}{memory})"
 
 
 def side_by_side(trials: int, trial: TrialSpec, cifar10: Path, device: str) -> Shared:

@@ -57,13 +57,13 @@ class Machine:
         return min(self.cpus, self.gpu_cpus or self.cpus)
 
 
-def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
+def make_plan(trials: Sequence[TrialSpec], machine: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
     """Place the trials on the machine's GPUs, or on its CPU cores when there is none. Raises PlacementError."""
-    gpus = there.gpus
+    gpus = machine.gpus
     order = tuple(sorted(trials, key=work, reverse=True))
     _check_batches(order, workers)
     if gpus == 0:
-        return _plan_on_cpus(order, there, trials_per_gpu, workers)
+        return _plan_on_cpus(order, machine, trials_per_gpu, workers)
     if workers > 1 and trials_per_gpu > 1:
         raise PlacementError(
             "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
@@ -72,44 +72,44 @@ def make_plan(trials: Sequence[TrialSpec], there: Machine, trials_per_gpu: int =
         raise PlacementError(
             f"--workers-per-trial {workers} needs {workers} GPUs, {gpus} to use: lower it, or raise --gpus"
         )
-    there = replace(there, cpus=there.cpus_for_gpus)
+    machine = replace(machine, cpus=machine.cpus_for_gpus)
     trials_per_gpu = min(trials_per_gpu, -(-len(order) // gpus))  # Ray fills one GPU before it takes the next
     at_once = min(len(order), gpus * trials_per_gpu // workers)
-    threads = max(1, min(MOST_GPU_THREADS, there.node_cpus, there.cpus // (at_once * workers)))
+    threads = max(1, min(MOST_GPU_THREADS, machine.node_cpus, machine.cpus // (at_once * workers)))
     share = SHARES // trials_per_gpu / SHARES  # rounded up, the last trial would not fit
-    return Plan(order, at_once, workers, share, threads, _cpus_per_worker(there, at_once, workers, threads))
+    return Plan(order, at_once, workers, share, threads, _cpus_per_worker(machine, at_once, workers, threads))
 
 
-def most_to_share(trials: Sequence[TrialSpec], there: Machine) -> int:
+def most_to_share(trials: Sequence[TrialSpec], machine: Machine) -> int:
     """Of the trials on each GPU: as many as there are for it, with a core for each."""
-    return max(1, min(-(-len(trials) // there.gpus), there.cpus_for_gpus // there.gpus, MOST_SHARED))
+    return max(1, min(-(-len(trials) // machine.gpus), machine.cpus_for_gpus // machine.gpus, MOST_SHARED))
 
 
-def _cpus_per_worker(there: Machine, at_once: int, workers: int, threads: int) -> float:
+def _cpus_per_worker(machine: Machine, at_once: int, workers: int, threads: int) -> float:
     """Where GPUs outnumber cores, the workers share them: Ray must not wait for cores that nobody will free."""
-    share = (there.cpus - at_once * DRIVER_CPUS) / (at_once * workers)
+    share = (machine.cpus - at_once * DRIVER_CPUS) / (at_once * workers)
     return math.floor(min(threads, share) * (1 - 2 * DRIVER_CPUS) * SHARES) / SHARES
 
 
-def _plan_on_cpus(order: tuple[TrialSpec, ...], there: Machine, trials_per_gpu: int, workers: int) -> Plan:
-    cpus = there.cpus
+def _plan_on_cpus(order: tuple[TrialSpec, ...], machine: Machine, trials_per_gpu: int, workers: int) -> Plan:
+    cpus = machine.cpus
     if trials_per_gpu > 1:
         raise PlacementError(f"--trials-per-gpu {trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out")
     if workers > cpus:
         raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
-    most = max(1, min(len(order), cpus // workers, int(there.memory // (WORKER_BYTES * workers))))
+    most = max(1, min(len(order), cpus // workers, int(machine.memory // (WORKER_BYTES * workers))))
 
     def predicted(at_once: int) -> float:
-        threads = workers * _threads(there, at_once * workers)
+        threads = workers * _threads(machine, at_once * workers)
         return makespan([_cpu_seconds(trial, threads) for trial in order], at_once)
 
     at_once = min(range(1, most + 1), key=predicted)
-    threads = _threads(there, at_once * workers)
-    return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(there, at_once, workers, threads))
+    threads = _threads(machine, at_once * workers)
+    return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(machine, at_once, workers, threads))
 
 
-def _threads(there: Machine, processes: int) -> int:
-    return max(1, min(there.node_cpus, there.cpus // processes))
+def _threads(machine: Machine, processes: int) -> int:
+    return max(1, min(machine.node_cpus, machine.cpus // processes))
 
 
 def _cpu_seconds(trial: TrialSpec, threads: int) -> float:
