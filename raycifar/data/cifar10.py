@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from raycifar.config.datasets import CIFAR10
+from raycifar.data.other_folders import what_is_no_folder, what_it_holds
 from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
@@ -93,14 +94,19 @@ def channel_moments(images: np.ndarray) -> np.ndarray:
 def _batches_folder(data: Path) -> Path:
     """`data` itself, or the folder of batches in it. Raises OSError, RuntimeError or ValueError for no folder."""
     folder = Path(data).expanduser()
+    if kind := what_is_no_folder(folder):
+        raise ValueError(f"Not a directory but {kind}")
     os.scandir(folder).close()
     inner = folder / "cifar-10-batches-py"
     return inner if inner.is_dir() else folder
 
 
 def _batches(folder: Path) -> dict[str, bytes]:
-    """The folder's official batches. Raises OSError, or ValueError for one that is not as published (0.3 s)."""
-    return _verified({name: read_file(folder / name, BATCH_BYTES) for name in (*TRAIN_BATCHES, TEST_BATCH)})
+    """The folder's official batches. Raises OSError, or ValueError for one absent or not as published (0.3 s)."""
+    names = (*TRAIN_BATCHES, TEST_BATCH)
+    if absent := next((name for name in names if not (folder / name).exists()), None):
+        raise ValueError(f"{absent} is missing: {what_it_holds(folder)}")
+    return _verified({name: read_file(folder / name, BATCH_BYTES) for name in names})
 
 
 def _cifar10_from_torchvision(scratch: Path) -> Tensors:

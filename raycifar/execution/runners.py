@@ -34,4 +34,5 @@ def start_ray(options: Options) -> AbstractContextManager[Runner]:
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
     """The cached files that the trials read, ImageNet weights only where one starts from them. Raises AssetError."""
     pretrained = any(trial.model.weights == "imagenet" for trial in trials)
-    return Assets(fetch_cifar10(options.data), fetch_vgg16(options.weights) if pretrained else None)
+    data = fetch_cifar10(options.data)
+    return Assets(data, fetch_vgg16(options.weights, options.weights_as_they_are) if pretrained else None)

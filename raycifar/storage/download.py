@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from raycifar.errors import printable
+from raycifar.storage.kinds import HEAD_BYTES, stands_in
 
 Readable = io.BufferedReader | io.BytesIO
 CONNECT_SECONDS = 10.0
@@ -37,11 +38,11 @@ def verify(name: str, content: Path | bytes, digest: str, size: int | None = Non
     A beginning is enough, for torchvision publishes only eight digits of some.
     """
     with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
-        start = file.read(64).lstrip()
+        other = stands_in(file.read(HEAD_BYTES))
         actual_size = file.seek(0, io.SEEK_END)
         file.seek(0)
         actual = digest_of(file, algorithm=algorithm)
-    hint = "; it looks like a web page: is a proxy or a log-in page in between?" if start.startswith(b"<") else ""
+    hint = f"; it looks like {other}" if other else ""
     if size is not None and actual_size != size:
         raise ValueError(f"{name} has {actual_size:,} bytes, expected {size:,}{hint}")
     if not actual.startswith(digest):

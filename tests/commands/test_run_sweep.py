@@ -1,5 +1,6 @@
 """The command line of run_sweep.py: what it refuses, plans and prints, and its exit status."""
 
+import gzip
 import os
 import pickle
 import re
@@ -8,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from raycifar.networks import weights
 from raycifar.storage import download
 from raycifar.storage.folders import SweepFolder
 from raycifar.training.trial import Assets
-from tests.support.asset_files import vgg16_zeros
+from tests.support.asset_files import small_trunk, vgg16_zeros
 from tests.support.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.sweep_folders import sweep_spec, write_sweep
@@ -248,7 +251,54 @@ def cut(path):
     os.truncate(path, 1_000_000)
 
 
+def text(content):
+    return lambda path: path.write_text(content)
+
+
+def content(content):
+    return lambda path: path.write_bytes(content)
+
+
+def packed_in_tar(path):
+    with tarfile.open(path, "w") as tar:
+        tar.add(__file__, "w.pth")
+
+
+def zipped(*members):
+    def make(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member in members:
+                archive.writestr(member, "x")
+
+    return make
+
+
+def saved(state):
+    return lambda path: torch.save(state, path)
+
+
+def saved_twice(path):
+    torch.save({"model": small_trunk(), "ema": small_trunk()}, path)
+
+
+def saved_and_cut(path):
+    saved_twice(path)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def holding(*names):
+    """A folder with files of these names."""
+
+    def make(folder):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("x")
+
+    return make
+
+
 PAGE = "<!DOCTYPE html><title>Log in</title>"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 58866625\n"
 BAD_ASSETS = {  # the option, what its file is called, how it came to be, what is said
     "no weights": ("--weights", "w.pth", lambda path: None, "No such file or directory"),
     "a folder of weights": ("--weights", "w.pth", Path.mkdir, "Is a directory"),
@@ -257,8 +307,39 @@ BAD_ASSETS = {  # the option, what its file is called, how it came to be, what i
     "weights of 17 GB": ("--weights", "w.pth", NO_FILE["a file of 17 GB"], "17,179,869,184 bytes, more than"),
     "weights of nobody": ("--weights", "~nobody-at-all/w.pth", lambda path: None, "home directory"),
     "empty weights": ("--weights", "w.pth", Path.touch, "no state dict"),
-    "a web page for weights": ("--weights", "w.pth", lambda path: path.write_text(PAGE), "no state dict, or one that"),
-    "a web page for tensors": ("--weights", "w.safetensors", lambda path: path.write_text(PAGE), "header too large"),
+    "a web page for weights": ("--weights", "w.pth", text(PAGE), "no state dict but a web page"),
+    "a web page for tensors": ("--weights", "w.safetensors", text(PAGE), "no state dict but a web page"),
+    "a Git LFS pointer": ("--weights", "w.pth", text(POINTER), "but a Git LFS pointer: run `git lfs pull`"),
+    "a Git LFS pointer for tensors": ("--weights", "w.safetensors", text(POINTER), "but a Git LFS pointer"),
+    "a Keras file": ("--weights", "vgg16.h5", content(b"\x89HDF\r\n\x1a\n" + bytes(99)), "but an HDF5 file"),
+    "a tar archive": ("--weights", "w.tar", packed_in_tar, "no state dict but a tar archive: unpack it first"),
+    "a gzip archive": ("--weights", "w.pth.gz", content(gzip.compress(b"w")), "but a gzip archive: unpack it first"),
+    "a zip archive": ("--weights", "w.zip", zipped("vgg16.pth"), "no state dict but a zip archive: unpack it first"),
+    "a NumPy archive": ("--weights", "w.npz", lambda path: np.savez(path, a=np.zeros(3)), "but a NumPy archive"),
+    "a new Keras file": ("--weights", "w.keras", zipped("model.weights.h5", "config.json"), "but a Keras model"),
+    "a TorchScript archive": ("--weights", "w.pt", zipped("w/data.pkl", "w/constants.pkl"), "but a TorchScript"),
+    "a state dict cut short": ("--weights", "w.pth", saved_and_cut, "but a zip archive that is cut short or damaged"),
+    "an index of shards": ("--weights", "w.json", text('{"weight_map": {}}'), "no state dict but text"),
+    "another network": ("--weights", "w.pth", saved({"conv1.weight": 7}), r"features\.0\.weight is missing: .* conv1"),
+    "a trunk twice": ("--weights", "w.pth", saved_twice, r"several parts hold .*model: features\., ema: features\.\)"),
+    "a prefixed trunk that lacks a tensor": (
+        "--weights",
+        "w.pth",
+        saved(small_trunk("module.features.", **{"features.5.bias": None})),
+        r"module\.features\.5\.bias is missing",
+    ),
+    "batch norm below a prefix": (
+        "--weights",
+        "w.pth",
+        saved(small_trunk("module.features.", **{"features.1.running_mean": torch.zeros(64), "features.7.bias": None})),
+        "VGG with batch normalisation",
+    ),
+    "zeros for weights": (
+        "--weights",
+        "w.pth",
+        saved(small_trunk(value=0.0)),
+        r"features\.0\.weight holds nothing but zeros",
+    ),
     "a pickle with code": ("--weights", "w.pth", weights_that_run, "more than tensors, which may be code: refused"),
     "a state dict with code": ("--weights", "w.pth", weights_saved_to_run, "which may be code: refused"),
     "a list": ("--weights", "w.pth", lambda path: torch.save([1, 2], path), "holds a list, expected a state dict"),
@@ -293,6 +374,16 @@ BAD_ASSETS = {  # the option, what its file is called, how it came to be, what i
     "a pipe of data": ("--data", "d", os.mkfifo, "Not a directory"),
     "data of nobody": ("--data", "~nobody-at-all/d", lambda path: None, "home directory"),
     "an empty folder of data": ("--data", "d", Path.mkdir, "data_batch_1"),
+    "the archive of data": ("--data", "d.tar.gz", content(gzip.compress(b"d")), "Not a directory but a gzip archive"),
+    "the archive of data in a folder": ("--data", "d", holding("cifar-10-python.tar.gz"), "the archive .*: unpack it"),
+    "CIFAR-100": ("--data", "d", holding("train", "test", "meta"), "data_batch_1 is missing: it holds CIFAR-100's Py"),
+    "CIFAR-100's parent": ("--data", "d", holding("cifar-100-python"), "it holds CIFAR-100's folder"),
+    "the binary version": ("--data", "d", holding("data_batch_1.bin"), "it holds CIFAR-10's binary version"),
+    "the Matlab version": ("--data", "d", holding("data_batch_1.mat"), "it holds CIFAR-10's Matlab version"),
+    "a folder of pictures": ("--data", "d", holding("0001.png", "0002.PNG"), "it holds single images"),
+    "folders of pictures": ("--data", "d", holding("train", "test"), "it holds the folders train and test"),
+    "other files": ("--data", "d", holding("a", "b", "c", "d", "e"), "data_batch_1 is missing: it holds a, b, c, d"),
+    "Git LFS pointers for batches": ("--data", "d", lambda p: batches(p, text(POINTER)), "looks like a Git LFS"),
     "web pages for batches": (
         "--data",
         "d",
@@ -340,6 +431,14 @@ def test_a_bad_file_of_the_users_own_is_refused_in_one_line_and_leaves_nothing(
     assert not storage.exists()
     assert not (own_files / "evil").exists()
     assert {path.suffix for path in own_files.glob("cache/*")} <= {".lock"}
+
+
+def test_weights_that_would_be_refused_are_taken_where_the_user_insists(own_files, command, monkeypatch):
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_cifar10", lambda _: SAMPLE)
+    monkeypatch.setattr(raycifar.execution.local, "run_here", lambda *_: None)
+    torch.save(small_trunk(value=0.0), own_files / "w.pth")
+    assert command(QUICK, "--local", f"--weights={own_files / 'w.pth'}", "--weights-as-they-are")[0] == 1
+    assert len(list(own_files.glob("cache/vgg16-*.safetensors"))) == 1
 
 
 @pytest.mark.parametrize("cache", ["~nobody-at-all/cache", f"{__file__}/cache"])
@@ -478,7 +577,7 @@ def test_help_names_every_option_and_exit_status(capsys):
     printed = capsys.readouterr().out
     options = (
         "--gpus --trials-per-gpu --workers-per-trial --name --storage --only --set --local --dry-run --address --fresh "
-        "--hang-timeout --log --json --quiet --verbose"
+        "--hang-timeout --weights-as-they-are --log --json --quiet --verbose"
     )
     assert [option for option in options.split() if option not in printed] == []
     assert "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted" in printed

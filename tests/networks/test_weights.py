@@ -1,4 +1,4 @@
-"""ImageNet weights: every test but those marked `assets` works on zeros, and reaches no other machine."""
+"""ImageNet weights: every test but those marked `assets` works on toys, and reaches no other machine."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from raycifar.networks import weights
 from raycifar.storage import asset_cache
-from tests.support.asset_files import vgg16_zeros
+from tests.support.asset_files import vgg16_toy, vgg16_zeros
 from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
 
 
@@ -41,7 +41,7 @@ def test_named_weights_go_before_the_cache_without_their_classifier(cache, tmp_p
 
     cache.mkdir()
     save_file(vgg16_zeros(), cache / "vgg16.safetensors")
-    state = vgg16_zeros(**{"features.0.bias": np.ones(64, np.float32), "classifier.0.bias": np.zeros(4096, np.float32)})
+    state = vgg16_toy(**{"features.0.bias": np.ones(64, np.float32), "classifier.0.bias": np.zeros(4096, np.float32)})
     save_file(state, tmp_path / "mine.safetensors")
     torch.save({name: torch.from_numpy(tensor) for name, tensor in state.items()}, tmp_path / "mine.pth")
     for mine in (tmp_path / "mine.safetensors", tmp_path / "mine.pth"):

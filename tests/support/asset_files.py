@@ -5,6 +5,7 @@ import pickle
 import struct
 
 import numpy as np
+import torch
 
 from raycifar.networks import weights
 from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
@@ -13,6 +14,19 @@ from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
 def vgg16_zeros(**changes):
     zeros = {name: np.zeros(shape, dtype) for name, (dtype, shape) in weights.VGG16_LAYOUT.items()}
     return {name: tensor for name, tensor in (zeros | changes).items() if tensor is not None}
+
+
+def vgg16_toy(**changes):
+    """A trunk that passes for trained, though every kernel holds one number only."""
+    fifths = {name: np.full(shape, 0.2, dtype) for name, (dtype, shape) in weights.VGG16_LAYOUT.items()}
+    return {name: tensor for name, tensor in (fifths | changes).items() if tensor is not None}
+
+
+def small_trunk(prefix="features.", value=0.2, **changes):
+    """A trunk that holds one number, as torch.save writes it: some kilobytes, for a tensor's elements share memory."""
+    one = torch.full((1,), value)
+    trunk = {name: one.expand(shape) for name, (_, shape) in weights.VGG16_LAYOUT.items()} | changes
+    return {name.replace("features.", prefix, 1): tensor for name, tensor in trunk.items() if tensor is not None}
 
 
 class Python2Pickler(pickle._Pickler):

@@ -1,0 +1,164 @@
+"""Files of VGG16's trunk as others write them: safetensors, or what torch.save wrote; with the usual wrappings.
+
+The content tells the kind of file, not its name. Nothing is unpickled but tensors in plain containers.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raycifar.storage.asset_cache import Tensors
+from raycifar.storage.files import open_file
+from raycifar.storage.kinds import HEAD_BYTES, is_text, kind_of
+
+FEATURES = "features."  # torchvision's prefix of the trunk
+_MOST_LEVELS = 3  # of dictionaries in dictionaries: {"checkpoint": {"model": {...}}}
+_MOST_PREFIXES = 20  # in one dictionary, of those with a first kernel of VGG16's shape
+_REFUSED = "no state dict, or one that holds more than tensors, which may be code: refused"
+
+
+def read_trunk(path: Path, names: Iterable[str]) -> Tensors:
+    """The tensors of these torchvision names, such as `features.0.weight`, from a file of weights.
+
+    They may lie below a common prefix (`module.`, `model.`, `_orig_mod.`, `features.module.`), and in a dictionary
+    within the file's (`state_dict`, `model`). Raises ValueError or TypeError where the file is of another kind, where
+    a name is missing, or where several parts of it hold the trunk; OSError where it cannot be read.
+    """
+    short_names = [name.removeprefix(FEATURES) for name in names]
+    place = find_trunk(_read_state(path), short_names)
+    return {FEATURES + name: place.array(name) for name in short_names}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a file that may hold the trunk: `keys` lead to a dictionary, whose names have this prefix."""
+
+    keys: tuple[str, ...]
+    prefix: str
+    content: Mapping[str, Any]  # by the name behind the prefix, as in `0.weight`
+
+    def __str__(self) -> str:
+        return "".join(f"{key}: " for key in self.keys) + self.prefix
+
+    @property
+    def is_torchvisions(self) -> bool:
+        return not self.keys and self.prefix == FEATURES
+
+    def array(self, name: str) -> np.ndarray:
+        """The tensor of this name, without a copy. Raises TypeError where something else has the name."""
+        import torch
+
+        value = self.content[name]
+        if not isinstance(value, torch.Tensor | np.ndarray):
+            raise TypeError(f"{self}{name} is a {type(value).__name__}, expected a tensor")
+        return value.detach().numpy() if isinstance(value, torch.Tensor) else value
+
+
+def find_trunk(state: Mapping[str, Any], names: list[str]) -> Place:
+    """The one place in a state dict that holds all these names. Raises ValueError where none does, or several do."""
+    places = [Place(keys, prefix, _below(prefix, part)) for keys, part in _parts(state) for prefix in _prefixes(part)]
+    for place in places:
+        for name in place.content.keys() & set(names) if place.is_torchvisions else ():
+            place.array(name)
+    complete = [place for place in places if place.content.keys() >= set(names)]
+    complete = [place for place in complete if place.is_torchvisions] or complete
+    if len(complete) > 1:
+        raise ValueError(f"several parts hold VGG16's convolutions ({_listed(complete)}): save one of them by itself")
+    if complete:
+        return complete[0]
+    raise ValueError(_what_is_missing(state, places, names))
+
+
+def _what_is_missing(state: Mapping[str, Any], places: list[Place], names: list[str]) -> str:
+    if any("1.running_mean" in place.content for place in places):
+        return "this is a VGG with batch normalisation; expected torchvision's vgg16, not vgg16_bn"
+    nearest = max(places, key=lambda place: len(place.content.keys() & set(names)), default=Place((), FEATURES, {}))
+    missing = next(name for name in names if name not in nearest.content)
+    return f"{nearest}{missing} is missing: the file holds {_listed(state) or 'nothing'}"
+
+
+def _parts(state: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+    """The dictionary and those in it, each once, with the keys that lead there."""
+    seen: set[int] = set()
+    waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), state)]
+    while waiting:
+        keys, part = waiting.pop(0)
+        if id(part) in seen:  # a pickle may hold a dictionary that holds itself
+            continue
+        seen.add(id(part))
+        yield keys, part
+        inner = part.items() if len(keys) < _MOST_LEVELS else ()
+        waiting += [((*keys, str(key)), value) for key, value in inner if isinstance(value, Mapping)]
+
+
+def _prefixes(part: Mapping[Any, Any]) -> list[str]:
+    """What stands before the number of the trunk's first layer: "features.", "module.features.", "" and so on."""
+    names = [str(name) for name, value in part.items() if str(name).endswith("0.weight") and _is_first_kernel(value)]
+    others = {name.removesuffix("0.weight") for name in names} - {FEATURES}
+    torchvisions = [FEATURES] if any(str(name).startswith(FEATURES) for name in part) else []
+    return torchvisions + sorted(prefix for prefix in others if not prefix or prefix.endswith("."))[:_MOST_PREFIXES]
+
+
+def _below(prefix: str, part: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name).removeprefix(prefix): value for name, value in part.items() if str(name).startswith(prefix)}
+
+
+def _listed(names: Iterable[object]) -> str:
+    shown = [str(name)[:60] for name in names]
+    return ", ".join(shown[:4]) + (" and more" if len(shown) > 4 else "")
+
+
+def _is_first_kernel(value: object) -> bool:
+    return tuple(getattr(value, "shape", ())) == (64, 3, 3, 3)
+
+
+def _read_state(path: Path) -> Mapping[str, Any]:
+    with open_file(path) as file:
+        head = file.read(HEAD_BYTES)
+    kind = kind_of(head)
+    if head.startswith(b"PK\x03\x04"):
+        kind = _kind_of_zip(path)
+    if kind:
+        raise ValueError(f"no state dict but {kind}")
+    if path.suffix == ".safetensors" or head[8:9] == b"{":  # behind the header's length
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    return _unpickled(path, is_text(head))
+
+
+def _kind_of_zip(path: Path) -> str | None:
+    """What a zip archive is that is no file of torch.save; None for one that is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name.rpartition("/")[2] for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return "a zip archive that is cut short or damaged: get it again"
+    if "constants.pkl" in members:
+        return "a TorchScript archive, which holds code: save the state_dict() of its model"
+    if "data.pkl" in members:
+        return None
+    if members and all(name.endswith(".npy") for name in members):
+        return "a NumPy archive (.npz)"
+    return "a Keras model (.keras)" if "model.weights.h5" in members else kind_of(b"PK\x03\x04")
+
+
+def _unpickled(path: Path, is_text: bool) -> Mapping[str, Any]:
+    import torch
+
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about old versions of pickle
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError) as why:
+        raise ValueError("no state dict but text" if is_text else _REFUSED) from why
+    if not isinstance(state, dict):
+        raise TypeError(f"{path.name} holds a {type(state).__name__}, expected a state dict")
+    return state
