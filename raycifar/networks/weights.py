@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from raycifar.config.architectures import VGG16, Architecture
-from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, obtain
+from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
@@ -63,12 +63,12 @@ VGG16_LAYOUT: Layout = {
 }
 
 
-def fetch_vgg16(weights: Path | None = None) -> Path:
+def fetch_vgg16(weights: Path | None = None, get: Get = obtain) -> Path:
     """Path of a safetensors file with VGG16's 13 convolutions, `features.0.weight` to `features.28.bias`, float32 OIHW.
 
     `weights` is a file of the user's own, safetensors or a torchvision state dict; its `classifier.*` is ignored.
     Other weights give other results: the file is read before the cache, cached under its own SHA-256, and no other
-    source replaces it. Raises AssetError.
+    source replaces it. With `get=examine` the file is read and nothing is written. Raises AssetError.
     """
     if weights is None:
         sources: list[Source] = [
@@ -84,7 +84,7 @@ def fetch_vgg16(weights: Path | None = None) -> Path:
             path = cached_path(f"vgg16-{digest_of(file)[:16]}.safetensors")
     except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
         raise failure(VGG16_ASSET, [(source, why)]) from None
-    return obtain(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
+    return get(VGG16_ASSET, path, [(source, partial(_vgg16_from_file, file_path))])
 
 
 def _check_size(file: Readable) -> None:
