@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
+# finds none fails instead.
+LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 MOST_SHARED = 8  # the largest number of trials on one GPU that is tried
 USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
 
@@ -41,6 +44,32 @@ def hardware() -> str:
     if gpus:
         return f"{gpus} x {device_name(torch.device('cuda:0'))}"
     return f"{cpu_count()} cores of {device_name(torch.device('cpu'))}"
+
+
+def gpu_count() -> int:
+    """The GPUs that this process sees, also those that this PyTorch cannot use."""
+    import torch
+
+    return max(torch.cuda.device_count(), _visible_nvidia_gpus())
+
+
+def _visible_nvidia_gpus() -> int:
+    """As Ray counts them: the driver's, where CUDA_VISIBLE_DEVICES does not allow fewer."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        there = int(pynvml.nvmlDeviceGetCount())
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return 0
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return there if allowed is None else min(there, len([gpu for gpu in allowed.split(",") if gpu]))
+
+
+def logical_gpus() -> bool:
+    """Whether a test schedules GPUs that are not there."""
+    return bool(os.environ.get(LOGICAL_GPUS))
 
 
 def cpu_count() -> int:

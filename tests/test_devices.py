@@ -5,6 +5,8 @@ import os
 import platform
 from unittest.mock import Mock
 
+import pynvml
+import pytest
 import torch
 
 from raycifar import devices
@@ -35,3 +37,17 @@ def test_versions_are_of_python_and_the_packages_that_decide_numbers():
     assert versions["python"] == platform.python_version()
     assert torch.__version__.startswith(versions["torch"])  # where a build may be named behind it: "+cpu"
     assert versions.keys() == {"python", "raycifar", "ray", "torch", "torchvision", "numpy", "cuda"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "seen"), [(None, 4), ("", 0), ("0,1", 2), ("MIG-1,MIG-2,MIG-3", 3), ("0,1,2,3,4,5", 4)]
+)
+def test_gpus_are_counted_as_cuda_visible_devices_allows(monkeypatch, allowed, seen):
+    """The driver's four, of which this PyTorch can use none."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for name, answer in (("nvmlInit", None), ("nvmlDeviceGetCount", 4), ("nvmlShutdown", None)):
+        monkeypatch.setattr(pynvml, name, lambda answer=answer: answer)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    assert devices.gpu_count() == seen

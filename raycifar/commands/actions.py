@@ -12,8 +12,9 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.execution import sweep as execution
 from raycifar.execution.options import Options
 from raycifar.execution.plan import describe_plan, plan_table, results_table, tell_plan
-from raycifar.execution.sweep import plan_only
+from raycifar.execution.sweep import check_files, plan_only
 from raycifar.search.records import SearchFolder, sample_name
+from raycifar.search.search import check_files as check_search_files
 from raycifar.search.search import plan_search, run_search
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import budget, samples_table, space_table
@@ -21,6 +22,7 @@ from raycifar.storage.folders import SweepFolder
 
 
 def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Console) -> int:
+    check_files(sweep, SweepFolder(path), options)
     plan, gpus = plan_only(sweep, options)
     console.print(plan_table(sweep, plan, path), describe_plan(plan, gpus), sep="\n")
     tell_plan(options, path, plan, gpus)
@@ -37,6 +39,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console, 
 
 
 def show_search_plan(search: SearchSpec, path: Path, options: Options, console: Console) -> int:
+    check_search_files(search, SearchFolder(path), options)
     plan, gpus = plan_search(search, options)
     console.print(space_table(search, path), budget(search), describe_plan(plan, gpus), sep="\n")
     tell_plan(options, path, plan, gpus, [sample_name(number) for number in range(1, search.samples + 1)])

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raycifar.commands.parser import Parser, complete, examples
+from raycifar.commands.parser import Parser, complete, examples, replace_what_cannot_be_printed
 from raycifar.program import program
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def folder(text: str) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    replace_what_cannot_be_printed()
     options = parse_arguments(arguments)
     from raycifar.analysis.trial_state import ResultsError
 

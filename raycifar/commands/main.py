@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from raycifar.commands import analyze, run_options, run_sweep
-from raycifar.commands.parser import Parser, complete, examples
+from raycifar.commands.parser import Parser, complete, examples, replace_what_cannot_be_printed
 from raycifar.errors import nearest
 from raycifar.program import called_as, program
 
@@ -22,6 +22,7 @@ EXAMPLES = (
 
 def main(arguments: list[str] | None = None, command: str = "raycifar") -> int:
     """`command` is what the user types in front of a sub-command."""
+    replace_what_cannot_be_printed()
     words = sys.argv[1:] if arguments is None else arguments
     with called_as(command):
         complete(make_parser)

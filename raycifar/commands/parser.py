@@ -1,9 +1,12 @@
-"""What the commands' argument parsers share: mistakes answered in one line, examples, completion in a shell."""
+"""What the commands share: mistakes answered in one line, examples, completion in a shell, output in any encoding."""
 
 import argparse
+import codecs
 import contextlib
+import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -38,3 +41,19 @@ def complete(make: Callable[[], argparse.ArgumentParser]) -> None:
             import argcomplete
 
             argcomplete.autocomplete(make())
+
+
+def replace_what_cannot_be_printed() -> None:
+    """Standard output and errors in an encoding other than UTF-8 get "?" for each character that they cannot hold.
+
+    Otherwise the first such character, in a report's dash or a trial's name, would end the command.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and _can_fail(stream):
+            stream.reconfigure(errors="replace")
+
+
+def _can_fail(stream: io.TextIOWrapper) -> bool:
+    """Standard errors escape by default; surrogateescape, which prints file names as they are, helps only UTF-8."""
+    in_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+    return stream.errors == "strict" or (stream.errors == "surrogateescape" and not in_utf8)

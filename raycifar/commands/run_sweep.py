@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raycifar.commands.next_steps import interrupted
+from raycifar.commands.parser import replace_what_cannot_be_printed
 from raycifar.commands.run_options import parse_arguments, sweep_options
 from raycifar.config.stock_sweeps import sweep_file
 from raycifar.execution import interruption
@@ -29,6 +30,7 @@ BAD_INPUT = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
+    replace_what_cannot_be_printed()
     args = parse_arguments(arguments)
     interruption.heed_signals()
     if not args.json:

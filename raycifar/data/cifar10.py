@@ -15,7 +15,7 @@ import numpy as np
 
 from raycifar.config.datasets import CIFAR10
 from raycifar.data.other_folders import what_is_no_folder, what_it_holds
-from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, obtain
+from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
@@ -42,13 +42,13 @@ FIRST_LABELS = {"train": [6, 9, 9, 4, 1, 1, 2, 7, 8, 3], "test": [3, 8, 8, 0, 6,
 TRAIN_MOMENTS = [list(CIFAR10.mean), list(CIFAR10.std)]
 
 
-def fetch_cifar10(data: Path | None = None) -> Path:
+def fetch_cifar10(data: Path | None = None, get: Get = obtain) -> Path:
     """Path of `cifar10.safetensors`, fetched if the cache has no sound copy.
 
     It holds train_images (50000, 3, 32, 32) and test_images (10000, 3, 32, 32), uint8 RGB 0..255, and train_labels
     and test_labels, int64 0..9, in the official order. `data` is torchvision's folder `cifar-10-batches-py` or its
     parent; its files are read and verified even when the cache has a copy, so that a wrong folder is noticed.
-    Raises AssetError.
+    With `get=examine` this is all that is done: nothing is written. Raises AssetError.
     """
     sources: list[Source] = [
         ("torchvision's download", _cifar10_from_torchvision),
@@ -61,7 +61,7 @@ def fetch_cifar10(data: Path | None = None) -> Path:
         except (OSError, RuntimeError, ValueError) as why:
             raise failure(CIFAR10_ASSET, [(source, why)]) from None
         sources = [(source, lambda scratch: _cifar10_from_batches(batches))]
-    return obtain(CIFAR10_ASSET, cached_path("cifar10.safetensors"), sources)
+    return get(CIFAR10_ASSET, cached_path("cifar10.safetensors"), sources)
 
 
 def check_cifar10(tensors: Tensors) -> None:

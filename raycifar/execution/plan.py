@@ -1,5 +1,6 @@
 """What would run where: the plan of a call, made before anything starts, and how it and its results are shown."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.devices import cpu_count, memory_bytes
+from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Machine, PlacementError, Plan, idle_share, make_plan, makespan
 from raycifar.networks.cost import work
@@ -22,16 +23,18 @@ from raycifar.training.precision import PrecisionError, require_native
 def plan_trials(trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
     """The plan for the trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError."""
     gpus = torch.cuda.device_count() if options.gpus is None else options.gpus
+    check_options(options)
+    if options.address and options.gpus is None:
+        raise PlacementError("--dry-run asks no cluster for its GPUs: type --gpus N too, or leave out --address")
     if options.local:
-        check_local(options)
         return local_plan(trials, min(gpus, 1)), min(gpus, 1)
     return plan_on(trials, this_machine(gpus), options), gpus
 
 
 def plan_on(trials: Sequence[TrialSpec], machine: Machine, options: Options) -> Plan:
     """As far as it is known before anything has been measured. Raises PlacementError."""
-    if options.trials_per_gpu == "auto" and not machine.gpus:
-        raise PlacementError("--trials-per-gpu auto measures GPUs, and this runs on CPUs: leave it out")
+    if not machine.gpus:
+        check_sharing(options)
     return make_plan(trials, machine, options.known_sharing, options.workers_per_trial)
 
 
@@ -41,12 +44,39 @@ def local_plan(trials: Sequence[TrialSpec], gpus: int) -> Plan:
     return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
 
 
+def check_options(options: Options) -> None:
+    """Raises PlacementError for options of which one leaves another without effect, on whatever machine."""
+    if options.local:
+        check_local(options)
+    if options.gpus == 0:
+        check_sharing(options)
+    if options.workers_per_trial > 1 and options.trials_per_gpu != 1:
+        raise PlacementError(
+            "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
+        )
+
+
+def check_sharing(options: Options) -> None:
+    """Raises PlacementError for trials that are to share a GPU where this runs on CPUs."""
+    if options.trials_per_gpu == "auto":
+        raise PlacementError("--trials-per-gpu auto measures GPUs, and this runs on CPUs: leave it out")
+    if options.trials_per_gpu > 1:
+        raise PlacementError(
+            f"--trials-per-gpu {options.trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out"
+        )
+
+
 def check_local(options: Options) -> None:
     """Raises PlacementError for what --local cannot do."""
     if options.workers_per_trial > 1 or options.trials_per_gpu != 1 or options.address:
         raise PlacementError(
             "--local runs one trial at a time with one worker, without Ray: "
             "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local"
+        )
+    if options.hang_seconds != Options().hang_seconds or options.verbose:
+        raise PlacementError(
+            "--local has no workers that are watched, and no Ray whose log --verbose would show: "
+            "leave out --hang-timeout and --verbose, or leave out --local"
         )
     if options.gpus is not None and options.gpus > 1:
         raise PlacementError(
@@ -72,6 +102,14 @@ def asked_gpus(asked: int | None, available: int, who: str) -> int:
         instead = f"--gpus {available}" if available else "--gpus 0 to run on the CPU"
         raise PlacementError(f"--gpus {asked}: {who} {available} GPUs: type {instead}, or leave --gpus out")
     return asked
+
+
+def check_gpus(options: Options) -> None:
+    """Raises PlacementError for more GPUs than a Ray of its own would find here: Ray's start takes long."""
+    ray = sys.modules.get("ray")
+    started = ray is not None and ray.is_initialized()  # by the caller, perhaps with GPUs that are not there
+    if not (options.local or options.address or started or logical_gpus()):
+        asked_gpus(options.gpus, gpu_count(), "this machine has")
 
 
 def describe_plan(plan: Plan, gpus: int) -> str:

@@ -17,14 +17,12 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 import ray
 import torch
 
+from raycifar.devices import logical_gpus
 from raycifar.execution import interruption
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_private import choose_interfaces
 from raycifar.program import program
 
-# Tests schedule GPUs that are not there and compute on the CPU. Without this a worker that should have a GPU and
-# finds none fails instead.
-LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
 MOST_UNANSWERED = 6  # times in a row
 START_SECONDS = 300.0  # at most, for Ray to start: it waits for its first workers without a limit of its own
@@ -77,11 +75,6 @@ def _machine() -> Machine:
 def gpus_can_compute() -> bool:
     """Whether this machine's PyTorch can use the GPUs that Ray schedules, or a test wants them logical."""
     return torch.cuda.is_available() or logical_gpus()
-
-
-def logical_gpus() -> bool:
-    """Whether a test schedules GPUs that are not there."""
-    return bool(os.environ.get(LOGICAL_GPUS))
 
 
 def _connect(address: str | None, verbose: bool) -> str | None:

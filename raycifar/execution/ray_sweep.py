@@ -21,11 +21,12 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from rich.console import Console
 
 from raycifar.config.sweep import TrialSpec
+from raycifar.devices import logical_gpus
 from raycifar.execution import gpu_sharing
 from raycifar.execution.options import Options
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan, make_plan, most_to_share
 from raycifar.execution.plan import asked_gpus, check_precision, plan_on
-from raycifar.execution.ray_cluster import Cluster, cluster, gpus_can_compute, logical_gpus, shut_down, watched
+from raycifar.execution.ray_cluster import Cluster, cluster, gpus_can_compute, shut_down, watched
 from raycifar.execution.ray_private import start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial

@@ -18,7 +18,7 @@ import ray.tune
 import torch
 
 from raycifar.config.sweep import TrialSpec
-from raycifar.execution.ray_cluster import logical_gpus
+from raycifar.devices import logical_gpus
 from raycifar.execution.ray_private import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog

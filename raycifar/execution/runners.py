@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 from rich.console import Console
 
@@ -9,14 +10,18 @@ from raycifar.config.sweep import TrialSpec
 from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.execution.local import Local
 from raycifar.execution.options import Options
+from raycifar.execution.plan import check_gpus
 from raycifar.execution.session import Runner, Session
+from raycifar.execution.workspace import SweepError, agreed_weights
 from raycifar.networks.weights import fetch_vgg16
+from raycifar.storage.asset_cache import check_cache, examine
 from raycifar.training.trial import Assets
 
 
 @contextmanager
 def session(trials: Sequence[TrialSpec], options: Options, console: Console) -> Iterator[Session]:
     """The runner started, the trials placed, their files at hand. Raises PlacementError or AssetError."""
+    check_gpus(options)
     chosen: AbstractContextManager[Runner] = nullcontext(Local(options)) if options.local else start_ray(options)
     with chosen as runner:
         plan, gpus = runner.place(trials, options)
@@ -36,3 +41,19 @@ def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
     pretrained = any(trial.model.weights == "imagenet" for trial in trials)
     data = fetch_cifar10(options.data)
     return Assets(data, fetch_vgg16(options.weights, options.weights_as_they_are) if pretrained else None)
+
+
+def check_named_files(options: Options, path: Path, weights: str, needs_weights: bool) -> None:
+    """Read and verify what --data and --weights name, whatever is left to run; nothing is fetched or written.
+
+    `path` are the results, `weights` the ImageNet weights that they have on record, "" for none. Raises AssetError, or
+    SweepError for other weights than these and for weights that nothing reads.
+    """
+    check_cache()
+    if options.data is not None:
+        fetch_cifar10(options.data, get=examine)
+    if options.weights is not None and not needs_weights:
+        raise SweepError(f"--weights {options.weights}: no trial starts from ImageNet weights: leave it out")
+    if options.weights is not None:
+        found = fetch_vgg16(options.weights, options.weights_as_they_are, get=examine)
+        agreed_weights(path, weights, found.name)

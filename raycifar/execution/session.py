@@ -16,6 +16,7 @@ from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import describe_plan
 from raycifar.execution.workspace import Call
+from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus, Listener, Tracked
 from raycifar.tracking.terminal import Terminal
@@ -106,6 +107,7 @@ class Session:
             hardware=hardware(),
             versions=versions(),
             command=self.options.called,
+            data=digest_on_file(self.assets.cifar10),
         )
 
     def show_plan(self) -> None:

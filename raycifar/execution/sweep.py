@@ -7,8 +7,8 @@ from rich.console import Console
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
-from raycifar.execution.plan import plan_trials, tell_plan
-from raycifar.execution.runners import session
+from raycifar.execution.plan import check_options, plan_trials, tell_plan
+from raycifar.execution.runners import check_named_files, session
 from raycifar.execution.session import Session
 from raycifar.execution.workspace import all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
@@ -26,7 +26,9 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     """
     folder = SweepFolder(path)
     chosen = sweep.only(options.only)
+    check_options(options)
     check_folder(sweep, folder, options.fresh)
+    check_files(sweep, folder, options)
     unfinished = [t for t in chosen.trials if options.fresh or not _is_done(folder.trial(t.name), options)]
     if unfinished:
         with session(unfinished, options, console) as opened_session:
@@ -37,6 +39,13 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
             listener.summary(name, summary)
     console.print(f"Nothing to do: all {len(chosen.trials)} trials in {path} have finished.", soft_wrap=True)
     return True
+
+
+def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None:
+    """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
+    record = None if options.fresh or options.weights is None else folder.record()
+    needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
+    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:

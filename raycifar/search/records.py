@@ -3,7 +3,7 @@
 ::
 
     <storage>/<name>/                 SearchFolder
-        search.json                   the resolved search, where it came from
+        search.json                   the resolved search, where it came from; what was read
         invocations.json, sweep.lock  as a sweep's
         best.toml                     a sweep file of the best sample, once every sample has ended
         samples.csv                   then, too: how every sample ended, and its settings
@@ -40,7 +40,8 @@ class SearchRecord(JsonRecord):
     versions: dict[str, str]
     commit: str | None
     hardware: str
-    weights: str = ""
+    weights: str = ""  # these two as a sweep's
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,19 @@ from rich.console import Console
 from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
-from raycifar.execution.plan import plan_trials, tell_plan
-from raycifar.execution.runners import session
+from raycifar.execution.plan import check_options, plan_trials, tell_plan
+from raycifar.execution.runners import check_named_files, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, agreed_weights, check_place, commit, held, on_record
+from raycifar.execution.workspace import (
+    Call,
+    SweepError,
+    agreed_data,
+    agreed_weights,
+    check_place,
+    commit,
+    held,
+    on_record,
+)
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -31,6 +40,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     folder = SearchFolder(path)
     _check(options)
     _check_folder(search, folder, options.fresh)
+    check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
         console.print(f"Nothing to do: all {search.samples} samples in {path} have ended.", soft_wrap=True)
@@ -43,6 +53,13 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     if (missing > 0 or not folder.best.exists()) and (best := best_sample(folder)):
         write_best(search, folder, best, options.source)
     return _finished(search, folder)
+
+
+def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
+    """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
+    record = None if options.fresh or options.weights is None else folder.record()
+    needs_weights = search.trial.model.weights == "imagenet"
+    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_search(search: SearchSpec, options: Options) -> tuple[Plan, int]:
@@ -59,6 +76,7 @@ def _check(options: Options) -> None:
         )
     if options.hang_seconds != Options().hang_seconds:
         raise SweepError("a search's samples are not watched: leave out --hang-timeout")
+    check_options(options)
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
@@ -114,6 +132,7 @@ def describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
             commit=commit(),
             hardware=call.hardware,
             weights=weights,
+            data=agreed_data(folder.path, before.data if before else "", call.data),
         )
     )
 

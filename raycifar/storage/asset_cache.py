@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,6 +28,7 @@ from raycifar.storage.files import open_file
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
 Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that may use a scratch folder
+Get = Callable[["Asset", Path, Sequence[Source]], Path]  # `obtain` or `examine`
 
 
 class AssetError(InputError):
@@ -71,6 +73,33 @@ def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
             "Make room or rights there, or name another folder in RAYCIFAR_CACHE."
         ) from None
     return path
+
+
+def examine(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
+    """As `obtain` for sources that the user named, but nothing is written. Raises AssetError."""
+    if flaw(path, asset.layout) is not None:
+        with TemporaryDirectory() as scratch:
+            _first_that_works(asset, sources, Path(scratch))
+    return path
+
+
+def check_cache() -> None:
+    """Raises AssetError where RAYCIFAR_CACHE names what is no folder and cannot become one."""
+    folder = cached_path("")
+    if not os.environ.get("RAYCIFAR_CACHE"):
+        return
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as why:  # a name too long, a loop of links
+        raise AssetError(f"RAYCIFAR_CACHE={folder}: expected a folder ({why.strerror})") from None
+    if not nearest.is_dir():
+        raise AssetError(f"RAYCIFAR_CACHE={folder}: {nearest} is a file: name a folder")
+
+
+def digest_on_file(path: Path) -> str:
+    """The SHA-256 in a cached file's metadata; "" for a file that has none. Raises OSError or ValueError."""
+    with open_file(path) as file:
+        return _header(file)[1].get("sha256", "")
 
 
 def _lock(path: Path, title: str) -> AbstractContextManager[object]:
@@ -151,16 +180,21 @@ def flaw(path: Path, layout: Layout) -> str | None:
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 
 
-def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
-    """A safetensors file's layout, its metadata, and the SHA-256 over everything else."""
+def _header(file: Readable) -> tuple[dict[str, Any], dict[str, str]]:
+    """A safetensors file's description of its tensors, and its metadata."""
     size = int.from_bytes(file.read(8), "little")
     if size > 1_000_000:  # ours have under 10 kB
         raise ValueError(f"{size} bytes long")
     header = json.loads(file.read(size))
-    metadata = header.pop("__metadata__", {})
+    return header, dict(header.pop("__metadata__", {}))
+
+
+def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
+    """A safetensors file's layout, its metadata, and the SHA-256 over everything else."""
+    header, metadata = _header(file)
     numpy_types = {"U8": "uint8", "I64": "int64", "F32": "float32"}
     layout = {name: (numpy_types[part["dtype"]], tuple(part["shape"])) for name, part in header.items()}
-    return layout, dict(metadata), digest_of(file, json.dumps(header, sort_keys=True).encode())
+    return layout, metadata, digest_of(file, json.dumps(header, sort_keys=True).encode())
 
 
 def check_layout(tensors: Tensors, layout: Layout) -> None:

@@ -3,7 +3,7 @@
 ::
 
     <storage>/<name>/                 SweepFolder
-        sweep.json                    the resolved sweep file, its fingerprint, where it came from
+        sweep.json                    the resolved sweep file, its fingerprint, where it came from; what was read
         invocations.json              every call of run_sweep.py on this folder: when, how, on what
         sweep.lock                    held while a call runs
         <trial>/                      TrialFolder
@@ -237,3 +237,4 @@ class SweepRecord(JsonRecord):
     commit: str | None  # of this project, where it runs from a git checkout
     hardware: str
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
+    data: str = ""  # the SHA-256 of the cached CIFAR-10; empty in files of an earlier version

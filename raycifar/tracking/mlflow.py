@@ -4,12 +4,15 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any
+from urllib.parse import urlsplit
 
 from raycifar.storage.records import EpochRecord, TrialSummary
 from raycifar.tracking.listener import Start, Tracked, Tracker
 
 RUN_TAG = "raycifar.run"
+SCHEMES = ("file", "http", "https", "databricks", "uc", "sqlite", "postgresql", "mysql", "mssql")  # MLflow 3.17
 
 
 class MLflow(Tracker):
@@ -30,6 +33,19 @@ class MLflow(Tracker):
         self._experiment = ""
         self._runs: dict[str, str] = {}  # each trial's run
         self._logged: dict[str, int] = {}  # the last epoch that each run holds
+
+    @classmethod
+    def problem(cls) -> str | None:
+        try:
+            address = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))  # may hold a password: it is not repeated
+        except ValueError as error:
+            return f"MLFLOW_TRACKING_URI: {error}"
+        scheme = address.scheme.partition("+")[0]
+        if scheme in ("http", "https") and not address.hostname:
+            return f"MLFLOW_TRACKING_URI begins with {scheme}: and names no host"
+        if len(scheme) < 2 or scheme in _schemes():  # a folder, on Windows with its drive
+            return None
+        return f"MLFLOW_TRACKING_URI begins with {scheme}: expected a folder, or one of {', '.join(_schemes())}"
 
     def start(self, trial: str, start: Start) -> None:
         """Take up the trial's run, or begin one; then log the epochs that it lacks."""
@@ -84,6 +100,12 @@ class MLflow(Tracker):
         now = int(time.time() * 1000)
         metrics = [Metric(key, float(value), now, step) for key, value in figures.items()]
         self._client.log_batch(self._runs[trial], metrics=metrics)
+
+
+def _schemes() -> list[str]:
+    """How an address may begin: MLflow's own, and those of its plugins."""
+    plugins = [entry.name for entry in entry_points(group="mlflow.tracking_store")]
+    return [*SCHEMES, *(name for name in plugins if name not in SCHEMES)]
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

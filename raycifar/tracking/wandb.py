@@ -15,6 +15,7 @@ PRIVATE: dict[str, Any] = {
     "disable_code": True,
     "x_disable_meta": True,
 }
+MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # wandb 0.31; the last two are older names
 INTERRUPTED = 255  # as W&B marks a run whose process was killed
 
 
@@ -34,6 +35,8 @@ class WandB(Tracker):
 
     @classmethod
     def problem(cls) -> str | None:
+        if _mode() not in MODES:
+            return f"WANDB_MODE={_mode()!r}: expected one of {', '.join(MODES)}"
         if _mode() == "online" and not logged_in():
             return "WANDB_MODE=online without a login: `wandb login`, or WANDB_MODE=offline"
         return None
@@ -84,7 +87,7 @@ class WandB(Tracker):
 
 
 def _mode() -> Any:
-    return os.environ.get("WANDB_MODE", "offline")
+    return os.environ.get("WANDB_MODE") or "offline"
 
 
 def logged_in() -> bool:

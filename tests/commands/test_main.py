@@ -1,5 +1,6 @@
 """The command `raycifar`: its sub-commands, and how each line names the commands that the user may type."""
 
+import io
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from importlib.metadata import version
 import pytest
 
 import raycifar.execution.sweep
-from raycifar.commands import analyze, main, next_steps, run_options
+from raycifar.commands import analyze, main, next_steps, run_options, run_sweep
 from raycifar.config.names import NAME_RULE
 from raycifar.program import Program, called_as, program
 from tests.support.paths import ROOT
@@ -183,3 +184,41 @@ def test_a_call_leaves_the_name_as_it_was(call):
 def test_stock_sweeps_are_named_by_file_in_the_scripts_examples_and_by_name_elsewhere(way):
     text = run_options.make_parser().epilog
     assert f"  {RUN[way]} {'quick' if way else 'sweeps/quick.toml'} " in text
+
+
+# An output in another encoding than UTF-8 ----------------------------------------------------------------------------
+
+STREAMS = {  # encoding and errors, as Python sets them, and what becomes of "— ✓"
+    "PYTHONIOENCODING=latin-1": ("latin-1", "strict", b"? ?\n"),
+    "a C locale without Python's UTF-8 mode": ("ascii", "surrogateescape", b"? ?\n"),
+    "standard errors by default": ("ascii", "backslashreplace", rb"\u2014 \u2713" + b"\n"),
+    "UTF-8": ("utf-8", "strict", "— ✓\n".encode()),
+}
+ENDS = {  # what a command calls to do its work, and how the command is called
+    "run_sweep.py": (run_sweep, "_status", lambda: run_sweep.main(["quick"])),
+    "run_sweep.py --json": (run_sweep, "_status", lambda: run_sweep.main(["quick", "--json"])),
+    "analyze.py": (analyze, "analyze", lambda: analyze.main(["somewhere"])),
+    "raycifar": (main, "_no_command", lambda: main.main([])),
+}
+
+
+@pytest.mark.parametrize("called", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
+def test_what_an_output_cannot_hold_is_replaced(monkeypatch, no_leaving, called, stream):
+    (module, work, command), (encoding, errors, shown) = called, stream
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding, errors, newline="\n"))
+    monkeypatch.setattr(module, work, lambda *_: (print("— ✓"), print("— ✓", file=sys.stderr), 0)[-1])
+    assert command() == 0
+    for output in (sys.stdout, sys.stderr):
+        output.flush()
+    printed = sys.stdout.buffer.getvalue() + sys.stderr.buffer.getvalue()
+    assert printed.count(shown) == 2
+
+
+def test_a_file_name_that_is_no_utf_8_stays_as_it_is_in_an_output_that_keeps_its_bytes(monkeypatch, no_leaving):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", newline="\n"))
+    monkeypatch.setattr(main, "_no_command", lambda *_: print("a\udcffb"))
+    main.main([])
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue() == b"a\xffb\n"

@@ -110,7 +110,7 @@ def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
 def four_logical_gpus(on_cpus):
     import ray
 
-    from raycifar.execution.ray_cluster import LOGICAL_GPUS
+    from raycifar.devices import LOGICAL_GPUS
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LOGICAL_GPUS, "1")
@@ -203,7 +203,7 @@ def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
     started = time.monotonic()
     done = command("sweeps/vgg.toml", "--gpus", "4096", "--storage", str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr.startswith("run_sweep.py: --gpus 4096: Ray sees ")
+    assert done.stderr.startswith("run_sweep.py: --gpus 4096: this machine has ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     assert time.monotonic() - started < 60

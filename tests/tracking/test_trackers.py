@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from raycifar.commands import run_options
 from raycifar.tracking import trackers, wandb
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.trackers import TRACKERS, TrackerError, check_trackers
@@ -42,3 +43,47 @@ def test_a_trials_run_is_the_same_in_all_sessions_and_another_in_a_sweep_that_st
     first = Tracked(tmp_path / "q", 1.7e9)
     assert first.run_id("a-1") == Tracked(tmp_path / "q", 1.7e9).run_id("a-1") != first.run_id("a-2")
     assert replace(first, created_at=1.7e9 + 60).run_id("a-1") != first.run_id("a-1")
+
+
+WRONG = {  # the tracker, its variable, the value, what is said
+    "no mode": ("wandb", "WANDB_MODE", "of line", "WANDB_MODE='of line': expected one of online, offline,"),
+    "a mode in capitals": ("wandb", "WANDB_MODE", "OFFLINE", "WANDB_MODE='OFFLINE': expected one of"),
+    "no scheme of MLflow's": ("mlflow", "MLFLOW_TRACKING_URI", "foo://x", "begins with foo: expected a folder, or"),
+    "a misspelt scheme": ("mlflow", "MLFLOW_TRACKING_URI", "postgres://u:secret@h/d", "begins with postgres: expec"),
+    "a scheme without slashes": ("mlflow", "MLFLOW_TRACKING_URI", "sqllite:a.db", "begins with sqllite: expected"),
+    "no host": ("mlflow", "MLFLOW_TRACKING_URI", "http://", "begins with http: and names no host"),
+    "half a host": ("mlflow", "MLFLOW_TRACKING_URI", "http://[::1", "MLFLOW_TRACKING_URI: Invalid IPv6"),
+}
+
+
+@pytest.mark.parametrize(("name", "variable", "value", "line"), WRONG.values(), ids=WRONG)
+def test_a_variable_that_a_tracker_cannot_use_is_refused_before_anything_starts(
+    monkeypatch, name, variable, value, line
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(TrackerError) as refused:
+        check_trackers([name])
+    assert str(refused.value).startswith(f"--log {name}: ")
+    assert line in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("wandb", "WANDB_MODE", ""),
+        ("wandb", "WANDB_MODE", "disabled"),
+        *(
+            ("mlflow", "MLFLOW_TRACKING_URI", value)
+            for value in ("", "runs", "/a/b", "file:///a", "HTTP://host:5000", "sqlite:///a.db", "mysql+pymysql://h/d")
+        ),
+    ],
+)
+def test_a_variable_that_a_tracker_can_use_is_accepted(monkeypatch, name, variable, value):
+    monkeypatch.setenv(variable, value)
+    check_trackers([name])
+
+
+def test_a_tracker_that_is_named_twice_logs_once():
+    args = run_options.parse_arguments(["--log=mlflow", "--log=wandb", "--log=mlflow"])
+    assert run_options.sweep_options(args, None).log == ("mlflow", "wandb")
