@@ -9,6 +9,7 @@ from raycifar.config.sweep import TrialSpec
 from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.execution.local import Local
 from raycifar.execution.options import Options
+from raycifar.execution.ray_address import check_listening
 from raycifar.execution.session import Runner, Session
 from raycifar.networks.weights import fetch_vgg16
 from raycifar.training.trial import Assets
@@ -26,6 +27,8 @@ def session(trials: Sequence[TrialSpec], options: Options, console: Console) -> 
 
 def start_ray(options: Options) -> AbstractContextManager[Runner]:
     """Ray started, or joined, for the time of a `with` block. Raises PlacementError."""
+    if options.address:
+        check_listening(options.address)
     from raycifar.execution.ray_sweep import ray_runner  # importing Ray takes a second that --local need not spend
 
     return ray_runner(options)
