@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,15 +118,14 @@ def abandon(error: BaseException) -> Path | None:
 
 
 def _nodes_in(error: BaseException | None) -> Iterator[Node]:
-    while error is not None:
-        trace, seen = error.__traceback__, set()
-        while trace is not None:
-            node = trace.tb_frame.f_locals.get("self")
-            if isinstance(node, Node) and id(node) not in seen:
-                seen.add(id(node))
-                yield node
-            trace = trace.tb_next
+    """The nodes at work in the tracebacks of the error and its causes; Ray makes an error its own cause."""
+    errors: list[BaseException] = []
+    while error is not None and error not in errors:
+        errors.append(error)
         error = error.__cause__ or error.__context__
+    frames = (frame for each in errors for frame, _ in traceback.walk_tb(each.__traceback__))
+    nodes = {id(node): node for frame in frames if isinstance(node := frame.f_locals.get("self"), Node)}
+    yield from nodes.values()
 
 
 def start_helpers() -> None:

@@ -251,3 +251,12 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
             ray_nodes.check_nodes(session, tmp_path)
     finally:
         ray.shutdown()
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once():
+    """As Ray raises it where its dashboard does not start."""
+    from raycifar.execution.ray_private import abandon
+
+    error = ValueError("no dashboard")
+    error.__cause__ = error
+    assert abandon(error) is None
