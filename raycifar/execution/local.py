@@ -28,6 +28,7 @@ class Local:
 
     name: str = "local"
     dashboard: str | None = None
+    notice: str = ""
 
     def __init__(self, options: Options) -> None:
         """Raises PlacementError for what --local cannot do."""

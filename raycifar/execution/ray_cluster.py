@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
 
@@ -18,9 +19,10 @@ import ray
 import torch
 
 from raycifar.devices import logical_gpus
-from raycifar.execution import interruption
+from raycifar.execution import interruption, ray_faults
 from raycifar.execution.placement import Machine, PlacementError
-from raycifar.execution.ray_private import choose_interfaces
+from raycifar.execution.ray_address import check_address, check_cluster, check_environment
+from raycifar.execution.ray_private import abandon, choose_interfaces, cluster_address, quiet_start
 from raycifar.program import program
 
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
@@ -35,6 +37,7 @@ class Cluster:
 
     machine: Machine
     dashboard: str | None
+    notice: str = ""  # that Ray's dashboard did not start, and why
 
 
 @contextmanager
@@ -45,9 +48,9 @@ def cluster(address: str | None = None, verbose: bool = False) -> Iterator[Clust
     is on a cluster already, that one is used, and left only after an interruption: nothing else ends what runs there.
     """
     own = not ray.is_initialized()
-    dashboard = _connect(address, verbose) if own else None
+    dashboard, notice = _connect(address, verbose) if own else (None, "")
     try:
-        yield Cluster(_machine(), dashboard)
+        yield Cluster(_machine(), dashboard, notice)
     finally:
         if own:
             shut_down()
@@ -60,13 +63,23 @@ def shut_down() -> None:
 
 
 def _machine() -> Machine:
-    resources = ray.cluster_resources()
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return machine_of(ray.cluster_resources(), nodes)
+
+
+def machine_of(resources: dict[str, float], nodes: Sequence[dict[str, float]]) -> Machine:
+    """What trials may use, from Ray's resources in all and node by node. Raises PlacementError without a CPU."""
+    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU")]
+    if not cpus:
+        raise PlacementError(
+            f"the Ray cluster has {len(nodes)} nodes, and no CPU among them yet: "
+            "give the command again once nodes with CPUs have joined (`ray status` lists them)"
+        )
     to_a_gpu = [node.get("CPU", 0) / node["GPU"] for node in nodes if node.get("GPU")]
     return Machine(
         gpus=int(resources.get("GPU", 0)),
         cpus=int(resources.get("CPU", 0)),
-        node_cpus=min(int(node["CPU"]) for node in nodes if node.get("CPU")),
+        node_cpus=min(cpus),
         memory=resources.get("memory", math.inf),
         gpu_cpus=int(min(to_a_gpu, default=0) * resources.get("GPU", 0)),
     )
@@ -77,29 +90,70 @@ def gpus_can_compute() -> bool:
     return torch.cuda.is_available() or logical_gpus()
 
 
-def _connect(address: str | None, verbose: bool) -> str | None:
-    """The dashboard's address, once Ray runs."""
+def _connect(address: str | None, verbose: bool) -> tuple[str | None, str]:
+    """The dashboard's address once Ray runs, and a line where the dashboard failed."""
+    if line := check_environment(address, os.environ):
+        print(f"{program().run}: {line}", file=sys.stderr, flush=True)
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        return _join(address, verbose) if address else _start(verbose)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the call without a word
+
+
+def _join(address: str, verbose: bool) -> tuple[str | None, str]:
+    """Raises PlacementError where no cluster answers at the address, or this machine is no node of it."""
+    check_address(address)
+    try:
+        found = cluster_address(address)
+    except ConnectionError:
+        found = None
+    if found is None:
+        raise PlacementError(f"--address {address}: no Ray runs on this machine: start it, or name its HOST:PORT")
+    check_cluster(found, address)
+    try:
+        return _init(address, verbose, dashboard=True), ""
+    except Exception as error:
+        _clean_up(error)
+        raise PlacementError(ray_faults.no_joining(error, address)) from error
+
+
+def _start(verbose: bool) -> tuple[str | None, str]:
+    """A Ray of our own; without its dashboard where only that fails. Raises PlacementError."""
+    try:
+        return _init(None, verbose, dashboard=True), ""
+    except Exception as error:
+        logs = _clean_up(error)
+        if not ray_faults.of_dashboard(error) or ray_faults.limited(error, logs):
+            raise PlacementError(ray_faults.no_start(error, logs)) from error
+        notice = ray_faults.no_dashboard(error, logs)
+    try:
+        return _init(None, verbose, dashboard=False), notice
+    except Exception as error:
+        raise PlacementError(ray_faults.no_start(error, _clean_up(error))) from error
+
+
+def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
+    """Ray's own exceptions go through; the dashboard's address comes back."""
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     choose_interfaces(address)
-    try:
-        with interruption.ends_within(START_SECONDS):
-            context = ray.init(
-                address=address or "local",
-                log_to_driver=verbose,
-                logging_level=logging.INFO if verbose else logging.ERROR,
-                include_dashboard=True,
-                **start,
-            )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"to the Ray cluster at {address}" if address else "to a Ray of its own on this machine"
-        reason = " ".join(str(error).split())[:300]
-        raise PlacementError(
-            f"cannot connect {where}: {reason}; try `ray status`, or --local to do without Ray"
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own would end the call without a word
+    with interruption.ends_within(START_SECONDS), quiet_start(verbose):
+        context = ray.init(
+            address=address or "local",
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+            include_dashboard=dashboard,
+            **start,
+        )
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
+
+
+def _clean_up(error: BaseException) -> Path | None:
+    """Nothing of the Ray that failed to start goes on running; its folder of logs, if there is one."""
+    logs = abandon(error)
+    shut_down()
+    return logs
 
 
 @contextmanager

@@ -4,8 +4,15 @@ A Ray that has one of them elsewhere makes tests/execution/test_ray_private.py s
 """
 
 import contextlib
+import json
+import logging
 import os
+import socket
+import sys
 import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
@@ -13,7 +20,10 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 # isort: split
 import ray
 import ray.train.torch
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.node import Node
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.train._internal.session import get_session
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -23,8 +33,12 @@ __all__ = [
     "QuietTrainer",
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
     "TuneReportCallback",
+    "abandon",
     "choose_interfaces",
+    "cluster_address",
+    "quiet_start",
     "start_helpers",
+    "tell_nodes",
     "wait_until_tune_has_read",
 ]
 
@@ -36,6 +50,82 @@ def choose_interfaces(address: str | None) -> None:
     """
     ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
+
+
+def cluster_address(address: str) -> str | None:
+    """HOST:PORT of what `ray.init(address)` would join, "auto" and RAY_ADDRESS resolved. Raises ConnectionError."""
+    found = services.get_ray_address_from_environment(address, None) if address == "auto" else address
+    return str(found) if found else None
+
+
+def tell_nodes(address: str, named: str) -> None:
+    """Print, a line each, that Ray is imported, and as JSON the living nodes of the cluster at HOST:PORT.
+
+    For a child process: Ray's client of the cluster's control service may end its process. A node is `here` as Ray
+    sees it, by this machine's processes, and where its socket can be reached. `named` is as `ray.init` gets it: of a
+    cluster that it finds by itself it uses the token that is there.
+    """
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    print("imported", file=out, flush=True)
+    try:
+        if named == "auto":
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        nodes = GcsClient(address=address).get_all_node_info(timeout=60).items()
+        ours = services.find_node_ids()
+        alive = [(key.hex(), node) for key, node in nodes if node.state == 0]  # GcsNodeState.ALIVE
+        answer: dict[str, Any] = {
+            "nodes": [
+                {"address": node.node_manager_address, "here": key in ours and _reached(node.raylet_socket_name)}
+                for key, node in alive
+            ]
+        }
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), file=out, flush=True)
+    os._exit(0)  # nothing of Ray's may hold up the end
+
+
+def _reached(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as end:
+        return end.connect_ex(path) == 0
+
+
+@contextlib.contextmanager
+def quiet_start(verbose: bool) -> Iterator[None]:
+    """Without the lines that Ray logs about a failing start: the error that it raises is told in one."""
+    loggers = [logging.getLogger(name) for name in ("ray._private.services", "ray._private.node")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = not verbose
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def abandon(error: BaseException) -> Path | None:
+    """End what a `ray.init` that raised `error` has started, for Ray forgets it; its folder of logs, if there is one.
+
+    The node whose start failed is found in the error's traceback.
+    """
+    logs = None
+    for node in _nodes_in(error):
+        if getattr(node, "all_processes", None):  # none where it only joined
+            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        logs = Path(node.get_logs_dir_path()) if hasattr(node, "_logs_dir") else logs
+    return logs
+
+
+def _nodes_in(error: BaseException | None) -> Iterator[Node]:
+    """The nodes at work in the tracebacks of the error and its causes; Ray makes an error its own cause."""
+    errors: list[BaseException] = []
+    while error is not None and error not in errors:
+        errors.append(error)
+        error = error.__cause__ or error.__context__
+    frames = (frame for each in errors for frame, _ in traceback.walk_tb(each.__traceback__))
+    nodes = {id(node): node for frame in frames if isinstance(node := frame.f_locals.get("self"), Node)}
+    yield from nodes.values()
 
 
 def start_helpers() -> None:

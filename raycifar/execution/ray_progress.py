@@ -1,9 +1,10 @@
 """What Tune hears of trials, passed on to the bus."""
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from raycifar.execution import interruption
 from raycifar.execution.ray_private import CHECKPOINT_PATH_KEY, TrialProgressCallback
@@ -11,7 +12,7 @@ from raycifar.execution.ray_worker import HEARD
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.files import RecordError
 from raycifar.storage.folders import SweepFolder
-from raycifar.storage.records import EpochRecord
+from raycifar.storage.records import EpochRecord, Session
 from raycifar.tracking.listener import Bus, Start
 
 SLOW_START_SECONDS = 300.0  # a trial whose workers are not up by then is worth a line
@@ -20,6 +21,34 @@ SLOW_START_SECONDS = 300.0  # a trial whose workers are not up by then is worth 
 def trial_name(trial: Any) -> str:
     """Of a Tune trial of a sweep."""
     return str(trial.config["trial"]["name"])
+
+
+class Teller(Protocol):
+    """A callback of Tune's that tells a bus."""
+
+    _bus: Bus
+    _complaints: set[str]  # each is told once
+
+
+def never_ends_a_sweep(hook: Callable[..., None]) -> Callable[..., None]:
+    """A callback's method that complains in one line of what it raises: Tune would end the whole sweep."""
+
+    @functools.wraps(hook)
+    def guarded(self: Teller, *news: Any, **more: Any) -> None:
+        try:
+            hook(self, *news, **more)
+        except Exception as error:
+            complain_once(self, error)
+
+    return guarded
+
+
+def complain_once(teller: Teller, error: Exception) -> None:
+    """One line about it, the first time."""
+    line = " ".join(f"the sweep goes on without telling everything: {error or type(error).__name__}".split())
+    if line not in teller._complaints:
+        teller._complaints.add(line)
+        teller._bus.complain(line)
 
 
 @dataclass(slots=True)
@@ -39,17 +68,19 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
         self._bus, self._folder = bus, folder
         self._shown: dict[str, int] = {}  # the last epoch of each trial that the bus knows
         self._starting: dict[str, _Starting] = {}
+        self._complaints: set[str] = set()
         self._beginning: set[str] = set()  # trials whose first epoch in this session has not been heard of
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks, but a terminal cannot be saved, and no Tuner is ever restored from there."""
         return {}
 
+    @never_ends_a_sweep
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        name, folder = trial_name(trial), self._folder.trial(trial_name(trial))
+        name = trial_name(trial)
         epochs = self._saved(name)
         self._shown.setdefault(name, len(epochs))  # a driver that starts again may find epochs that Tune has not heard
-        self._starting[name] = _Starting(len(folder.history().sessions), time.monotonic())
+        self._starting[name] = _Starting(len(self._sessions(name)), time.monotonic())
         self._beginning.add(name)
         interruption.trial_started(name)
         self._bus.start(name, Start(trial.config["trial"], epochs))
@@ -59,19 +90,28 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
     def _saved(self, name: str) -> Sequence[EpochRecord]:
         try:
             return saved_history(self._folder.trial(name).path).epochs
-        except RecordError:  # its driver meets it, too, and then that trial alone fails
+        except (RecordError, OSError):  # its driver meets it, too, and then that trial alone fails
             return ()
 
+    def _sessions(self, name: str) -> Sequence[Session]:
+        try:
+            return self._folder.trial(name).history().sessions
+        except (RecordError, OSError) as error:
+            complain_once(self, error)
+            return ()
+
+    @never_ends_a_sweep
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for name in list(self._starting):
             self._find_place(name)
         self._bus.refresh()
 
+    @never_ends_a_sweep
     def _find_place(self, name: str) -> None:
         """A trial's workers write down where they are once they begin to train."""
         if (starting := self._starting.get(name)) is None:
             return
-        sessions, waited = self._folder.trial(name).history().sessions, time.monotonic() - starting.began_at
+        sessions, waited = self._sessions(name), time.monotonic() - starting.began_at
         if len(sessions) > starting.sessions:
             del self._starting[name]
             self._bus.place(name, sessions[-1].devices)
@@ -79,14 +119,16 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
             starting.told = True
             self._bus.warn(name, f"no worker after {waited:.0f} s, still waiting (Ray's dashboard shows for what)")
 
+    @never_ends_a_sweep
     def _find_warnings(self, name: str) -> None:
         """A session's warnings are written down by the end of its first epoch."""
         if name in self._beginning:
             self._beginning.remove(name)
-            for session in self._folder.trial(name).history().sessions[-1:]:
+            for session in self._sessions(name)[-1:]:
                 for line in session.warnings:
                     self._bus.warn(name, line)
 
+    @never_ends_a_sweep
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
@@ -100,6 +142,7 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
         if result.get(CHECKPOINT_PATH_KEY):
             interruption.epoch_saved(name)
 
+    @never_ends_a_sweep
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial_name(trial)
         interruption.trial_ended(name)

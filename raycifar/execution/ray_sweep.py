@@ -27,6 +27,7 @@ from raycifar.execution.options import Options
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan, make_plan, most_to_share
 from raycifar.execution.plan import asked_gpus, check_precision, plan_on
 from raycifar.execution.ray_cluster import Cluster, cluster, gpus_can_compute, shut_down, watched
+from raycifar.execution.ray_nodes import check_nodes
 from raycifar.execution.ray_private import start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
@@ -49,7 +50,7 @@ class OnRay:
 
     def __init__(self, cluster: Cluster) -> None:
         self.dashboard = cluster.dashboard
-        self._machine = cluster.machine
+        self._machine, self.notice = cluster.machine, cluster.notice
 
     def place(self, trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
         gpus = asked_gpus(options.gpus, self._machine.gpus, "Ray sees")
@@ -78,6 +79,9 @@ class OnRay:
         return [Gauges(name)]
 
     def run_sweep(self, session: Session, folder: SweepFolder, bus: Bus) -> None:
+        check_nodes(session, folder.path)
+        if self.notice:
+            bus.complain(self.notice)
         start_helpers()
         trials = session.plan.order
         for trial in trials:
@@ -138,7 +142,12 @@ def _record_error(result: ray.tune.Result, folder: SweepFolder) -> None:
     trial = folder.trial(Path(result.path).name)  # its settings are not there where nothing was reported
     if trial.summary() is None:
         with contextlib.suppress(OSError):  # on a full disk, the terminal has said it
-            trial.write_error(trial_error(result.error))
+            trial.write_error(trial_error(as_exception(result.error)))
+
+
+def as_exception(error: object) -> BaseException:
+    """What Tune has of a trial's error: the exception, or its text alone where that could not be brought here."""
+    return error if isinstance(error, BaseException) else RuntimeError(str(error))
 
 
 def _forget_earlier_runs(trial: TrialFolder, bus: Bus) -> None:

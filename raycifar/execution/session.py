@@ -53,6 +53,7 @@ class Runner(Protocol):
 
     name: str  # as the records call it
     dashboard: str | None  # the address where it can be looked at
+    notice: str  # one line about what of it did not start; a sweep runs without that
 
     def place(self, trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
         """Where the trials go, and how many GPUs they use. Raises PlacementError."""

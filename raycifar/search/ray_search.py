@@ -21,6 +21,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raycifar.config.names import SpecError
 from raycifar.devices import full_memory
+from raycifar.execution.placement import PlacementError
+from raycifar.execution.ray_nodes import check_nodes
+from raycifar.execution.ray_progress import never_ends_a_sweep
 from raycifar.execution.ray_sweep import run_config, run_to_the_end, tune_config
 from raycifar.execution.ray_worker import here
 from raycifar.execution.session import Job, Session
@@ -52,8 +55,10 @@ OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bus: Bus) -> None:
     """Run the samples that have not ended. Returns when each has ended or failed for good; their folders say which.
 
-    Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
+    Raises KeyboardInterrupt after Ctrl-C, PlacementError before anything starts; Ray must be running.
     """
+    _refuse_a_ray_without_dashboard(session)
+    check_nodes(session, folder.path)
     plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
@@ -64,6 +69,12 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
         run_config=run_config(folder.sweep, [_TellBus(search, folder, bus)]),
     )
     run_to_the_end(tuner, folder.sweep)
+
+
+def _refuse_a_ray_without_dashboard(session: Session) -> None:
+    """Samples are stopped before their end: without the dashboard's API, their GPUs may not come back."""
+    if session.runner.notice:
+        raise PlacementError(f"{session.runner.notice.rpartition('; ')[0]}; a search cannot run without it")
 
 
 def _name(trial: Any) -> str:
@@ -162,11 +173,13 @@ class _TellBus(ray.tune.Callback):  # type: ignore[misc]
 
     def __init__(self, search: SearchSpec, folder: SearchFolder, bus: Bus) -> None:
         self._search, self._folder, self._bus = search, folder, bus
+        self._complaints: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves its callbacks, but a terminal cannot be saved, and no Tuner is ever restored from there."""
         return {}
 
+    @never_ends_a_sweep
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._bus.start(_name(trial), Start(self._settings(trial), ()))
         self._bus.state(_name(trial), "starting", described(trial.config["settings"]))
@@ -179,15 +192,18 @@ class _TellBus(ray.tune.Callback):  # type: ignore[misc]
         except SpecError:
             return drawn
 
+    @never_ends_a_sweep
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._bus.refresh()
 
+    @never_ends_a_sweep
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if "val_accuracy" in result:
             self._bus.epoch(_name(trial), EpochRecord.from_json(result))
 
+    @never_ends_a_sweep
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         sample = outcome(self._search, self._folder, _name(trial), trial.config["settings"])
         self._folder.write_sample(sample)
@@ -200,6 +216,7 @@ class _TellBus(ray.tune.Callback):  # type: ignore[misc]
         }
         self._bus.state(_name(trial), "done", notes[sample.outcome or DIVERGED])
 
+    @never_ends_a_sweep
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = self._folder.trial(_name(trial)).error()
         self._bus.state(_name(trial), "failed", error.message if error else "its process was killed")

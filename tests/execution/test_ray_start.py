@@ -1,0 +1,262 @@
+"""What Ray needs before the first trial: it starts or says why not, a cluster is looked at, callbacks are guarded."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from raycifar.execution.placement import PlacementError
+from raycifar.storage.files import RecordError
+from raycifar.storage.folders import SweepFolder
+from tests.support.paths import ROOT
+from tests.support.progress import Progress
+from tests.support.sweep_folders import write_sweep
+from tests.support.sweeps import sweep_of
+
+pytestmark = pytest.mark.slow  # imports Ray
+
+
+@pytest.mark.parametrize("nodes", [[], [{}], [{"GPU": 4.0}, {"memory": 1.0}]])
+def test_a_cluster_without_cpus_is_refused(nodes):
+    from raycifar.execution.ray_cluster import machine_of
+
+    with pytest.raises(PlacementError, match="no CPU among them yet"):
+        machine_of({}, nodes)
+
+
+def test_a_cluster_with_cpus_is_counted():
+    from raycifar.execution.ray_cluster import machine_of
+
+    machine = machine_of({"CPU": 12.0, "GPU": 2.0, "memory": 1e9}, [{"CPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}])
+    assert (machine.cpus, machine.node_cpus, machine.gpus, machine.gpu_cpus) == (12, 4, 2, 8)
+
+
+def test_an_error_of_tunes_that_is_only_its_text_is_recorded(tmp_path):
+    from raycifar.execution.ray_sweep import as_exception
+    from raycifar.training.failures import trial_error
+
+    assert trial_error(as_exception("Failed to download runtime_env file package")).message.startswith("Failed to")
+    assert as_exception(error := ValueError("x")) is error
+
+
+@pytest.mark.parametrize(
+    "error", [RecordError("history.json: cannot be read (Stale file handle)"), OSError(116, "Stale")]
+)
+@pytest.mark.parametrize("hook", ["on_trial_start", "on_step_end", "on_trial_result", "on_trial_complete"])
+def test_a_callback_never_ends_a_sweep(tmp_path, monkeypatch, error, hook):
+    from raycifar.execution.ray_progress import TellBus
+
+    folder = write_sweep(tmp_path / "q", {"a": (1, 3)})
+    record = folder.trial("a").history().epochs[0]
+    console = Console(file=io.StringIO(), width=200)
+    show = TellBus(Progress(sweep_of(a={}).trials, console).bus, folder)
+    trial = SimpleNamespace(config={"trial": {"name": "a"}})
+    if hook != "on_trial_start":
+        show.on_trial_start(0, [], trial)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("raycifar.storage.folders.TrialFolder.history", fail)
+    monkeypatch.setattr("raycifar.storage.folders.TrialFolder.summary", fail)
+    news = {"on_step_end": [], "on_trial_result": [trial, record.to_json()]}.get(hook, [trial])
+    for _ in range(2):
+        getattr(show, hook)(0, [], *news)
+    shown = console.file.getvalue()
+    assert shown.count("the sweep goes on without telling everything") == 1, shown
+    assert "Stale" in shown
+    if hook == "on_trial_result":
+        assert "epoch 1/" in shown, "the epoch itself is told all the same"
+
+
+def test_a_callback_never_ends_a_search(tmp_path):
+    from raycifar.search import ray_search
+
+    lines = []
+    bus = SimpleNamespace(complain=lines.append)
+    show = ray_search._TellBus(None, None, bus)
+    for _ in range(2):
+        show.on_trial_complete(0, [], SimpleNamespace(config={"sample": "s1", "settings": {}}))
+    assert len(lines) == 1
+
+
+def test_a_search_is_refused_where_the_dashboard_did_not_start():
+    from raycifar.search.ray_search import search_on_ray
+
+    notice = "Ray's dashboard did not start: its process ended; its log: /l; the sweep runs without it"
+    session = SimpleNamespace(runner=SimpleNamespace(notice=notice))
+    with pytest.raises(PlacementError, match="its log: /l; a search cannot run without it"):
+        search_on_ray(None, None, session, None)
+
+
+SEEN = {"storage": True, "version": "1", "missing": []}
+
+
+@pytest.mark.parametrize(
+    ("seen", "part"),
+    [
+        (SEEN, None),
+        (SEEN | {"storage": False}, "does not see /shared/q: choose a --storage that all nodes share"),
+        (SEEN | {"version": None}, "lacks the package raycifar: install it there"),
+        (SEEN | {"version": "2"}, "has raycifar 2, this machine 1"),
+        (SEEN | {"missing": ["/c/cifar10.safetensors"]}, "lacks /c/cifar10.safetensors"),
+        ({"error": "no answer within 120 s"}, "could not be asked what it sees (no answer within 120 s)"),
+    ],
+)
+def test_what_a_node_lacks_is_told_by_node_place_and_remedy(tmp_path, seen, part):
+    from pathlib import Path
+
+    from raycifar.execution.ray_nodes import faults
+
+    lines = faults({"good (10.0.0.1)": SEEN, "b (10.0.0.2)": seen}, Path("/shared/q"), "1")
+    assert [part in line and line.startswith("node b (10.0.0.2): ") for line in lines] == ([True] if part else [])
+
+
+def test_a_node_looks_for_the_token_the_package_and_the_files(tmp_path, monkeypatch):
+    from raycifar.execution import ray_look
+
+    token, data = tmp_path / "token", tmp_path / "data"
+    token.write_text("abc")
+    data.write_bytes(b"12345")
+    files = {str(data): 5, str(tmp_path / "none"): 1}
+    found = ray_look.look(str(token), "abc", files, "raycifar")
+    assert found["storage"]
+    assert found["version"]
+    assert found["missing"] == [str(tmp_path / "none")]
+    clock = iter(range(0, 1000, 11))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    found = ray_look.look(str(token), "other", {str(data): 6}, "no_such_package")
+    assert found == {"storage": False, "version": None, "missing": [str(data)]}
+
+
+@pytest.fixture
+def mute():
+    """An address where connections are accepted and nothing ever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_what_listens_and_never_answers_is_refused(mute, monkeypatch):
+    from raycifar.execution import ray_address
+
+    monkeypatch.setattr(ray_address, "ANSWER_SECONDS", 0.5)
+    with pytest.raises(PlacementError, match="does not answer as a Ray cluster"):
+        ray_address.check_cluster(mute, mute)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_waits_for_an_answer_can_be_interrupted(mute, number, tmp_path):
+    arguments = ["run_sweep.py", "sweeps/quick.toml", "--gpus=0", f"--storage={tmp_path}", f"--address={mute}"]
+    code = (
+        "from raycifar.execution import ray_address as a; import sys; a.ANSWER_SECONDS = 60; ask = a._line;\n"
+        "def told(*_):\n    print('asking', flush=True)\n    return ask(*_)\n"
+        "a._line = told\nfrom raycifar.commands.run_sweep import main; sys.exit(main(sys.argv[2:]))"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as call:
+        try:
+            assert call.stdout.readline() == "asking\n"
+            began = time.monotonic()
+            call.send_signal(number)
+            assert call.wait(30) == 130
+            assert time.monotonic() - began < 10
+        finally:
+            call.kill()
+
+
+NO_DASHBOARD = """
+import os, sys
+if any(a.endswith("dashboard/dashboard.py") for a in sys.orig_argv):
+    os._exit(1)
+"""
+START = """
+import os
+from raycifar.execution import ray_cluster
+from raycifar.execution.placement import PlacementError
+try:
+    with ray_cluster.cluster() as running:
+        print(running.dashboard, "|", running.notice)
+except PlacementError as error:
+    print(error)
+children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+states = [open(f"/proc/{child}/stat").read().rpartition(")")[2].split()[0] for child in children]
+print("left:", [state for state in states if state != "Z"])
+"""
+
+
+def start(**environment):
+    """What a process prints that starts Ray: its dashboard and the notice, or the refusal; the processes that stay."""
+    command = [sys.executable, "-c", START]
+    env = os.environ | environment
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    told, left = done.stdout.splitlines()
+    return told, left
+
+
+@pytest.mark.ray
+def test_a_sweep_runs_without_a_dashboard_that_does_not_start_and_nothing_is_left(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NO_DASHBOARD)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    told, left = start(PYTHONPATH=path)
+    assert told.startswith("None | Ray's dashboard did not start: its process ended; its log: ")
+    assert left == "left: []"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("RAY_TMPDIR", "long", "name a folder with a short path in RAY_TMPDIR"),
+        ("RAY_TMPDIR", "file", "name a folder that may be written in RAY_TMPDIR"),
+        ("HOME", "file", "set HOME to a folder that may be written"),
+    ],
+)
+def test_a_folder_that_ray_cannot_use_is_named_with_its_remedy(tmp_path, variable, value, part):
+    (tmp_path / "file").touch()
+    (long := tmp_path / ("x" * 90)).mkdir()
+    told, left = start(**{variable: str(long if value == "long" else tmp_path / "file")})
+    assert told.startswith("Ray did not start on this machine: ")
+    assert part in told
+    assert left == "left: []"
+
+
+@pytest.mark.ray
+def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch):
+    """Here it is this machine alone: nothing is missing, then a file is of another size."""
+    import ray
+
+    from raycifar.execution import ray_nodes
+
+    file = tmp_path / "data"
+    file.write_bytes(b"123")
+    session = SimpleNamespace(
+        options=SimpleNamespace(address="auto"),
+        plan=SimpleNamespace(gpus_per_worker=0.0),
+        assets=SimpleNamespace(cifar10=file, imagenet=None),
+    )
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray_nodes.check_nodes(session, SweepFolder(tmp_path).path)
+        assert [path.name for path in tmp_path.iterdir()] == ["data"]
+        monkeypatch.setattr(ray_nodes, "_needed", lambda *_: {str(file): 9})
+        with pytest.raises(PlacementError, match=r"^node .*: lacks .* copy it there"):
+            ray_nodes.check_nodes(session, tmp_path)
+    finally:
+        ray.shutdown()
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once():
+    """As Ray raises it where its dashboard does not start."""
+    from raycifar.execution.ray_private import abandon
+
+    error = ValueError("no dashboard")
+    error.__cause__ = error
+    assert abandon(error) is None
