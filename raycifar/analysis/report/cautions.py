@@ -13,11 +13,12 @@ MOST_LINES = 10  # of one kind that a reader reads
 
 
 def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
-    """What a reader must know before any number: a sentence each, the gravest first.
+    """What a reader must know before any number: a line each: the notes on the sweep, then the gravest first.
 
     `unusable` has a line for each file of predictions that cannot be used.
     """
     return [
+        *noted("this sweep", results),
         *_incomplete(results),
         *_leaking(results),
         *_unlike_arms(results),
@@ -25,6 +26,13 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
         *_many_arms(results),
         *_unreadable([*results.problems, *unusable]),
     ]
+
+
+def noted(sweep: str, results: Results) -> list[str]:
+    """The sweep's notes, a line for each paragraph; of many the first MOST_LINES."""
+    rest = len(results.notes) - MOST_LINES
+    more = [f"Note on {sweep}: {rest:,} more paragraphs are in its notes.md."] if rest > 0 else []
+    return [f"Note on {sweep}: {note}" for note in results.notes[:MOST_LINES]] + more
 
 
 def _incomplete(results: Results) -> list[str]:

@@ -100,7 +100,8 @@ def averages_by_arm(results: Results) -> Table:
     notes = [
         "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
         "sd: standard deviation. Interval: Student's t; one trial has no spread (n = 1). Last training: of the last "
-        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}."
+        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}.",
+        *results.time_notes,
     ]
     columns: list[Column[Average]] = [
         Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
@@ -133,7 +134,8 @@ def learning_speed(results: Results) -> Table:
     ]
     notes = [
         f"Counted to the end of the first epoch with a validation accuracy of at least {goal}. Seconds are of training "
-        f"time: {TRAINING_TIME}."
+        f"time: {TRAINING_TIME}.",
+        *results.time_notes,
     ]
     begun = [trial for trial in dicts(results.trials) if trial["epochs_run"]]
     return Table.of("learning", "How fast they learn", begun, columns, notes=notes, leak=leaks(results.trials))

@@ -53,7 +53,8 @@ def at_equal_cost(results: Results) -> Table:
     notes = [
         "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
         f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
-        "(Student's t); a single trial (n = 1) has no interval."
+        "(Student's t); a single trial (n = 1) has no interval.",
+        *results.time_notes,
     ]
     notes = notes if moments else [NOTHING_FINISHED]
     columns: list[Column[Moment]] = [
@@ -102,7 +103,8 @@ def milestones(results: Results) -> Table:
     if records:
         notes = [
             "Counted to the end of the first epoch that reached the accuracy. Trials that never got there are left "
-            f"out, which makes the mean look better. Training time: {TRAINING_TIME}."
+            f"out, which makes the mean look better. Training time: {TRAINING_TIME}.",
+            *results.time_notes,
         ]
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in firsts]:
         notes.append(f"No finished trial has reached {', '.join(missed)} %.")
