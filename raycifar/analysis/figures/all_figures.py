@@ -13,6 +13,7 @@ from raycifar.analysis.figures.images import class_figures
 from raycifar.analysis.figures.photographs import Images
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.figures.timeline import timeline
+from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 
@@ -35,7 +36,7 @@ def all_figures(
             yield accuracy_against_epochs(epochs, arms)
             yield _noted(accuracy_against_seconds(epochs, arms), results)
         if finished["train_test_gap"].notna().any():
-            yield gap(finished, arms)
+            yield gap(finished, arms, blended_arms(results.spec))
         yield from class_figures(predictions or Predictions(), arms, images, leaks(results.trials))
         if not epochs.empty:
             begun = results.trials[results.trials["epochs_run"] > 0]
