@@ -71,6 +71,11 @@ def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
     return list(zip(LETTERS, sweeps, strict=False))
 
 
+def time_notes(sweeps: Sequence[Results]) -> list[str]:
+    """What stands beside the times of several sweeps: the first paragraph of each one's notes."""
+    return [f"Note on {letter}: {note}" for letter, results in lettered(sweeps) for note in results.notes[:1]]
+
+
 def any_leaks(sweeps: Sequence[Results]) -> bool:
     """Whether a trial of any of the sweeps was validated on its training images."""
     return any(leaks(results.trials) for results in sweeps)

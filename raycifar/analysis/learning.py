@@ -3,8 +3,14 @@
 import pandas as pd
 
 from raycifar.analysis.results import THRESHOLD
+from raycifar.config.sweep import SweepSpec
 
 GOALS = (THRESHOLD, 0.90, 0.93, 0.94)  # validation accuracies whose first epoch is reported
+
+
+def blended_arms(spec: SweepSpec) -> list[str]:
+    """Arms that train on images blended of two, so that their training accuracy is that of other, harder images."""
+    return list(dict.fromkeys(t.arm for t in spec.trials if t.augmentation.mixup or t.augmentation.cutmix))
 
 
 def common_limit(epochs: pd.DataFrame, along: str) -> float:

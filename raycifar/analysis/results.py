@@ -8,7 +8,7 @@ the sum of training times over trials (combined), and the sweep's wall clock.
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from raycifar.analysis.trial_state import (
     active_intervals,
     is_running,
     read_invocations,
+    read_notes,
     read_sweep,
     read_trial,
 )
@@ -82,6 +83,12 @@ class Results:
     active: list[Interval]  # when run_sweep.py ran: disjoint and in order
     read_at: float
     problems: list[str]  # one line for each file that could not be read
+    notes: list[str] = field(default_factory=list)  # what people wrote about these results, a paragraph each
+
+    @property
+    def time_notes(self) -> list[str]:
+        """What stands beside every time: the first paragraph of the notes, if there are any."""
+        return [f"Note on this sweep: {note}" for note in self.notes[:1]]
 
     @property
     def wall_seconds(self) -> float:
@@ -146,7 +153,7 @@ def read_results(path: str | Path) -> Results:
     folder = SweepFolder(Path(path).expanduser())
     record, spec = read_sweep(folder)
     running = is_running(folder)  # before the trials are read: what ends meanwhile then shows as running, not as dead
-    calls, problems = read_invocations(folder)
+    (calls, problems), (notes, unread) = read_invocations(folder), read_notes(folder)
     traces = [read_trial(folder.trial(trial.name), trial) for trial in spec.trials]
     since = (calls[-1].started_at if calls else record.created_at) if running else None
     now = time.time()
@@ -161,7 +168,8 @@ def read_results(path: str | Path) -> Results:
         running=running,
         active=active_intervals(calls, running, now, (at for trace in traces for at in trace.times())),
         read_at=now,
-        problems=problems + [problem for trace in traces for problem in trace.problems],
+        problems=problems + unread + [problem for trace in traces for problem in trace.problems],
+        notes=notes,
     )
 
 

@@ -30,6 +30,12 @@ class Sample:
     sd: float
     low: float
     high: float
+    is_cut_low: bool = False  # Student's t reaches below what such a value can be, and `low` is that bound
+    is_cut_high: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        return self.is_cut_low or self.is_cut_high
 
     @property
     def note(self) -> str:
@@ -69,7 +75,9 @@ def sample(values: Iterable[float], bounds: tuple[float, float] = ANY) -> Sample
     if sd < ROUNDING:
         return Sample(int(x.size), mean, 0.0, math.nan, math.nan)
     half = t_quantile(x.size - 1) * sd / math.sqrt(x.size)
-    return Sample(int(x.size), mean, sd, max(bounds[0], mean - half), min(bounds[1], mean + half))
+    low, high = mean - half, mean + half
+    cut = low < bounds[0], high > bounds[1]
+    return Sample(int(x.size), mean, sd, max(bounds[0], low), min(bounds[1], high), *cut)
 
 
 def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:

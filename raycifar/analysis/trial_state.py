@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.errors import InputError
+from raycifar.errors import InputError, printable
 from raycifar.program import program
 from raycifar.storage.files import RecordError, open_file
 from raycifar.storage.folders import SweepFolder, TrialFolder
@@ -126,6 +126,15 @@ def read_invocations(folder: SweepFolder) -> tuple[list[Invocation], list[str]]:
     except (RecordError, OSError) as error:
         return [], [str(error)]
     return sorted(calls, key=lambda call: call.started_at), []
+
+
+def read_notes(folder: SweepFolder) -> tuple[list[str], list[str]]:
+    """The paragraphs of the sweep's notes, each one printable line, and what could not be read."""
+    try:
+        paragraphs = folder.notes()
+    except RecordError as error:
+        return [], [str(error)]
+    return [printable(" ".join(paragraph.split())) for paragraph in paragraphs], []
 
 
 def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:

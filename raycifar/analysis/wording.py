@@ -10,6 +10,8 @@ from raycifar.analysis.stats import Sample, difference, prediction_interval
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
+CUT = "\N{DAGGER}"  # at the end of an interval that is cut
+CUT_NOTE = f"{CUT}: cut there; the interval by Student's t reaches further, to what such a number cannot be."
 MOST_LISTED = 6
 TRAINING_TIME = "training steps, validation, checkpointing and test, without start-up"
 
@@ -63,13 +65,38 @@ def between(low: float, high: float, show: Callable[..., str], sign: str = "") -
 
 
 def interval(values: Sample, show: Callable[..., str], sign: str = "") -> str:
-    """The interval of the mean, or why there is none."""
-    return values.note or between(values.low, values.high, show, sign)
+    """The interval of the mean, its ends marked with CUT where they are cut, or why there is none."""
+    if values.note:
+        return values.note
+    low, high = (CUT if cut else "" for cut in (values.is_cut_low, values.is_cut_high))
+    return f"{show(values.low, sign)}{low} to {show(values.high, sign)}{high}"
+
+
+def cut_at(low: bool, high: bool) -> str:
+    """What a sentence says of an interval of percentages that is cut: ", cut at 100 %"; empty where it is not."""
+    ends = [end for end, cut in (("0", low), ("100", high)) if cut]
+    return f", cut at {' and '.join(ends)} %" if ends else ""
 
 
 def n_of(counted: int, planned: int) -> str:
     """ "n = 3", or "n = 2 of 3" where some are missing: a mean without the slow ones looks better than it is."""
     return f"n = {counted}" if counted == planned else f"n = {counted} of {planned}"
+
+
+def too_few(begun: int, trials: int) -> str:
+    """In the place of an arm's mean over those of its trials that happened to be faster."""
+    return f"not comparable: only {begun} of {trials} had finished an epoch"
+
+
+def blended(arms: Sequence[str]) -> str:
+    """Why the gaps of these arms are not ranked; empty where there are none."""
+    if not arms:
+        return ""
+    verb, their = ("trains", "its") if len(arms) == 1 else ("train", "their")
+    return (
+        f"{listed(arms)} {verb} on images blended of two (Mixup, CutMix), which are harder than the test images: "
+        f"{their} gap is no measure of over-fitting"
+    )
 
 
 def epochs_of(count: float) -> str:
@@ -147,8 +174,9 @@ def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
     low, high = prediction_interval(samples[many])
     value = samples[one].mean
     where = "inside" if low <= value <= high else "outside"
-    low, high = max(low, 0.0), min(high, 1.0)  # no accuracy lies beyond
+    cut = cut_at(low < 0, high > 1)  # no accuracy lies beyond
+    low, high = max(low, 0.0), min(high, 1.0)
     return (
         f"With one {names[one]} trial the difference has no interval; its {percent(value)} % lies {where} the range of "
-        f"{between(low, high, percent)} %, where one further {names[many]} trial would fall in 95 of 100 cases."
+        f"{between(low, high, percent)} %{cut}, where one further {names[many]} trial would fall in 95 of 100 cases."
     )

@@ -12,6 +12,7 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.execution import sweep as execution
 from raycifar.execution.options import Options
 from raycifar.execution.plan import describe_plan, plan_table, results_table, tell_plan
+from raycifar.execution.standing import standings, time_needed
 from raycifar.execution.sweep import check_files, plan_only
 from raycifar.search.records import SearchFolder, sample_name
 from raycifar.search.search import check_files as check_search_files
@@ -22,9 +23,14 @@ from raycifar.storage.folders import SweepFolder
 
 
 def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Console) -> int:
-    check_files(sweep, SweepFolder(path), options)
-    plan, gpus = plan_only(sweep, options)
-    console.print(plan_table(sweep, plan, path), describe_plan(plan, gpus), sep="\n")
+    folder, chosen = SweepFolder(path), sweep.only(options.only)
+    check_files(sweep, folder, options)
+    states = {} if options.fresh else standings(chosen.trials, folder)
+    plan, gpus = plan_only(sweep, options, [name for name, state in states.items() if state.is_done])
+    estimate = time_needed(sweep, plan, folder, states) if states else ""
+    table = plan_table(chosen, plan, path, states, estimate)
+    what = describe_plan(plan, gpus) if plan.order else f"Nothing to do: all {len(chosen.trials)} trials have finished."
+    console.print(table, what, sep="\n")
     tell_plan(options, path, plan, gpus)
     return 0
 

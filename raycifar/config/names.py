@@ -9,7 +9,7 @@ from pydantic import Field
 from raycifar.errors import InputError
 
 # Names in a sweep's folder that belong to other files and folders than trials'.
-RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json"})
+RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json", "notes.md"})
 
 
 class SpecError(InputError):

@@ -1,8 +1,8 @@
 """What would run where: the plan of a call, made before anything starts, and how it and its results are shown."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Machine, PlacementError, Plan, idle_share, make_plan, makespan
+from raycifar.execution.standing import NEW, Standing
 from raycifar.networks.cost import work
 from raycifar.storage.folders import SweepFolder
 from raycifar.training.precision import PrecisionError, require_native
@@ -133,28 +134,70 @@ def this_machine(gpus: int) -> Machine:
     return Machine(gpus, cpu_count(), cpu_count(), memory_bytes())
 
 
-def plan_table(sweep: SweepSpec, plan: Plan, path: Path) -> Table:
-    """The trials in the order in which they would start, with their work in PFLOP."""
+def plan_table(
+    sweep: SweepSpec, plan: Plan, path: Path, states: Mapping[str, Standing] | None = None, estimate: str = ""
+) -> Table:
+    """The trials in the order in which they would start, with their work, after those that are done.
+
+    `states` says how each trial stands; without any there is no such column. `estimate` is a line about the time.
+    """
+    states = states or {}
+    done = [trial for trial in sweep.trials if states.get(trial.name, NEW).is_done]
+    order = [*done, *(trial for trial in plan.order if trial not in done)]
+    unit = flop_unit(sum(map(work, order)))
     title = Text(f"{sweep.name} -> {path}", "table.title")  # Text, for a path may hold what rich takes for markup
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("trial", "from", "seed", "epochs", "images", "validation", "PFLOP"):
-        words = column in ("from", "validation")  # which a narrow terminal may break, but never a name or a number
-        table.add_column(column, justify="left" if words or column == "trial" else "right", no_wrap=not words)
-    for trial in plan.order:
-        table.add_row(*_planned(trial))
-    table.caption = _load([work(trial) for trial in plan.order], plan.at_once)
+    for column in (
+        "trial",
+        *(["state"] if states else []),
+        "from",
+        "seed",
+        "epochs",
+        "images",
+        "validation",
+        unit.name,
+    ):
+        words = column in ("state", "from", "validation")  # a narrow terminal may break them; no name and no number
+        left = words or column == "trial"
+        width = len(column) if words else None
+        table.add_column(column, justify="left" if left else "right", no_wrap=not words, min_width=width)
+    for trial in order:
+        name, *rest = _planned(trial, unit)
+        table.add_row(name, *([states.get(trial.name, NEW).words] if states else []), *rest)
+    if left_over := [work(trial) * states.get(trial.name, NEW).left for trial in plan.order]:
+        table.caption = "\n".join([_load(left_over, plan.at_once), *([estimate] if estimate else [])])
     return table
 
 
 def _load(flops: Sequence[float], at_once: int) -> str:
-    total = f"{sum(flops) / 1e15:.1f} PFLOP in all"
+    unit = flop_unit(sum(flops))
+    total = f"{unit.write(sum(flops))} {unit.name} in all"
     if at_once == 1:
         return total
     idle = 100 * idle_share(flops, at_once)
-    return f"{total}, {makespan(flops, at_once) / 1e15:.1f} on the busiest of {at_once} slots; idle: {idle:.0f} %"
+    return f"{total}, {unit.write(makespan(flops, at_once))} on the busiest of {at_once} slots; idle: {idle:.0f} %"
 
 
-def _planned(trial: TrialSpec) -> Sequence[str]:
+@dataclass(frozen=True, slots=True)
+class FlopUnit:
+    """A unit of floating-point operations, and how a number of them is written in it."""
+
+    name: str
+    flops: float
+
+    def write(self, flops: float) -> str:
+        """To a tenth; below a PFLOP to three significant digits."""
+        amount = flops / self.flops
+        return f"{amount:.1f}" if self.name == "PFLOP" else f"{amount:#.3g}".removesuffix(".")
+
+
+def flop_unit(flops: float) -> FlopUnit:
+    """PFLOP, or a smaller unit for less than one."""
+    units = [FlopUnit("PFLOP", 1e15), FlopUnit("TFLOP", 1e12), FlopUnit("GFLOP", 1e9)]
+    return next((unit for unit in units if flops >= 0.9995 * unit.flops), units[-1])
+
+
+def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
     weights += f", {CIFAR10.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
@@ -166,7 +209,7 @@ def _planned(trial: TrialSpec) -> Sequence[str]:
         str(trial.epochs),
         f"{train:,}",
         validation,
-        f"{work(trial) / 1e15:.2f}",
+        f"{work(trial) / unit.flops:.2f}",
     )
 
 

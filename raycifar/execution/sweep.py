@@ -1,5 +1,7 @@
 """A sweep from its spec to its folder: what is done already, what may run; then a session runs the rest."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,9 +50,15 @@ def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None
     check_named_files(options, folder.path, record.weights if record else "", needs_weights)
 
 
-def plan_only(sweep: SweepSpec, options: Options) -> tuple[Plan, int]:
-    """The plan for all chosen trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError."""
-    return plan_trials(sweep.only(options.only).trials, options)
+def plan_only(sweep: SweepSpec, options: Options, done: Collection[str] = ()) -> tuple[Plan, int]:
+    """The plan for the chosen trials on `options.gpus` GPUs, there or not, and their number. Raises PlacementError.
+
+    Trials that are `done` are not in its order; where all are, it is the plan for all with none in its order.
+    """
+    chosen = sweep.only(options.only).trials
+    rest = [trial for trial in chosen if trial.name not in done]
+    plan, gpus = plan_trials(rest or chosen, options)
+    return (plan if rest else replace(plan, order=())), gpus
 
 
 def _is_done(trial: TrialFolder, options: Options) -> bool:

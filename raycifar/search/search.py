@@ -151,7 +151,8 @@ def _terminal(search: SearchSpec, folder: SearchFolder, console: Console) -> tup
     """The terminal with all samples, those that have ended as they ended; and the trials that the samples are."""
     names = _names(search, folder)
     trials = [search.sample({}, name) for name in names]
-    terminal = Terminal(trials, console, {name: folder.trial(name).history() for name in names})
+    histories = {name: folder.trial(name).history() for name in names}
+    terminal = Terminal(trials, console, histories, are_tested=False)
     for sample in ended(folder.samples()):
         terminal.state(sample.name, "done", f"val {100 * sample.best_val_accuracy:.1f} %")
     return terminal, trials

@@ -1,11 +1,14 @@
 """The folders of sweeps and trials: their paths, and the reading and writing of what lies there."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from raycifar.storage.files import RecordError, read_json, write_json
+from raycifar.storage.files import RecordError, read_file, read_json, write_json
 from raycifar.storage.records import History, Invocation, JsonRecord, SweepRecord, TrialError, TrialSummary
+
+MOST_NOTE_BYTES = 10_000  # of notes.md: a page of text, which a report can show whole
 
 _Record = TypeVar("_Record", bound=JsonRecord)
 
@@ -92,6 +95,19 @@ class SweepFolder:
             return []
         except (TypeError, AttributeError, ValueError) as error:
             raise RecordError(f"{self.path / 'invocations.json'}: not a list of calls ({error})") from error
+
+    def notes(self) -> list[str]:
+        """The paragraphs of notes.md, each as it lies there; none where there is no file. Raises RecordError."""
+        path = self.path / "notes.md"
+        try:
+            text = read_file(path, MOST_NOTE_BYTES).decode("utf-8-sig")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        return [paragraph for paragraph in re.split(r"(?:\r?\n[ \t]*){2,}", text) if paragraph.strip()]
 
     def write_invocations(self, invocations: list[Invocation]) -> None:
         write_json(self.path / "invocations.json", [i.to_json() for i in invocations])

@@ -16,6 +16,9 @@
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
 
+A person may add a `notes.md` to the sweep's folder: plain text that every report on these results shows (see
+SweepFolder.notes). No call of run_sweep.py writes or changes it; --fresh moves it aside with the results.
+
 All times are Unix seconds; all accuracies are fractions between 0 and 1; all losses are mean cross-entropies in nats.
 """
 

@@ -4,7 +4,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from statistics import fmean
 from typing import Self
 
 from rich.console import Console, Group
@@ -13,24 +12,30 @@ from rich.text import Text
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.storage.records import EpochRecord, History, TrialSummary
+from raycifar.tracking.estimate import Estimate
 from raycifar.tracking.listener import Listener, tested
-from raycifar.tracking.live_table import RUNNING, STYLES, Row, clock, live_table, percent
+from raycifar.tracking.live_table import STYLES, Row, clock, live_table, percent
 
 
 class Terminal(Listener, AbstractContextManager["Terminal"]):
-    """Shows the trials while its `with` block runs; `done` holds the histories that earlier sessions left."""
+    """Shows the trials while its `with` block runs; `done` holds the histories that earlier sessions left.
+
+    `are_tested`: whether a trial that has trained is tested, which takes time; in a search none is.
+    """
 
     def __init__(
         self,
         trials: Sequence[TrialSpec],
         console: Console | None = None,
         done: Mapping[str, History] | None = None,
+        are_tested: bool = True,
     ):
         self.console = console or Console()
         done = done or {}
         self._rows = {
             trial.name: Row(trial, list(done[trial.name].epochs) if trial.name in done else []) for trial in trials
         }
+        self._estimate = Estimate(self._rows, are_tested)
         self._started, self._ended = time.monotonic(), 0.0
         live = self.console.is_interactive and not self.console.quiet
         self._live = Live(console=self.console, get_renderable=self.view) if live else None
@@ -48,6 +53,7 @@ class Terminal(Listener, AbstractContextManager["Terminal"]):
     def state(self, trial: str, state: str, note: str = "") -> None:
         """A failure is also printed above the table, which may have no room for its note."""
         row = self._rows[trial]
+        self._estimate.state(trial, state)
         row.state, row.note = state, note
         if state == "failed" or not self._live:
             line = f"{trial}  {state}  {note}".rstrip()
@@ -72,6 +78,7 @@ class Terminal(Listener, AbstractContextManager["Terminal"]):
 
     def epoch(self, trial: str, record: EpochRecord) -> None:
         row, seconds = self._rows[trial], record.train_seconds + record.val_seconds + record.checkpoint_seconds
+        self._estimate.epoch(trial, record, seconds)
         row.seconds.append(seconds)
         row.epochs.append(record)
         row.epoch_ended_at, row.state, row.note = time.monotonic(), "training", ""
@@ -88,12 +95,7 @@ class Terminal(Listener, AbstractContextManager["Terminal"]):
     def _last_line(self) -> str:
         states = [row.state for row in self._rows.values()]
         counts = f"{states.count('done')} of {len(states)} trials done, {states.count('failed')} failed"
-        elapsed, left = (self._ended or time.monotonic()) - self._started, self._seconds_left()
-        return f"{counts}  elapsed {clock(elapsed)}" + (f"  ETA {clock(left)}" if left and not self._ended else "")
-
-    def _seconds_left(self) -> float:
-        """With as many trials at once as run now; an epoch of a trial not yet timed takes the mean of the others'."""
-        rows = self._rows.values()
-        timed = [s for row in rows for s in row.seconds] or [0.0]
-        left = [row.seconds_left(fmean(row.seconds or timed)) for row in rows] or [0.0]
-        return max(sum(left) / max(sum(row.state in RUNNING for row in rows), 1), *left)
+        elapsed, left = (self._ended or time.monotonic()) - self._started, self._estimate.seconds_left()
+        about = "~" if self._estimate.is_rough else ""
+        eta = f"  ETA {about}{clock(left)}" if left and not self._ended else ""
+        return f"{counts}  elapsed {clock(elapsed)}{eta}"

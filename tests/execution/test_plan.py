@@ -1,6 +1,7 @@
 """The tables before and after a sweep, as a terminal shows them. Results are synthetic (see sweep_folders)."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from rich.console import Console
 
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.placement import Machine, make_plan
-from raycifar.execution.plan import plan_table, results_table
+from raycifar.execution.plan import flop_unit, plan_table, results_table
+from raycifar.execution.standing import standings, time_needed
 from raycifar.networks.cost import work
+from raycifar.storage.checkpoints import write_checkpoint
+from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import History
 from tests.support.paths import SWEEPS
 from tests.support.sweep_folders import begin_trial, sweep_spec, trial_spec, write_failure, write_sweep
 
@@ -124,3 +129,71 @@ def test_what_an_error_says_is_shown_as_it_is_on_one_line(finished, text):
 def test_a_path_is_shown_as_it_is(path):
     sweep = sweep_spec("q", {"a": (1, 2)}, {})
     assert lines(plan_table(sweep, make_plan(sweep.trials, FOUR_GPUS), Path(path)))[0] == f"q -> {path}"
+
+
+# With results of earlier calls ----------------------------------------------------------------------------------------
+
+
+def planned(folder, states):
+    sweep = sweep_spec("q", {"transfer": (2, 3), "scratch": (1, 5)}, {})
+    done = {name for name, state in states.items() if state.is_done}
+    rest = [trial for trial in sweep.trials if trial.name not in done]
+    made = make_plan(rest, Machine(gpus=1, cpus=8, node_cpus=8, memory=1e11))
+    return lines(plan_table(sweep, made, folder.path, states, time_needed(sweep, made, folder, states)))
+
+
+def test_a_plan_says_how_each_trial_stands_and_plans_the_rest(finished):
+    spec = trial_spec(finished, "transfer-2")
+    (finished.trial("transfer-2").path / "summary.json").unlink()
+    (finished.trial("scratch").path / "summary.json").unlink()
+    history = finished.trial("scratch").history()
+    write_checkpoint(finished.trial("scratch").path, b"", History(history.epochs[:2], history.sessions))
+    trials = sweep_spec("q", {"transfer": (2, 3), "scratch": (1, 5)}, {}).trials
+    states = standings(trials, finished)
+    assert {name: state.words for name, state in states.items()} == {
+        "transfer-1": "done",
+        "transfer-2": "new",
+        "scratch": "resumes after epoch 2",
+    }
+    _, header, _, *rows, load, time = planned(finished, states)
+    assert header.startswith("trial state from seed")
+    assert [row.split(" random")[0].split(" imagenet")[0] for row in rows] == [
+        "transfer-1 done",
+        "scratch resumes after epoch 2",
+        "transfer-2 new",
+    ]
+    scratch = trial_spec(finished, "scratch")
+    assert load == f"{(0.6 * work(scratch) + work(spec)) / 1e12:.3g} TFLOP in all"
+    assert re.fullmatch(r"about \d+ min, by the 1,800 images/s of the last run here", time)
+
+
+def test_other_settings_and_broken_files_are_said_and_not_taken_for_done(finished):
+    (finished.trial("transfer-1").path / "summary.json").write_text("{")
+    trials = sweep_spec("q", {"transfer": (2, 3), "scratch": (1, 6)}, {}).trials
+    assert {name: (state.words, state.is_done) for name, state in standings(trials, finished).items()} == {
+        "transfer-1": ("its files cannot be read", False),
+        "transfer-2": ("done", True),
+        "scratch": ("other settings there: a run is refused", False),
+    }
+
+
+def test_without_results_or_a_rate_on_such_a_device_there_is_neither_column_nor_time(finished, tmp_path):
+    sweep = sweep_spec("q", {"transfer": (2, 3), "scratch": (1, 5)}, {})
+    assert standings(sweep.trials, SweepFolder(tmp_path / "nowhere")) == {}
+    on_cpus = make_plan(sweep.trials, Machine(gpus=0, cpus=8, node_cpus=8, memory=1e11))
+    assert time_needed(sweep, on_cpus, finished, {}) == ""  # its sessions were on GPUs
+
+
+@pytest.mark.parametrize(
+    ("flops", "text"),
+    [
+        (2.14e15, "2.1 PFLOP"),
+        (0.9996e15, "1.0 PFLOP"),
+        (58.46e12, "58.5 TFLOP"),
+        (123.4e9, "123 GFLOP"),
+        (4e6, "0.00400 GFLOP"),
+    ],
+)
+def test_work_is_written_in_a_unit_in_which_it_is_no_zero(flops, text):
+    unit = flop_unit(flops)
+    assert f"{unit.write(flops)} {unit.name}" == text

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -82,6 +83,17 @@ def test_a_dry_run_tells_the_plan_and_nothing_else_on_standard_output(command, t
         "trials_at_once": 4,
         "trials": ["scratch", "transfer-1", "transfer-2", "transfer-3"],
     }
+
+
+def test_a_dry_run_plans_what_is_left(command, tmp_path):
+    shutil.copytree(ROOT / "results/quick-2-epyc-cores", tmp_path / "quick")
+    status, (plan, _), errors = command(QUICK, "--dry-run", "--gpus=4", f"--storage={tmp_path}")
+    assert (status, plan["trials"]) == (0, [])
+    assert "Nothing to do: all 4 trials have finished." in errors
+    (tmp_path / "quick/transfer-3/summary.json").unlink()
+    assert command(QUICK, "--dry-run", "--gpus=4", f"--storage={tmp_path}")[1][0]["trials"] == ["transfer-3"]
+    fresh = command(QUICK, "--dry-run", "--gpus=4", "--fresh", f"--storage={tmp_path}")[1][0]["trials"]
+    assert len(fresh) == 4
 
 
 def test_bad_input_ends_with_its_exit_status_as_an_event(command, tmp_path):

@@ -1,6 +1,7 @@
 """The list of all figures of a sweep."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from raycifar.analysis.figures.images import class_figures
 from raycifar.analysis.figures.photographs import Images
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.figures.timeline import timeline
+from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 
@@ -32,17 +34,23 @@ def all_figures(
         )
         if not epochs.empty:
             yield accuracy_against_epochs(epochs, arms)
-            yield accuracy_against_seconds(epochs, arms)
+            yield _noted(accuracy_against_seconds(epochs, arms), results)
         if finished["train_test_gap"].notna().any():
-            yield gap(finished, arms)
+            yield gap(finished, arms, blended_arms(results.spec))
         yield from class_figures(predictions or Predictions(), arms, images, leaks(results.trials))
         if not epochs.empty:
-            yield time_by_arm(results.trials[results.trials["epochs_run"] > 0], arms, results.wall_seconds)
+            begun = results.trials[results.trials["epochs_run"] > 0]
+            yield _noted(time_by_arm(begun, arms, results.wall_seconds), results)
         if not results.sessions.empty:
-            yield timeline(results.sessions, arms, results.active)
+            yield _noted(timeline(results.sessions, arms, results.active), results)
         yield from _of_arms(every, epochs)
         if len(results.trials) <= MOST_TRIALS:
             yield from _of_trials(results, every)
+
+
+def _noted(drawing: Drawing, results: Results) -> Drawing:
+    """A figure of times, with the note on this sweep in its caption."""
+    return replace(drawing, caption=" ".join([drawing.caption, *results.time_notes]))
 
 
 def _of_arms(every: pd.DataFrame, compared: pd.DataFrame) -> Iterator[Drawing]:

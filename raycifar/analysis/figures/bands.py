@@ -1,7 +1,9 @@
 """DataFrame -> Figure: every arm's validation accuracy against epochs and seconds, with bands over its seeds."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -22,9 +24,12 @@ from raycifar.analysis.figures.style import (
 )
 from raycifar.analysis.learning import accuracies_within, common_limit
 from raycifar.analysis.results import THRESHOLD, leaks
-from raycifar.analysis.wording import TRAINING_TIME, epochs_of, n_of
+from raycifar.analysis.wording import TRAINING_TIME, epochs_of, n_of, too_few
 
 BAND = "line: mean of the trials; band: from the lowest to the highest of them; a single trial has no band"
+GOAL = 100 * THRESHOLD
+ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 3.0, "zorder": 3}  # dashes, for what lies below shows
+SAME_LINE = 0.02  # of the axis: less than a line's width
 AHEAD = "; thin: trials beyond the last epoch that all of their arm have"
 
 
@@ -103,6 +108,7 @@ def _ahead(axes: Axes, epochs: pd.DataFrame, arms: Sequence[str], unit: float, a
 
 
 def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, along: str) -> None:
+    hidden = _hidden(curves, arms, along)
     for i, arm in enumerate(arms):
         curve = curves[curves["arm"] == arm]
         if curve.empty:
@@ -111,12 +117,37 @@ def _bands(axes: Axes, curves: pd.DataFrame, arms: Sequence[str], unit: float, a
         colour = PALETTE[i % len(PALETTE)]
         marker = MARKERS[i % len(MARKERS)] if len(curve) <= MARKED_EPOCHS else ""
         n = int(curve["count"].max())
-        axes.plot(x, curve["mean"], marker=marker, label=f"{shorten(arm)} (n = {n})", color=colour)
+        look = ON_TOP if arm in hidden else {}
+        axes.plot(x, curve["mean"], marker=marker, label=f"{shorten(arm)} (n = {n})", color=colour, **look)
         if n > 1:
             axes.fill_between(x, curve["min"], curve["max"], color=colour, alpha=0.25, linewidth=0)
-    if curves["mean"].max() >= 100 * (THRESHOLD - 0.1):
-        axes.axhline(100 * THRESHOLD, color=GREY, linestyle=":", label=f"{100 * THRESHOLD:.0f} %")
+    if _crosses_goal(curves):
+        axes.axhline(GOAL, color=GREY, linestyle=":", label=f"{GOAL:.0f} % (epochs-to table)")
     axes.set_ylabel("validation accuracy (%)")
+
+
+def _crosses_goal(curves: pd.DataFrame) -> bool:
+    """Whether an arm's mean passes the goal: another line would stretch the axis and say nothing."""
+    means = curves.groupby("arm")["mean"].agg(["min", "max"])
+    return bool(((means["min"] < GOAL) & (means["max"] >= GOAL)).any())
+
+
+def _hidden(curves: pd.DataFrame, arms: Sequence[str], along: str) -> list[str]:
+    """Arms on whose whole curve the curve of a later arm lies: the same training, up to what the eye can see."""
+    by_arm = {arm: curves[curves["arm"] == arm] for arm in arms}
+    seen = SAME_LINE * float(curves["mean"].max() - curves["mean"].min())
+    return [
+        arm
+        for i, arm in enumerate(arms)
+        if any(_lies_on(by_arm[later], by_arm[arm], along, seen) for later in arms[i + 1 :])
+    ]
+
+
+def _lies_on(above: pd.DataFrame, below: pd.DataFrame, along: str, seen: float) -> bool:
+    if above.empty or below.empty or above[along].max() < below[along].max() * (1 - SAME_LINE):
+        return False
+    apart = np.interp(below[along], above[along], above["mean"]) - below["mean"]
+    return bool(np.abs(apart).max() <= seen)
 
 
 def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
@@ -128,7 +159,9 @@ def _together(epochs: pd.DataFrame, arms: Sequence[str], along: str) -> str:
         trials = epochs.loc[epochs["arm"] == arm, "trial"].unique()
         accuracies = reached[reached.index.isin(trials)]
         n = n_of(len(accuracies), len(trials))
-        if len(accuracies):
+        if 0 < len(accuracies) < len(trials):
+            parts.append(f"{arm} is {too_few(len(accuracies), len(trials))}")
+        elif len(accuracies):
             parts.append(f"{arm} is at {100 * accuracies.mean():.1f} % ({n})")
         elif len(trials):
             parts.append(f"{arm} has no epoch yet")

@@ -1,6 +1,7 @@
 """DataFrame -> Figure: over-fitting, the gap between training and test accuracy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,13 +9,16 @@ from matplotlib.ticker import MaxNLocator
 
 from raycifar.analysis.figures.style import DRAWN_REPEATS, GREY, PALETTE, Drawing, canvas, legend, mark, shorten
 from raycifar.analysis.results import leaks
-from raycifar.analysis.wording import signed
+from raycifar.analysis.wording import blended, signed
 
 DESCRIBED = 20  # trials in the text for screen readers
 
 
-def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
-    """Last training accuracy and test accuracy of every finished trial, and the gap between them; of many, by arm."""
+def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ()) -> Drawing:
+    """Last training accuracy and test accuracy of every finished trial, and the gap between them; of many, by arm.
+
+    `unlike` are the arms that train on images blended of two.
+    """
     leak = leaks(finished)
     rows = finished[finished["train_test_gap"].notna()]
     by_arm = rows.groupby("arm", sort=False)["train_test_gap"].mean()
@@ -24,8 +28,9 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
         rows = means.reset_index().assign(trial=[f"{arm} (mean)" for arm in means.index])
     height = min(1.9 + 0.27 * len(rows), 18)
     figure, axes = canvas("Over-fitting: training and test accuracy", leak, height)
-    _bars(axes, rows, arms)
-    _axes(axes, [shorten(str(trial), 20) for trial in rows["trial"]])
+    _bars(axes, rows, arms, unlike)
+    margin = 0.32 if rows["arm"].isin(unlike).any() else 0.18  # for the words beside
+    _axes(axes, [shorten(str(trial), 20) for trial in rows["trial"]], margin)
     legend(figure, axes)
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
@@ -33,6 +38,8 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
         "heart. Training is measured on augmented images, with dropout if any, which can put it below "
         f"test{mark(leak)}."
     )
+    if why := blended([arm for arm in by_arm.index if arm in unlike]):
+        caption += f" Dotted: {why}."
     first = rows.head(DESCRIBED)
     values = zip(first["trial"], 100 * first["train_test_gap"], strict=True)
     gaps = ", ".join(f"{trial} {signed(value, 1)}" for trial, value in values)
@@ -40,27 +47,30 @@ def gap(finished: pd.DataFrame, arms: Sequence[str]) -> Drawing:
     return Drawing("train-test-gap", "Over-fitting", caption, alt, figure)
 
 
-def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str]) -> None:
+def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str]) -> None:
     """Both accuracies of a row, a line between them, and the gap beside it."""
     accuracies = zip(rows["arm"], 100 * rows["train_accuracy"], 100 * rows["test_accuracy"], strict=True)
     for y, (arm, train, test) in enumerate(accuracies):
         colour = PALETTE[arms.index(arm) % len(PALETTE)]
-        axes.plot([train, test], [y, y], color=colour, linewidth=3, alpha=0.45, zorder=1)
+        solid, dotted = {"linewidth": 3, "alpha": 0.45}, {"linewidth": 1.6, "linestyle": ":"}
+        line: dict[str, Any] = dotted if arm in unlike else solid
+        axes.plot([train, test], [y, y], color=colour, zorder=1, **line)
         axes.scatter(train, y, marker="o", s=42, facecolors="white", edgecolors=colour, linewidths=1.6, zorder=2)
         axes.scatter(test, y, marker="D", s=34, color=colour, zorder=3)
         beside = max(train, test), y
-        axes.annotate(signed(train - test, 1), beside, (9, 0), textcoords="offset points", va="center")
+        text = signed(train - test, 1) + (" (blended images)" if arm in unlike else "")
+        axes.annotate(text, beside, (9, 0), textcoords="offset points", va="center")
     axes.scatter([], [], marker="o", facecolors="white", edgecolors=GREY, linewidths=1.6, label="training, last epoch")
     axes.scatter([], [], marker="D", color=GREY, label="test, best epoch's weights")
 
 
-def _axes(axes: Axes, names: Sequence[str]) -> None:
+def _axes(axes: Axes, names: Sequence[str], margin: float) -> None:
     """One row a trial, the first on top; room for the gaps, but no ticks beyond 100 %."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("accuracy (%), and the gap in points")
-    axes.margins(x=0.18)
+    axes.margins(x=margin)
     left, right = axes.get_xlim()
     ticks = MaxNLocator(nbins=7).tick_values(left, right)
     axes.set_xticks([tick for tick in ticks if left <= tick <= min(100, right)])

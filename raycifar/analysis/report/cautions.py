@@ -1,7 +1,8 @@
 """What to be careful with, in words, before any number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
+from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.findings import status_line
 from raycifar.analysis.results import LEAK, MOST_ARMS, Results
@@ -13,11 +14,12 @@ MOST_LINES = 10  # of one kind that a reader reads
 
 
 def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
-    """What a reader must know before any number: a sentence each, the gravest first.
+    """What a reader must know before any number: a line each: the notes on the sweep, then the gravest first.
 
     `unusable` has a line for each file of predictions that cannot be used.
     """
     return [
+        *noted("this sweep", results),
         *_incomplete(results),
         *_leaking(results),
         *_unlike_arms(results),
@@ -25,6 +27,13 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
         *_many_arms(results),
         *_unreadable([*results.problems, *unusable]),
     ]
+
+
+def noted(sweep: str, results: Results) -> list[str]:
+    """The sweep's notes, a line for each paragraph; of many the first MOST_LINES."""
+    rest = len(results.notes) - MOST_LINES
+    more = [f"Note on {sweep}: {rest:,} more paragraphs are in its notes.md."] if rest > 0 else []
+    return [f"Note on {sweep}: {note}" for note in results.notes[:MOST_LINES]] + more
 
 
 def _incomplete(results: Results) -> list[str]:
@@ -75,7 +84,13 @@ def _unlike_arms(results: Results) -> list[str]:
     """Arms whose figures do not compare with those of the others; trials on unlike devices, or slowed down."""
     begun = set(results.epochs["arm"])  # an arm without an epoch has no figures to be cautious about
     arms = {trial.arm: trial for trial in results.spec.trials if trial.arm in begun}
-    return [*_unlike_images(arms), *_unlike_devices(results), *_slower(results), *_enlarged(arms), *_mixed(arms)]
+    return [
+        *_unlike_images(arms),
+        *_unlike_devices(results),
+        *_slower(results),
+        *_enlarged(arms),
+        *_mixed(results, arms),
+    ]
 
 
 def _unlike_images(arms: Mapping[str, TrialSpec]) -> list[str]:
@@ -110,10 +125,9 @@ def _enlarged(arms: Mapping[str, TrialSpec]) -> list[str]:
     ]
 
 
-def _mixed(arms: Mapping[str, TrialSpec]) -> list[str]:
-    """Arms that train on images blended of two."""
-    recipes = {arm: trial.augmentation for arm, trial in arms.items()}
-    mixed = [arm for arm, recipe in recipes.items() if recipe.mixup or recipe.cutmix]
+def _mixed(results: Results, arms: Container[str]) -> list[str]:
+    """Those of the arms that train on images blended of two."""
+    mixed = [arm for arm in blended_arms(results.spec) if arm in arms]
     if not mixed:
         return []
     verb = "trains" if len(mixed) == 1 else "train"

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from raycifar.analysis.learning import common_limit
+from raycifar.analysis.learning import blended_arms, common_limit
 from raycifar.analysis.results import Results
 from raycifar.analysis.stats import SHARE, Sample, proportion_interval, sample
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (
     TRAINING_TIME,
     between,
+    blended,
     compare,
+    cut_at,
     epochs_of,
     n_of,
     percent,
@@ -100,8 +102,9 @@ def _arm_so_far(results: Results, arm: str) -> str:
 def _reached(arm: str, accuracies: Sample, images: int, planned: int) -> str:
     mean = percent(accuracies.mean)
     if accuracies.n > 1:
+        cut = cut_at(accuracies.is_cut_low, accuracies.is_cut_high)
         spread = accuracies.note or (
-            f"95 % interval {between(accuracies.low, accuracies.high, percent)} %, standard deviation "
+            f"95 % interval {between(accuracies.low, accuracies.high, percent)} %{cut}, standard deviation "
             f"{percent(accuracies.sd)} points"
         )
         return f"{arm} gets {mean} % right on average over {accuracies.n} trials ({spread})"
@@ -133,4 +136,6 @@ def _gaps(results: Results, arms: Sequence[str]) -> str:
     finished = results.finished
     means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
     gaps = ", ".join(f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items())
-    return f"Training accuracy minus test accuracy is {gaps}: above 0 it is over-fitting."
+    why = blended([arm for arm in blended_arms(results.spec) if arm in arms])
+    sentence = f"Training accuracy minus test accuracy is {gaps}: above 0 it is over-fitting."
+    return f"{sentence} But {why}." if why else sentence

@@ -18,6 +18,7 @@ from raycifar.analysis.contrasts import (
 )
 from raycifar.analysis.figures.differences import difference_figures
 from raycifar.analysis.predictions import Predictions, read_predictions
+from raycifar.analysis.report.cautions import noted
 from raycifar.analysis.report.findings import status_line
 from raycifar.analysis.report.formats import write_frames
 from raycifar.analysis.report.pages import Picture, Report, pages
@@ -140,7 +141,8 @@ def _without_spread(difference: Contrast) -> str:
 def _cautions(
     sweeps: Sequence[Results], predictions: Sequence[Predictions], surroundings: Sequence[Setting]
 ) -> list[str]:
-    notes = [
+    notes = [note for letter, results in lettered(sweeps) for note in noted(letter, results)]
+    notes += [
         f"{letter} is not complete: {status_line(results)}."
         for letter, results in lettered(sweeps)
         if len(results.finished) < len(results.trials)

@@ -9,6 +9,7 @@ from rich.text import Text
 from raycifar.analysis.report.pages import Report
 from raycifar.analysis.results import LEAK
 from raycifar.analysis.tables.table import Table
+from raycifar.analysis.wording import CUT_NOTE
 
 TERMINAL_ROWS = 16  # of a table
 
@@ -44,3 +45,5 @@ def _show_table(table: Table, console: Console) -> None:
     console.print(grid)
     if len(shown.cells) < len(table.cells):
         console.print(Text(shown.notes[0], "dim"))
+    if any(cell.is_cut for row in shown.cells for cell in row):
+        console.print(Text(CUT_NOTE, "dim"))

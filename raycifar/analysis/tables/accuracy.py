@@ -1,10 +1,13 @@
 """The tables of accuracy and loss: by trial, by arm, how fast trials learn, over-fitting; and the recipes."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.results import THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
@@ -19,7 +22,17 @@ from raycifar.analysis.tables.table import (
     range_of,
     word,
 )
-from raycifar.analysis.wording import TRAINING_TIME, Format, is_number, number, percent, seconds, whole
+from raycifar.analysis.wording import (
+    TRAINING_TIME,
+    Format,
+    blended,
+    is_level,
+    is_number,
+    number,
+    percent,
+    seconds,
+    whole,
+)
 from raycifar.config.sweep import TrialSpec
 
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
@@ -100,7 +113,8 @@ def averages_by_arm(results: Results) -> Table:
     notes = [
         "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
         "sd: standard deviation. Interval: Student's t; one trial has no spread (n = 1). Last training: of the last "
-        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}."
+        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}.",
+        *results.time_notes,
     ]
     columns: list[Column[Average]] = [
         Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
@@ -133,7 +147,8 @@ def learning_speed(results: Results) -> Table:
     ]
     notes = [
         f"Counted to the end of the first epoch with a validation accuracy of at least {goal}. Seconds are of training "
-        f"time: {TRAINING_TIME}."
+        f"time: {TRAINING_TIME}.",
+        *results.time_notes,
     ]
     begun = [trial for trial in dicts(results.trials) if trial["epochs_run"]]
     return Table.of("learning", "How fast they learn", begun, columns, notes=notes, leak=leaks(results.trials))
@@ -146,20 +161,37 @@ def overfitting(results: Results) -> Table:
         "Training accuracy is that of the last epoch. It is measured on augmented images, with dropout if any, so it "
         "can lie below the test accuracy."
     ]
-    if len(records) > 1:
-        worst, _, gap = max(records, key=lambda record: record[2].mean)
-        over = f"The largest gap is that of {worst}." if gap.mean > 0 else "No arm is better on its training images."
-        notes.append(over)
+    unlike = [arm for arm in blended_arms(results.spec) if arm in [record[0] for record in records]]
+    notes += [f"{why}." for why in [blended(unlike)] if why]
+    notes += _widest_gap({arm: gap for arm, _, gap in records if arm not in unlike}, are_all=not unlike)
     notes = notes if records else [NOTHING_FINISHED]
     columns: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
         Column("arm", lambda r: word(r[0]), is_name=True),
         Column("n", lambda r: count(r[2].n)),
         Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
         Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
-        Column("gap, points", lambda r: figure(r[2].mean, percent, "+")),
+        Column("gap, points", lambda r: _gap(r[2], is_blended=r[0] in unlike)),
         Column("95 % interval of the gap", lambda r: range_of(r[2], percent, "+"), key="gap_points", parts=RANGE),
     ]
     return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
+
+
+def _gap(values: Sample, *, is_blended: bool) -> Cell:
+    cell = figure(values.mean, percent, "+")
+    return replace(cell, text=f"{cell.text} (blended images)") if is_blended else cell
+
+
+def _widest_gap(gaps: Mapping[str, Sample], *, are_all: bool) -> list[str]:
+    """Which arm over-fits most, in a sentence: of arms that train on images as hard as the test images."""
+    if not gaps or (are_all and len(gaps) == 1):
+        return []
+    worst = max(gaps, key=lambda arm: gaps[arm].mean)
+    if is_level(gaps[worst].mean) or gaps[worst].mean < 0:
+        return [f"No {'' if are_all else 'other '}arm is better on its training images."]
+    if are_all:
+        return [f"The largest gap is that of {worst}."]
+    of_others = "" if len(gaps) == 1 else "Of the other arms, "
+    return [f"{of_others}{worst} over-fits{' most' if of_others else ''}: {percent(gaps[worst].mean, '+')} points."]
 
 
 def recipes(results: Results) -> Table:

@@ -65,6 +65,7 @@ def against_reference(results: Results, reference: Reference) -> Table:
         *_held_out(results),
         "The report names neither its optimizer nor its learning rate: a difference may come from the recipe as much "
         "as from the protocol.",
+        *results.time_notes,
     ]
     title = "Ours beside the reference report"
     return Table.of("reference", title, rows, columns, notes=notes, leak=leaks(results.trials))

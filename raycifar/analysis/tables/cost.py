@@ -49,6 +49,7 @@ def time_totals(results: Results) -> Table:
         "pauses between its calls not counted.",
         *_gpu_note(results),
         ENERGY if has_energy else "Energy: no device reported it.",
+        *results.time_notes,
     ]
     return Table.of("time", "Combined time and wall clock", groups, columns, notes=notes, leak=leaks(results.trials))
 
@@ -103,7 +104,8 @@ def time_by_trial(results: Results) -> Table:
     ]
     notes = [
         f"Training time: {TRAINING_TIME}. A session is one uninterrupted run of a trial: a trial with several was "
-        "interrupted and resumed."
+        "interrupted and resumed.",
+        *results.time_notes,
     ]
     begun = [trial for trial in dicts(results.trials) if trial["sessions"]]
     return Table.of("time-by-trial", "Time by trial", begun, columns, notes=notes, leak=leaks(results.trials))
@@ -131,6 +133,7 @@ def device_use(results: Results) -> Table:
         "Busy: from a trial's start-up to its end, counted once however many trials share the device. Idle: the rest "
         "of the time that run_sweep.py ran. Busy does not mean fully used.",
         *_unused(results, uses),
+        *results.time_notes,
     ]
     notes = notes if uses else ["No trial has begun."]
     return Table.of("devices", "How busy the devices were", uses, columns, notes=notes, leak=leaks(results.trials))

@@ -5,6 +5,7 @@ Of finished trials alone: one that still runs would have its place only because 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -25,7 +26,7 @@ from raycifar.analysis.tables.table import (
     range_of,
     word,
 )
-from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, epochs_of, percent, seconds, tenths, whole
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, epochs_of, percent, seconds, tenths, too_few, whole
 
 
 class Moment(NamedTuple):
@@ -53,7 +54,8 @@ def at_equal_cost(results: Results) -> Table:
     notes = [
         "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
         f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
-        "(Student's t); a single trial (n = 1) has no interval."
+        "(Student's t); a single trial (n = 1) has no interval.",
+        *results.time_notes,
     ]
     notes = notes if moments else [NOTHING_FINISHED]
     columns: list[Column[Moment]] = [
@@ -67,7 +69,9 @@ def at_equal_cost(results: Results) -> Table:
 def _at(arm: str) -> Column[Moment]:
     def cell(moment: Moment) -> Cell:
         accuracies = moment.accuracies[arm]
-        return mean_and_range(sample(accuracies, SHARE), len(accuracies), percent)
+        values, planned = sample(accuracies, SHARE), len(accuracies)
+        cell = mean_and_range(values, planned, percent)
+        return replace(cell, text=too_few(values.n, planned), is_cut=False) if 0 < values.n < planned else cell
 
     return Column(f"{arm}, %", cell, in_terminal=True, key=f"{arm}_percent", parts=MEAN_AND_RANGE)
 
@@ -102,7 +106,8 @@ def milestones(results: Results) -> Table:
     if records:
         notes = [
             "Counted to the end of the first epoch that reached the accuracy. Trials that never got there are left "
-            f"out, which makes the mean look better. Training time: {TRAINING_TIME}."
+            f"out, which makes the mean look better. Training time: {TRAINING_TIME}.",
+            *results.time_notes,
         ]
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in firsts]:
         notes.append(f"No finished trial has reached {', '.join(missed)} %.")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from raycifar.analysis.contrasts import (
     ABSENT,
     LETTERS,
+    TIMES,
     Contrast,
     Setting,
     all_arms,
@@ -13,6 +14,7 @@ from raycifar.analysis.contrasts import (
     contrast,
     finished_arm,
     lettered,
+    time_notes,
 )
 from raycifar.analysis.results import Results
 from raycifar.analysis.tables.table import RANGE, Cell, Column, Table, count, figure, lacking, word
@@ -71,7 +73,8 @@ def sweeps_table(sweeps: Sequence[Results]) -> Table:
         Column("finished", lambda s: _finished(s[1]), in_terminal=True, parts=("", "of")),
         Column("wall clock, s", lambda s: figure(s[1].wall_seconds, seconds), in_terminal=True),
     ]
-    return Table.of("sweeps", "The sweeps", lettered(sweeps), columns, leak=any_leaks(sweeps))
+    leak = any_leaks(sweeps)
+    return Table.of("sweeps", "The sweeps", lettered(sweeps), columns, notes=time_notes(sweeps), leak=leak)
 
 
 def _finished(results: Results) -> Cell:
@@ -105,6 +108,7 @@ def quantity_table(sweeps: Sequence[Results], quantity: Quantity) -> Table:
         if arm in results.arms
     ]
     notes = [quantity.note] if quantity.note else []
+    notes += time_notes(sweeps) if quantity.key in TIMES else []
     key = quantity.key.replace("_", "-")
     return Table.of(key, quantity.title, records, columns, notes=notes, leak=any_leaks(sweeps))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from raycifar.analysis.stats import Sample
-from raycifar.analysis.wording import NONE, Format, between, interval, n_of, whole
+from raycifar.analysis.wording import CUT_NOTE, NONE, Format, interval, n_of, whole
 
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 MOST_ROWS = 60  # that a reader is shown
@@ -29,6 +29,7 @@ class Cell:
 
     text: str
     values: tuple[Value, ...]
+    is_cut: bool = False  # it shows an interval with the sign CUT
 
 
 def word(text: str) -> Cell:
@@ -51,7 +52,7 @@ def lacking(text: str, parts: int = 1) -> Cell:
 
 def range_of(values: Sample, show: Format, sign: str = "") -> Cell:
     """A column of RANGE: the interval of the mean, or why there is none."""
-    return Cell(interval(values, show, sign), (show.plain(values.low), show.plain(values.high)))
+    return Cell(interval(values, show, sign), (show.plain(values.low), show.plain(values.high)), values.is_cut)
 
 
 def mean_and_range(values: Sample, planned: int, show: Format) -> Cell:
@@ -59,7 +60,7 @@ def mean_and_range(values: Sample, planned: int, show: Format) -> Cell:
     plain = (*(show.plain(value) for value in (values.mean, values.low, values.high)), values.n, planned)
     n = n_of(values.n, planned)
     if values.has_interval:
-        return Cell(f"{show(values.mean)} ({between(values.low, values.high, show)}, {n})", plain)
+        return Cell(f"{show(values.mean)} ({interval(values, show)}, {n})", plain, values.is_cut)
     return Cell(f"{show(values.mean)} ({n})" if values.n else NONE, plain)
 
 
@@ -124,7 +125,8 @@ class Table:
         rows = list(records)
         cells = [[column.cell(record) for column in columns] for record in rows]
         urgent = frozenset(i for i, record in enumerate(rows) if is_urgent(record))
-        return cls(key, title, list(columns), cells, list(notes), leak, urgent)
+        cut = [CUT_NOTE] if any(cell.is_cut for row in cells for cell in row) else []
+        return cls(key, title, list(columns), cells, [*notes, *cut], leak, urgent)
 
     @property
     def headings(self) -> list[str]:

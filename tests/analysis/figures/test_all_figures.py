@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from raycifar.analysis.figures.all_figures import all_figures
+from raycifar.analysis.figures.bands import accuracy_against_epochs
 from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.style import Drawing, in_words, ink, save, shorten, time_unit
 from raycifar.analysis.figures.timeline import timeline
@@ -198,7 +200,7 @@ def test_captions_of_a_running_sweep_compare_trials_at_the_epochs_and_seconds_th
     captions = {drawing.name: drawing.caption for drawing in all_figures(read_results(folder.path))}
     at_two = "After 2 epochs transfer is at 52.0 % (n = 3)."
     assert captions["validation-accuracy-against-epochs"].startswith(at_two)
-    at_thirty = "After 30 s transfer is at 53.0 % (n = 2 of 3)."  # of the third no epoch has ended by then
+    at_thirty = "After 30 s transfer is not comparable: only 2 of 3 had finished an epoch."
     assert captions["validation-accuracy-against-seconds"].startswith(at_thirty)
     assert captions["arm-transfer-validation-accuracy"].startswith("After 2 epochs the 3 trials are at 52.0 %:")
 
@@ -261,3 +263,25 @@ def test_marks_labels_and_legends_of_a_real_sweep_have_its_numbers() -> None:
     assert [text.get_text() for text in found["train-test-gap"].figure.axes[0].texts] == gaps
     (legend,) = found["validation-accuracy-against-epochs"].figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["transfer (n = 3)", "scratch (n = 1)"]
+
+
+def test_a_goal_that_no_arm_crosses_is_not_drawn_and_one_that_is_has_a_label(tmp_path: Path) -> None:
+    epochs = read_results(write_sweep(tmp_path / "s", {"transfer": (1, 6)}).path).epochs
+    assert epochs["val_accuracy"].min() < 0.85 < epochs["val_accuracy"].max()
+    for scale, label in ((1.0, ["85 % (epochs-to table)"]), (0.9, [])):
+        scaled = epochs.assign(val_accuracy=scale * epochs["val_accuracy"])
+        (axes,) = accuracy_against_epochs(scaled, ["transfer"]).figure.axes
+        assert [text for text in axes.get_legend_handles_labels()[1] if text.startswith("85")] == label
+        assert (axes.get_ylim()[1] > 85) == bool(label)  # else the axis would be stretched
+
+
+@pytest.mark.parametrize(("twin", "hidden"), [("swa", ["base"]), ("other", [])])
+def test_an_arm_on_which_another_lies_is_drawn_on_top_in_dashes(tmp_path: Path, twin: str, hidden: list[str]) -> None:
+    epochs = read_results(write_sweep(tmp_path / "s", {"base": (1, 6)}).path).epochs
+    shift = 0.0 if twin == "swa" else 0.05
+    both = pd.concat([epochs, epochs.assign(arm=twin, trial=twin, val_accuracy=epochs["val_accuracy"] + shift)])
+    (axes,) = accuracy_against_epochs(both, ["base", twin]).figure.axes
+    lines = {str(line.get_label()).split(" ")[0]: line for line in axes.get_lines()}
+    assert [name for name in ("base", twin) if lines[name].is_dashed()] == hidden
+    if hidden:
+        assert lines["base"].get_zorder() > lines[twin].get_zorder()

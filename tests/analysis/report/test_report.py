@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.style import Drawing, canvas
+from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import cautions
 from raycifar.analysis.report.findings import answer, costs
@@ -497,6 +499,43 @@ def test_the_largest_gap_is_named(tmp_path: Path) -> None:
     trial = folder.trial("scratch")
     trial.write_summary(replace(trial.summary(), test_accuracy=0.0))
     assert "The largest gap is that of scratch." in overfitting(read_results(folder.path)).notes
+
+
+BLENDED = "scratch trains on images blended of two (Mixup, CutMix), which are harder than the test images: its gap is"
+GAPS = {
+    "all blended": ({"scratch": (1, 4)}, []),
+    "one other": ({"transfer": (1, 4), "scratch": (1, 4)}, ["transfer over-fits: +3.00 points."]),
+    "two others": (
+        {"transfer": (1, 4), "transfer-b": (1, 4), "scratch": (1, 4)},
+        ["Of the other arms, transfer-b over-fits most: +5.00 points."],
+    ),
+    "another that does not": ({"quiet": (1, 4), "scratch": (1, 4)}, ["No other arm is better on its training images."]),
+}
+
+
+@pytest.mark.parametrize(("arms", "verdict"), GAPS.values(), ids=GAPS)
+def test_gaps_on_blended_images_are_marked_and_not_ranked(
+    tmp_path: Path, arms: dict[str, tuple[int, int]], verdict: list[str]
+) -> None:
+    folder = write_sweep(tmp_path / "s", arms)
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["augmentation"]["cutmix"] = 1.0 if trial["arm"] == "scratch" else 0.0
+        files = folder.trial(trial["name"])
+        summary, train = files.summary(), files.history().epochs[-1].train_accuracy
+        assert summary is not None
+        over = {"transfer": 0.03, "transfer-b": 0.05, "scratch": -0.12, "quiet": -0.01}[trial["arm"]]
+        files.write_summary(replace(summary, test_accuracy=train - over))
+    folder.write_record(record)
+    results = read_results(folder.path)
+    table = overfitting(results)
+    assert cells(table, "scratch")["gap, points"] == "−12.00 (blended images)"
+    (why, *rest) = table.notes[1:]
+    assert why.startswith(BLENDED)
+    assert rest == verdict
+    assert f"But {BLENDED}" in costs(results)
+    assert BLENDED in gap(results.finished, results.arms, blended_arms(results.spec)).caption
 
 
 def test_a_trial_that_stopped_early_says_so(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from raycifar.analysis.figures.bands import accuracy_against_seconds
 from raycifar.analysis.learning import GOALS
+from raycifar.analysis.report.findings import answer
 from raycifar.analysis.results import MOST_ARMS, Results, read_results
 from raycifar.analysis.stats import sample
+from raycifar.analysis.tables.accuracy import averages_by_arm
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.table import NOTHING_FINISHED
-from raycifar.analysis.wording import percent, seconds
+from raycifar.analysis.wording import CUT_NOTE, percent, seconds
 from raycifar.storage.records import History
 from tests.support.sweep_folders import write_sweep
 
@@ -45,7 +48,7 @@ def test_an_arm_without_an_epoch_in_that_time_has_no_figure(tmp_path: Path) -> N
     assert at_equal_cost(read_results(folder.path)).rows[1][2] == "–"
 
 
-def test_a_mean_over_the_quicker_trials_alone_says_so_and_no_accuracy_lies_beyond_all(tmp_path: Path) -> None:
+def test_the_quicker_trials_alone_do_not_stand_for_their_arm(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (3, 1)})
     for name, changes in (
         ("transfer-1", {"val_accuracy": 0.2}),
@@ -56,7 +59,26 @@ def test_a_mean_over_the_quicker_trials_alone_says_so_and_no_accuracy_lies_beyon
         (epoch,) = trial.history().epochs
         trial.write_history(History([replace(epoch, **changes)], trial.history().sessions))
     results = read_results(folder.path)
-    assert at_equal_cost(results).rows[1][1] == "55.00 (0.00 to 100.00, n = 2 of 3)"
+    assert at_equal_cost(results).rows[1][1] == "not comparable: only 2 of 3 had finished an epoch"
+    seconds_row = at_equal_cost(results).plain_rows()[2]
+    assert seconds_row[1:] == ["55", "0", "100", "2", "3"]  # for machines, as it is
+    caption = accuracy_against_seconds(results.epochs, results.arms).caption
+    assert "transfer is not comparable: only 2 of 3 had finished an epoch." in caption
+
+
+def test_an_accuracy_that_cannot_be_is_cut_off_and_marked(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 1)})
+    for name, accuracy in (("transfer-1", 0.9), ("transfer-2", 1.0)):
+        trial, summary = folder.trial(name), folder.trial(name).summary()
+        assert summary is not None
+        trial.write_summary(replace(summary, test_accuracy=accuracy))
+    results = read_results(folder.path)
+    table = at_equal_cost(results)
+    assert table.rows[3][1] == "95.00 (31.47 to 100.00†, n = 2)"
+    assert table.notes[-1] == CUT_NOTE
+    assert "(95 % interval 31.47 to 100.00 %, cut at 100 %, standard deviation" in answer(results)
+    assert averages_by_arm(results).rows[0][-1] == "31.47 to 100.00†"
+    assert averages_by_arm(results).notes[-1] == CUT_NOTE
 
 
 def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) -> None:
@@ -89,8 +111,8 @@ def test_an_interval_does_not_reach_below_one_epoch_or_no_time(tmp_path: Path) -
         trial.write_summary(replace(summary, best_val_accuracy=0.86))
     (row,) = milestones(read_results(folder.path)).rows
     assert row[:4] == ["transfer", "85", "2 of 2", "5.5"]
-    assert row[4].startswith("1.0 to ")
-    assert row[6].startswith("0.0 to ")
+    assert row[4].startswith("1.0† to ")
+    assert row[6].startswith("0.0† to ")
 
 
 def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
