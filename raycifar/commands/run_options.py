@@ -73,7 +73,7 @@ def _add_where_to_run(parser: Parser) -> None:
     add("--address", help="use the Ray cluster that runs at this address (default: start Ray on this machine)")
     add("--hang-timeout", type=count(1), default=1800, metavar="SECONDS", help=HANG)
     add("--fresh", action="store_true", help="move earlier results of this name aside and start over")
-    add("--dry-run", action="store_true", help="show the plan and start nothing")
+    add("--dry-run", action="store_true", help="read what is named, show the plan and start nothing")
 
 
 def _add_what_to_read(parser: Parser) -> None:
@@ -88,7 +88,9 @@ def _add_what_to_show(parser: Parser) -> None:
     add("--log", action="append", default=[], choices=sorted(TRACKERS), help="log to this tracker too; repeatable")
     add("--json", action="store_true", help="write events as JSON lines to standard output, all else to standard error")
     loudness.add_argument("--quiet", action="store_true", help="show no progress: only errors, and the final results")
-    loudness.add_argument("--verbose", action="store_true", help="also show what Ray and the workers log")
+    loudness.add_argument(
+        "--verbose", action="store_true", help="also show what Ray and the workers log (not with --local)"
+    )
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

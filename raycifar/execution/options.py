@@ -26,7 +26,7 @@ class Options:
     source: str = ""  # the sweep file's name, for the record
     command: tuple[str, ...] = ()  # the words of the command line, for the record; empty: a call from Python
     log: tuple[str, ...] = ()  # experiment trackers beside TensorBoard: "mlflow", "wandb"
-    verbose: bool = False  # show what Ray and the workers log
+    verbose: bool = False  # show what Ray and the workers log; not with --local
     events: JsonLines | None = None
 
     @property

@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 
 import raycifar.execution.sweep
 from raycifar.commands import analyze, main, next_steps, run_options, run_sweep
-from raycifar.config.names import NAME_RULE
+from raycifar.config.names import NAME_RULE, SpecError
 from raycifar.program import Program, called_as, program
 from tests.support.paths import ROOT
 
@@ -194,22 +195,37 @@ STREAMS = {  # encoding and errors, as Python sets them, and what becomes of "�
     "standard errors by default": ("ascii", "backslashreplace", rb"\u2014 \u2713" + b"\n"),
     "UTF-8": ("utf-8", "strict", "— ✓\n".encode()),
 }
-ENDS = {  # what a command calls to do its work, and how the command is called
-    "run_sweep.py": (run_sweep, "_status", lambda: run_sweep.main(["quick"])),
-    "run_sweep.py --json": (run_sweep, "_status", lambda: run_sweep.main(["quick", "--json"])),
-    "analyze.py": (analyze, "analyze", lambda: analyze.main(["somewhere"])),
-    "raycifar": (main, "_no_command", lambda: main.main([])),
+
+
+def say(*_):
+    """In the place of a command's work."""
+    print("— ✓")
+    print("— ✓", file=sys.stderr)
+    return 0
+
+
+def say_and_refuse(*_):
+    say()
+    raise SpecError("enough")
+
+
+HELP = SimpleNamespace(parse_args=lambda words: None, print_help=say)
+ENDS = {  # what a command calls to do its work, what stands in for that, and how the command is called
+    "run_sweep.py": (run_sweep, "sweep_file", say_and_refuse, lambda: run_sweep.main(["quick"])),
+    "run_sweep.py --json": (run_sweep, "sweep_file", say_and_refuse, lambda: run_sweep.main(["quick", "--json"])),
+    "analyze.py": (analyze, "analyze", say, lambda: analyze.main(["somewhere"])),
+    "raycifar": (main, "make_parser", lambda: HELP, lambda: main.main([])),
 }
 
 
 @pytest.mark.parametrize("called", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_what_an_output_cannot_hold_is_replaced(monkeypatch, no_leaving, called, stream):
-    (module, work, command), (encoding, errors, shown) = called, stream
+    (module, work, instead, command), (encoding, errors, shown) = called, stream
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding, errors, newline="\n"))
-    monkeypatch.setattr(module, work, lambda *_: (print("— ✓"), print("— ✓", file=sys.stderr), 0)[-1])
-    assert command() == 0
+    monkeypatch.setattr(module, work, instead)
+    assert command() == (2 if instead is say_and_refuse else 0)
     for output in (sys.stdout, sys.stderr):
         output.flush()
     printed = sys.stdout.buffer.getvalue() + sys.stderr.buffer.getvalue()
@@ -218,7 +234,7 @@ def test_what_an_output_cannot_hold_is_replaced(monkeypatch, no_leaving, called,
 
 def test_a_file_name_that_is_no_utf_8_stays_as_it_is_in_an_output_that_keeps_its_bytes(monkeypatch, no_leaving):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", "surrogateescape", newline="\n"))
-    monkeypatch.setattr(main, "_no_command", lambda *_: print("a\udcffb"))
-    main.main([])
+    monkeypatch.setattr(analyze, "analyze", lambda *_: print("a\udcffb"))
+    analyze.main(["somewhere"])
     sys.stdout.flush()
     assert sys.stdout.buffer.getvalue() == b"a\xffb\n"

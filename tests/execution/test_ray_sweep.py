@@ -19,6 +19,7 @@ from rich.console import Console
 import raycifar.execution.plan
 import raycifar.execution.runners
 from raycifar.config.sweep import SweepSpec
+from raycifar.devices import LOGICAL_GPUS
 from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
 from raycifar.storage.folders import SweepFolder
@@ -110,8 +111,6 @@ def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
 def four_logical_gpus(on_cpus):
     import ray
 
-    from raycifar.devices import LOGICAL_GPUS
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(LOGICAL_GPUS, "1")
         ray.init(num_cpus=8, num_gpus=4, log_to_driver=False, logging_level="ERROR")
@@ -199,7 +198,8 @@ def _reports_to_a_slow_tune(config):
     wait_until_tune_has_read()
 
 
-def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path):
+def test_more_gpus_than_there_are_is_refused_with_what_ray_sees(tmp_path, monkeypatch):
+    monkeypatch.delenv(LOGICAL_GPUS, raising=False)  # which four_logical_gpus sets for the whole module
     started = time.monotonic()
     done = command("sweeps/vgg.toml", "--gpus", "4096", "--storage", str(tmp_path))
     assert done.returncode == 2
