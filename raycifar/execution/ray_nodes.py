@@ -32,7 +32,7 @@ def check_nodes(session: Session, folder: Path) -> None:
     sizes = {str(path): path.stat().st_size for path in assets}
     with _token(folder) as (file, token):
         asked = {
-            _called(node): _asked(key, (str(file), token, _needed(sizes, node, gpus), PACKAGE))
+            _called(node): _asked(key, (str(file), token, needed(sizes, node, gpus), PACKAGE))
             for key, node in nodes.items()
         }  # all at once
         found = {node: _seen(task) for node, task in asked.items()}
@@ -44,7 +44,7 @@ def _may_train(resources: Mapping[str, float]) -> bool:
     return bool(resources.get("CPU") or resources.get("GPU"))
 
 
-def _needed(sizes: dict[str, int], node: Mapping[str, Any], gpus: bool) -> dict[str, int]:
+def needed(sizes: dict[str, int], node: Mapping[str, Any], gpus: bool) -> dict[str, int]:
     """On GPUs, a node that has none trains nothing; trials' drivers, which read no data, may run there."""
     return sizes if not gpus or node["Resources"].get("GPU") else {}
 

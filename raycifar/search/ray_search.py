@@ -66,7 +66,7 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(train, job.resources),
         tune_config=tune_config(plan, _name, num_samples=len(plan.order), search_alg=draws, scheduler=stops),
-        run_config=run_config(folder.sweep, [_TellBus(search, folder, bus)]),
+        run_config=run_config(folder.sweep, [TellBusOfSamples(search, folder, bus)]),
     )
     run_to_the_end(tuner, folder.sweep)
 
@@ -168,7 +168,7 @@ def train_sample(config: dict[str, Any], search: dict[str, Any], job: dict[str, 
         ray.tune.report({"epoch": epoch + 1, OBJECTIVE: 0.0})
 
 
-class _TellBus(ray.tune.Callback):  # type: ignore[misc]
+class TellBusOfSamples(ray.tune.Callback):  # type: ignore[misc]
     """Writes down how samples end, and tells the bus what Tune hears."""
 
     def __init__(self, search: SearchSpec, folder: SearchFolder, bus: Bus) -> None:

@@ -81,7 +81,7 @@ def test_a_callback_never_ends_a_search(tmp_path):
 
     lines = []
     bus = SimpleNamespace(complain=lines.append)
-    show = ray_search._TellBus(None, None, bus)
+    show = ray_search.TellBusOfSamples(None, None, bus)
     for _ in range(2):
         show.on_trial_complete(0, [], SimpleNamespace(config={"sample": "s1", "settings": {}}))
     assert len(lines) == 1
@@ -246,7 +246,7 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
     try:
         ray_nodes.check_nodes(session, SweepFolder(tmp_path).path)
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
-        monkeypatch.setattr(ray_nodes, "_needed", lambda *_: {str(file): 9})
+        monkeypatch.setattr(ray_nodes, "needed", lambda *_: {str(file): 9})
         with pytest.raises(PlacementError, match=r"^node .*: lacks .* copy it there"):
             ray_nodes.check_nodes(session, tmp_path)
     finally:
