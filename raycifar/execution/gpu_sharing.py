@@ -24,14 +24,14 @@ from raycifar.training.evaluation import predict
 from raycifar.training.loop import TrainState, step_of
 from raycifar.training.trial import Place, set_up_torch
 
-GAIN = 1.05  # of all together, that one more must bring
-SECONDS = 2.0  # of steps
+GAIN = 1.05  # the least factor in images/s, of all trials together, for which one more is worth it
+SECONDS = 2.0  # for which steps are timed
 WARM_UP_STEPS = 5  # more than a step's recording takes; what is validated at once takes memory, too
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What `trials` side by side did."""
+    """The measurement of `trials` that train side by side."""
 
     trials: int
     images_per_second: float  # together
@@ -107,7 +107,7 @@ def next_line(process: "subprocess.Popen[str]") -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """One of those side by side: warms up, says so, waits for a line, trains for SECONDS, says how fast."""
+    """One of the processes side by side: warms up, says so, waits for a line, trains for SECONDS, and says how fast."""
     trial, device = TrialSpec.model_validate_json(arguments[0]), torch.device(arguments[2])
     set_up_torch(trial, Place(arguments[2], 1, ""))
     train = load_training(Path(arguments[1]), trial.data, device).train

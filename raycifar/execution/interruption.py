@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 GRACE_SECONDS = 20.0  # of the 30 s that schedulers and clouds commonly give between SIGTERM and SIGKILL
-LEAVE_SECONDS = 60.0  # for what then has to be let go of, such as Ray: a process that hangs there ends all the same
+LEAVE_SECONDS = 60.0  # for shutting down, such as of Ray; a process that hangs there is ended
 
 _running: set[str] = set()
 _awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
@@ -20,7 +20,7 @@ _left = False  # whether this process is leaving
 
 
 def start_anew() -> None:
-    """As in a new process: nothing runs, nobody has asked to leave, and no limit on leaving runs."""
+    """Forget all that was asked: as in a new process, no trial runs and no limit of time is set."""
     global _awaited, _left
     _running.clear()
     _awaited, _left = None, False
@@ -40,7 +40,7 @@ def trial_started(trial: str) -> None:
 
 
 def epoch_saved(trial: str) -> None:
-    """A checkpoint of it has come to be on disk. Raises KeyboardInterrupt where this was the last one waited for."""
+    """The trial has a new checkpoint on disk. Raises KeyboardInterrupt where it was the last trial waited for."""
     if _awaited is not None:
         _awaited.discard(trial)
         _leave_if_none_is_awaited()

@@ -22,7 +22,7 @@ SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
 
 
 class PlacementError(InputError):
-    """The trials cannot run on what there is; the message says what is asked, what there is, and the remedy."""
+    """The trials do not fit the machine; the message says what was asked for, what is available, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to use: on one machine, or on a cluster's nodes together."""
+    """The GPUs, cores and memory to use: of one machine, or of all nodes of a cluster together."""
 
     gpus: int
     cpus: int
     node_cpus: int  # of the smallest node: a worker has to fit on one
     memory: float  # bytes
-    gpu_cpus: int = 0  # of the nodes with GPUs, had each as few to a GPU as the poorest; 0: as many as there are
+    gpu_cpus: int = 0  # on nodes with GPUs, if each GPU had as few cores as on the poorest node; 0: all cores
 
     @property
     def cpus_for_gpus(self) -> int:
@@ -58,7 +58,7 @@ class Machine:
 
 
 def make_plan(trials: Sequence[TrialSpec], machine: Machine, trials_per_gpu: int = 1, workers: int = 1) -> Plan:
-    """Place the trials on the machine's GPUs, or on its CPU cores when there is none. Raises PlacementError."""
+    """Place the trials on the machine's GPUs, or on its CPU cores where it has no GPU. Raises PlacementError."""
     gpus = machine.gpus
     order = tuple(sorted(trials, key=work, reverse=True))
     _check_batches(order, workers)
@@ -81,7 +81,7 @@ def make_plan(trials: Sequence[TrialSpec], machine: Machine, trials_per_gpu: int
 
 
 def most_to_share(trials: Sequence[TrialSpec], machine: Machine) -> int:
-    """Of the trials on each GPU: as many as there are for it, with a core for each."""
+    """The most trials that may share a GPU: as many as each GPU would get, as long as each has a core."""
     return max(1, min(-(-len(trials) // machine.gpus), machine.cpus_for_gpus // machine.gpus, MOST_SHARED))
 
 
@@ -113,7 +113,7 @@ def _threads(machine: Machine, processes: int) -> int:
 
 
 def _cpu_seconds(trial: TrialSpec, threads: int) -> float:
-    """`threads` are all its workers' together."""
+    """The predicted seconds of a trial on CPUs; `threads` are those of all its workers together."""
     rate = CPU_FLOPS * math.pow(threads, CPU_SCALING)
     return START_SECONDS + work(trial) / rate
 
@@ -159,5 +159,5 @@ def least_makespan(durations: Sequence[float], slots: int) -> float:
 
 
 def idle_share(durations: Sequence[float], slots: int) -> float:
-    """Of `slots` from the first start to the last end, the share in which they stand idle."""
+    """The share of time that `slots` stand idle, from the first start to the last end."""
     return 1 - math.fsum(durations) / (slots * makespan(durations, slots))

@@ -41,7 +41,7 @@ class Watchdog:
             self._tell(ALIVE)
 
     def pause(self) -> None:
-        """What follows is waiting for others; until `resume`."""
+        """Until `resume` the worker waits for others, which is no hang."""
         self._tell(PAUSED)
 
     def resume(self) -> None:

@@ -62,7 +62,7 @@ def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> 
 
 
 def check_place(folder: SweepFolder, record: str) -> bool:
-    """Whether the folder is there. Raises SweepError where it is in use, or holds something else than such a record."""
+    """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record."""
     if not is_there(folder.path):
         return False
     if folder.lock.exists():
@@ -82,7 +82,7 @@ def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the folder exists; SweepError where it neither does nor can."""
+    """Whether the folder exists. Raises SweepError where it does not and cannot be made."""
     try:
         nearest = next(there for there in (path, *path.parents) if there.exists())
     except OSError as error:
@@ -106,7 +106,7 @@ def _recorded(record: SweepRecord, path: Path) -> SweepSpec:
 
 
 def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
-    """Trials may be added; those that are there must be able to give the same numbers."""
+    """Trials may be added; a trial that has results must have the settings that gave them."""
     record, path = folder.record(), folder.path
     known = {trial.name: trial.fingerprint() for trial in now.trials}
     for trial in _recorded(record, path).trials if record else ():
@@ -176,7 +176,7 @@ def _move_aside(folder: SweepFolder) -> None:
 
 
 def agreed_weights(path: Path, before: str, now: str) -> str:
-    """The ImageNet weights of what is in the folder and of this call; "" is none yet. Raises SweepError."""
+    """The ImageNet weights of a folder's trials, "" for none. Raises SweepError where those on record are others."""
     if before and now and before != now:
         raise SweepError(
             f"{path}: its trials started from the ImageNet weights {before}, not {now}: "

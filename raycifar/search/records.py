@@ -64,7 +64,7 @@ class SearchFolder:
 
     @property
     def sweep(self) -> SweepFolder:
-        """For what it has in common with a sweep's: the lock and the calls."""
+        """The same folder as a sweep's, for what both have: the lock and the calls."""
         return SweepFolder(self.path)
 
     @property

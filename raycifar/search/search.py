@@ -1,4 +1,4 @@
-"""A search from its spec to its folder: what has ended already, Ray for the rest, a sweep file of the best."""
+"""A search from its spec to its folder: runs on Ray what has not ended, and writes a sweep file of the best sample."""
 
 import time
 from importlib.util import find_spec
@@ -138,7 +138,7 @@ def describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
 
 
 def _names(search: SearchSpec, folder: SearchFolder) -> list[str]:
-    """Of the samples that were drawn, and of those to come."""
+    """The names of all samples: those that were drawn, and those still to come."""
     return [sample_name(number) for number in range(1, max(search.samples, len(folder.samples())) + 1)]
 
 
@@ -148,7 +148,7 @@ def _not_ended(search: SearchSpec, folder: SearchFolder) -> list[str]:
 
 
 def _terminal(search: SearchSpec, folder: SearchFolder, console: Console) -> tuple[Terminal, list[TrialSpec]]:
-    """The terminal with all samples, those that have ended as they ended; and the trials that the samples are."""
+    """The terminal, which shows the samples that have ended; and the trials that all samples are."""
     names = _names(search, folder)
     trials = [search.sample({}, name) for name in names]
     histories = {name: folder.trial(name).history() for name in names}

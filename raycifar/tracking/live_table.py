@@ -116,7 +116,7 @@ def _cells(row: Row, columns: dict[str, int], spread: tuple[float, float], over:
 
 @dataclass(frozen=True)
 class Trend:
-    """A sparkline as wide as its column: each block an epoch, or the last of several that share it."""
+    """A sparkline as wide as its column: each block is an epoch, or the last of several epochs that share it."""
 
     values: Sequence[float]
     low: float  # of all trials, so that their lines compare

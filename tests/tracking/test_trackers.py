@@ -11,7 +11,6 @@ from raycifar.tracking.listener import Tracked
 from raycifar.tracking.trackers import TRACKERS, TrackerError, check_trackers
 from tests.support.paths import ROOT
 
-
 INSTALLED = [name for name, tracker in TRACKERS.items() if tracker.packages]  # by an extra of their name
 
 
