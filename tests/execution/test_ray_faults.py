@@ -59,7 +59,7 @@ def test_a_start_that_failed_is_told_in_one_line_with_its_remedy(name):
 
 def test_the_logs_name_the_limit_that_rays_error_does_not(tmp_path):
     (tmp_path / "raylet.err").write_text("what(): thread: Resource temporarily unavailable [system:11]\n")
-    (tmp_path / "raylet.out").write_text("object_store_memory 1, sockets in /dev/shm, no token in /root/.ray\n")
+    (tmp_path / "raylet.out").write_text("object_store_memory 1, sockets in /dev/shm, no token in /home/user/.ray\n")
     line = no_start(NODE, tmp_path)
     assert "its node (raylet): this user may start no more processes" in line
     assert f"its log: {tmp_path / 'raylet.out'}" in line
@@ -68,7 +68,7 @@ def test_the_logs_name_the_limit_that_rays_error_does_not(tmp_path):
 
 
 def test_words_of_healthy_logs_are_no_cause(tmp_path):
-    (tmp_path / "raylet.out").write_text("object_store_memory 1, sockets in /dev/shm, no token in /root/.ray\n")
+    (tmp_path / "raylet.out").write_text("object_store_memory 1, sockets in /dev/shm, no token in /home/user/.ray\n")
     assert "less busy machine" in no_start(NODE, tmp_path)
     assert not limited(DASHBOARD, tmp_path)
 
