@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -195,23 +196,35 @@ def agreed_data(path: Path, before: str, now: str) -> str:
     return now or before
 
 
+class _Recorded(Protocol):
+    """The record of a sweep or of a search."""
+
+    @property
+    def created_at(self) -> float: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+
+
+def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, Any]:
+    """The fields that the records of sweeps and searches share; `before` is the one on disk. Raises SweepError."""
+    return {
+        "name": path.name,
+        "source": call.source,
+        "created_at": before.created_at if before else time.time(),
+        "versions": call.versions,
+        "commit": commit(),
+        "hardware": call.hardware,
+        "weights": agreed_weights(path, before.weights if before else "", call.weights),
+        "data": agreed_data(path, before.data if before else "", call.data),
+    }
+
+
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
-    before = folder.record()
-    weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
-    folder.write_record(
-        SweepRecord(
-            name=folder.path.name,
-            fingerprint=sweep.fingerprint(),
-            spec=sweep.model_dump(mode="json"),
-            source=call.source,
-            created_at=before.created_at if before else time.time(),
-            versions=call.versions,
-            commit=commit(),
-            hardware=call.hardware,
-            weights=weights,
-            data=agreed_data(folder.path, before.data if before else "", call.data),
-        )
-    )
+    facts = common_facts(folder.path, folder.record(), call)
+    spec = sweep.model_dump(mode="json")
+    folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=spec, **facts))
 
 
 @contextlib.contextmanager

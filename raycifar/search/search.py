@@ -1,6 +1,5 @@
 """A search from its spec to its folder: runs on Ray what has not ended, and writes a sweep file of the best sample."""
 
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,16 +11,7 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import (
-    Call,
-    SweepError,
-    agreed_data,
-    agreed_weights,
-    check_place,
-    commit,
-    held,
-    on_record,
-)
+from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -119,22 +109,8 @@ def _finished(search: SearchSpec, folder: SearchFolder) -> bool:
 
 def describe(search: SearchSpec, folder: SearchFolder, call: Call) -> None:
     """Write the search's record. Raises SweepError where its samples started from other ImageNet weights."""
-    before = folder.record()
-    weights = agreed_weights(folder.path, before.weights if before else "", call.weights)
-    folder.write_record(
-        SearchRecord(
-            name=folder.path.name,
-            spec=search.model_dump(mode="json"),
-            asks=search.asks,
-            source=call.source,
-            created_at=before.created_at if before else time.time(),
-            versions=call.versions,
-            commit=commit(),
-            hardware=call.hardware,
-            weights=weights,
-            data=agreed_data(folder.path, before.data if before else "", call.data),
-        )
-    )
+    facts = common_facts(folder.path, folder.record(), call)
+    folder.write_record(SearchRecord(spec=search.model_dump(mode="json"), asks=search.asks, **facts))
 
 
 def _names(search: SearchSpec, folder: SearchFolder) -> list[str]:
