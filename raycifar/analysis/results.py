@@ -58,6 +58,7 @@ TRIAL_COLUMNS = [
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),  # of the last epoch
     "mean_train_accuracy",  # over epochs
     "train_test_gap",  # the last epoch's training accuracy minus the test accuracy
+    "plain_gap",  # plain_train_accuracy minus the test accuracy: both of the tested weights
     "own_seconds",
     "gpu_seconds",
     "energy_joules",
@@ -212,7 +213,12 @@ def _trial_row(trace: TrialTrace, status: str) -> dict[str, Any]:
         row["error"] = f"{trace.error.kind}: {trace.error.message}"
     row["own_seconds"] = sum(row[f"{part}_seconds"] for part in ("train", "val", "checkpoint", "test"))
     row["train_test_gap"] = row.get("train_accuracy", math.nan) - row.get("test_accuracy", math.nan)
+    row["plain_gap"] = _or_nan(row.get("plain_train_accuracy")) - row.get("test_accuracy", math.nan)
     return row | _places(trace.history, row["own_seconds"])
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _planned(trace: TrialTrace) -> dict[str, Any]:

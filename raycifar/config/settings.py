@@ -50,6 +50,11 @@ class Data(Table):
     holdout_images: Count = 5_000  # stratified, the same for every trial and seed
     train_images: Annotated[int, Field(ge=0)] = 0  # a stratified subset
     test_images: Annotated[int, Field(ge=0, le=CIFAR10.test_images)] = 0
+    # Which training images are held out, and which make a subset: 0 is the split of all earlier results; "trial" draws
+    # it anew for each trial, by the trial's seed (Bouthillier et al. 2021).
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] | Literal["trial"] = 0
+    # At a trial's end, one pass of the tested weights over the training images as they are: it changes no other number.
+    measure_training: bool = True
 
     @model_validator(mode="after")
     def _fits(self) -> "Data":
@@ -64,6 +69,16 @@ class Data(Table):
         if held_out % classes or self.train_images % classes or self.test_images % classes:
             raise ValueError(f"a stratified number of images is a multiple of the {classes} classes")
         return self
+
+    @property
+    def draws_training(self) -> bool:
+        """Whether the images that train are a part of all: then `split_seed` says which part."""
+        return self.validation == "holdout" or self.train_images > 0
+
+    @property
+    def split_varies(self) -> bool:
+        """Whether each trial of an arm trains and validates on images of its own draw."""
+        return self.split_seed == "trial" and self.draws_training
 
     @property
     def images(self) -> tuple[int, int, int]:

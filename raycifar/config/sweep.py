@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from raycifar.config.names import RESERVED_NAMES, Name, SpecError, listed, short
-from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.settings import Data, Table, TrialSettings
 from raycifar.errors import nearest
 
 OWN_NAMES = "give each [[trials]] its own name"
@@ -17,6 +17,7 @@ OWN_NAMES = "give each [[trials]] its own name"
 # them out.
 LATER = {
     "model": ("upsample",),
+    "data": ("split_seed",),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
@@ -32,13 +33,17 @@ class TrialSpec(TrialSettings):
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change exactly when the trial's settings could give other numbers."""
-        settings = self.model_dump(mode="json", exclude={"name", "arm"})
+        settings = self.model_dump(mode="json", exclude={"name": True, "arm": True, "data": {"measure_training"}})
         for table, keys in LATER.items():
             fields = type(getattr(self, table)).model_fields
             for key in keys:
                 if settings[table][key] == fields[key].default:
                     del settings[table][key]
         return _digest(settings)
+
+    def own_data(self) -> Data:
+        """Its `data`, with the number that its split is drawn by."""
+        return self.data.model_copy(update={"split_seed": self.seed}) if self.data.split_seed == "trial" else self.data
 
     def settings(self) -> dict[str, str]:
         """What its arm's trials share: "optimizer.lr" and so on, with the value as JSON, or "all" images."""

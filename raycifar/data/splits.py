@@ -12,8 +12,7 @@ from torch import Tensor
 from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Data
 
-# Which images are held out, and which make a subset, is the same for every trial and every seed.
-SPLIT_SEED = 0
+SPLIT_SEED = 0  # draws the test subset, which is the same for every trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +75,29 @@ def _training(everything: Split, spec: Data, device: torch.device) -> Training:
 
 
 def train_val_indices(labels: Tensor, spec: Data) -> tuple[Tensor, Tensor]:
-    """Sorted indices of the held-out images (none when validation is "train") and of the training images."""
+    """Sorted indices of the held-out images (none when validation is "train") and of the training images.
+
+    Raises ValueError where the spec leaves its `split_seed` to the trial: TrialSpec.own_data has the trial's.
+    """
+    if isinstance(spec.split_seed, str):
+        raise ValueError(f"data.split_seed = {spec.split_seed!r} is no number yet")
     count = spec.holdout_images if spec.validation == "holdout" else 0
-    held_out = stratified(labels, count)
+    held_out = stratified(labels, count, spec.split_seed)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[held_out] = False
     train = rest.nonzero().squeeze(1)
     if spec.train_images:
-        train = train[stratified(labels[train], spec.train_images)]
+        train = train[stratified(labels[train], spec.train_images, spec.split_seed)]
     return held_out, train
 
 
-def stratified(labels: Tensor, count: int) -> Tensor:
-    """Sorted indices of `count` images, as many of each class, drawn with SPLIT_SEED. labels: (N,).
+def stratified(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> Tensor:
+    """Sorted indices of `count` images, as many of each class, drawn with the seed. labels: (N,).
 
     Raises ValueError where a class has too few images.
     """
     a_class = count // len(CIFAR10.classes)
-    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    generator = torch.Generator().manual_seed(seed)
     chosen = []
     for label in range(len(CIFAR10.classes)):
         of_class = (labels == label).nonzero().squeeze(1)

@@ -20,14 +20,15 @@ def blocks(upsample: int = 1) -> list[tuple[int, list[tuple[int, int]]]]:
 
 
 def work(trial: TrialSpec) -> float:
-    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
+    """Floating-point operations of the whole trial: training, validation every epoch, and what comes at its end."""
     train, val, test = trial.data.images
     forward, step = flops_an_image(trial)
     averaging = trial.averaging
     # The plain mean of one epoch's weights is the network itself, and so has its statistics.
     recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
     passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
-    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
+    at_the_end = 2 * test + trial.data.measure_training * train  # the test sees mirror images, too
+    return trial.epochs * (train * step + val * forward) + passes * train * forward + at_the_end * forward
 
 
 def flops_an_image(trial: TrialSpec) -> tuple[float, float]:

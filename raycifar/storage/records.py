@@ -185,6 +185,9 @@ class TrialSummary(JsonRecord):
     precision: str  # "bf16" or "fp32", as it ran
     workers: int
     versions: dict[str, str]
+    # Of the tested weights on the training images, not augmented, where that was measured.
+    plain_train_accuracy: Annotated[float | None, SHARE] = None
+    plain_train_seconds: float = 0.0  # that measuring took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

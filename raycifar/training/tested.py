@@ -14,7 +14,7 @@ from raycifar.devices import versions
 from raycifar.storage.files import write_bytes
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History, TrialSummary
-from raycifar.training.evaluation import Sign, evaluate_logits, predict
+from raycifar.training.evaluation import Sign, evaluate, evaluate_logits, predict
 from raycifar.training.loop import TrainState
 from raycifar.training.workers import world
 
@@ -39,6 +39,25 @@ def run_test(state: TrainState, test: Split, precision: str, alive: Sign) -> Tes
     answers = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
     accuracy_flip = (answers == test.labels).float().mean().item()
     return Tested(logits, *evaluate_logits(logits, test.labels), accuracy_flip, time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class OnTraining:
+    """How the best epoch's weights did on the training images, not augmented."""
+
+    accuracy: float
+    seconds: float
+
+
+def on_training(state: TrainState, train: Split, precision: str, alive: Sign) -> OnTraining:
+    """Load the best weights into the evaluated network and measure it on the training images, as test images are.
+
+    Workers share the images, so every one of them calls this.
+    """
+    start = time.perf_counter()
+    state.evaluated.load_state_dict(state.best_weights)
+    _, accuracy = evaluate(state.evaluated, train, precision, alive)
+    return OnTraining(accuracy, time.perf_counter() - start)
 
 
 def write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: Tested) -> None:

@@ -28,7 +28,7 @@ from raycifar.training.failures import OtherNetworkError, explained, trial_error
 from raycifar.training.loop import TrainState, fit
 from raycifar.training.precision import require_native
 from raycifar.training.session import Start, begun, collected_warnings, extended, kept_precision, kept_threads
-from raycifar.training.tested import run_test, summary_of, write_tested
+from raycifar.training.tested import OnTraining, on_training, run_test, summary_of, write_tested
 from raycifar.training.workers import from_first, gathered, world
 
 
@@ -100,7 +100,7 @@ class _Run:
         set_up_torch(spec, self.place)
 
         # Where the trial stands: fresh, or as its newest checkpoint has it.
-        self.data = load_cifar10(assets.cifar10, spec.data, place.device)
+        self.data = load_cifar10(assets.cifar10, spec.own_data(), place.device)
         self.state, self.history = _restore(spec, trial, network(spec, assets, self.data.train), place)
         if not self.history.epochs:  # a trial that began where bf16 is native may go on where it is emulated
             require_native(spec, self.state.device)
@@ -112,7 +112,9 @@ class _Run:
         meter = self._begin_session()
         self._tell_saved_epochs()
         last_pause = self._train(meter, warnings)
-        return self._test(last_pause) if self.writes else None
+        measures = self.spec.data.measure_training
+        plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None
+        return self._test(last_pause, plain) if self.writes else None
 
     def _begin_session(self) -> EnergyMeter:
         """Record the session: one that ends before its first epoch counts, too. Its energy counts from here on."""
@@ -151,7 +153,7 @@ class _Run:
                 last_pause = time.perf_counter() - pause
         return last_pause
 
-    def _test(self, last_pause: float) -> TrialSummary:
+    def _test(self, last_pause: float, plain: OnTraining | None) -> TrialSummary:
         """Test the best epoch's weights; write the predictions, the weights and, last of all, the summary."""
         tested = run_test(self.state, self.data.test, self.precision, self.caller.alive)
         write_tested(self.trial, self.state, self.data, tested)
@@ -159,6 +161,8 @@ class _Run:
         self.history.sessions[-1] = replace(session, ended_at=max(session.ended_at, time.time()))
         self.trial.write_history(self.history)
         summary = summary_of(self.spec, self.state, self.data, self.history, tested, last_pause)
+        if plain:
+            summary = replace(summary, plain_train_accuracy=plain.accuracy, plain_train_seconds=plain.seconds)
         self.trial.write_summary(summary)
         return summary
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from raycifar.config.names import SpecError, check_name
-from raycifar.config.settings import Model, TrialSettings
+from raycifar.config.settings import Data, Model, TrialSettings
 from raycifar.config.sweep import LATER, SweepSpec, TrialSpec
 from raycifar.config.sweep_file import MOST_BYTES, load_sweep
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
@@ -111,7 +111,8 @@ def leaves(model, above=()):
             yield (*above, key), field.annotation
 
 
-NUMERIC_FIELDS = [*leaves(TrialSettings), (("seed",), int)]
+MEASURES = ("data", "measure_training")  # which changes no number
+NUMERIC_FIELDS = [*(leaf for leaf in leaves(TrialSettings) if leaf[0] != MEASURES), (("seed",), int)]
 
 
 def changed(value, annotation):
@@ -142,6 +143,30 @@ def test_every_setting_changes_the_fingerprint(keys, annotation):
     for key in keys:
         value = getattr(value, key)
     assert with_value(keys, changed(value, annotation)).fingerprint() != with_value(keys, value).fingerprint()
+
+
+def test_a_trial_that_does_not_measure_its_training_images_has_the_same_fingerprint():
+    assert with_value(MEASURES, False).fingerprint() == BASE.fingerprint()
+
+
+def test_a_split_of_its_own_is_drawn_by_the_trials_seed():
+    trial = with_value(("data", "split_seed"), "trial").model_copy(update={"seed": 7})
+    assert (trial.own_data().split_seed, BASE.own_data().split_seed) == (7, 0)
+    assert trial.fingerprint() != with_value(("data", "split_seed"), 7).model_copy(update={"seed": 7}).fingerprint()
+
+
+VARIES = {
+    "the default": ({}, False),
+    "another number": ({"split_seed": 3}, False),
+    "a trial's own held-out images": ({"split_seed": "trial"}, True),
+    "all images train": ({"split_seed": "trial", "validation": "train"}, False),
+    "a trial's own training images": ({"split_seed": "trial", "validation": "train", "train_images": 100}, True),
+}
+
+
+@pytest.mark.parametrize(("data", "varies"), VARIES.values(), ids=VARIES)
+def test_the_settings_say_whether_the_split_varies_between_seeds(data, varies):
+    assert Data(**data).split_varies is varies
 
 
 def test_results_from_before_a_setting_keep_their_fingerprint():

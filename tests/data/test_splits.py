@@ -54,6 +54,21 @@ def test_drop_last_leaves_out_only_the_smaller_batch():
     assert (batch_count(50, 16, True), batch_count(50, 16)) == (3, 4)
 
 
+def test_another_split_seed_holds_out_and_trains_on_others_and_tests_on_the_same():
+    data, other = (load_cifar10(SAMPLE, SMALL.model_copy(update={"split_seed": seed})) for seed in (0, 1))
+    assert not data.val.images.equal(other.val.images)
+    assert not data.train.images.equal(other.train.images)
+    assert data.test_index.equal(other.test_index)
+    assert data.val.labels.bincount().equal(other.val.labels.bincount())
+    held_out, train = ({image.numpy().tobytes() for image in split.images} for split in (other.val, other.train))
+    assert not held_out & train
+
+
+def test_a_split_that_no_trial_has_drawn_yet_is_refused():
+    with pytest.raises(ValueError, match=r"data\.split_seed = 'trial' is no number yet"):
+        load_cifar10(SAMPLE, SMALL.model_copy(update={"split_seed": "trial"}))
+
+
 def test_a_subset_larger_than_a_class_is_refused(sample):
     with pytest.raises(ValueError, match="class 0 has 32 images"):
         stratified(sample["train_labels"], 1000)

@@ -24,6 +24,7 @@ from raycifar.networks import fused_norm
 from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import TrialFolder
+from raycifar.training.evaluation import evaluate
 from raycifar.training.failures import HOPELESS, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
@@ -92,6 +93,50 @@ def test_predictions_give_the_test_accuracy_again(finished):
     test = load_cifar10(SAMPLE, spec.data).test
     assert saved["labels"].tolist() == test.labels.tolist()
     assert (saved["logits"].argmax(1) == saved["labels"]).mean() == pytest.approx(summary.test_accuracy)
+
+
+@pytest.mark.slow
+def test_the_training_images_are_measured_as_test_images_are(finished):
+    spec, folder, summary = finished
+    set_up_torch(spec, PLACE)
+    data, model = load_cifar10(SAMPLE, spec.data), build_vgg16(spec.model, spec.seed)
+    model.load_state_dict(load_file(folder / "best.safetensors"))
+    assert summary.plain_train_accuracy == evaluate(model, data.train, summary.precision)[1]
+    assert summary.test_accuracy == evaluate(model, data.test, summary.precision)[1]
+    assert summary.plain_train_seconds > 0
+
+
+@pytest.mark.slow
+def test_measuring_the_training_images_changes_no_other_number(finished, tmp_path):
+    spec, folder, summary = finished
+    quiet = spec.model_copy(update={"data": spec.data.model_copy(update={"measure_training": False})})
+    without = run(quiet, tmp_path)
+    assert (without.plain_train_accuracy, without.plain_train_seconds) == (None, 0.0)
+    assert numbers(TrialFolder(tmp_path).history().epochs) == numbers(TrialFolder(folder).history().epochs)
+    for name in ("best.safetensors", "predictions.npz"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    states = [(newest_checkpoint(path) / "state.pt").read_bytes() for path in (tmp_path, folder)]
+    assert states[0] == states[1]
+    same = ("test_accuracy", "test_accuracy_flip", "test_loss", "best_val_accuracy", "best_val_loss", "fingerprint")
+    assert [getattr(without, name) for name in same] == [getattr(summary, name) for name in same]
+
+
+@pytest.mark.slow
+def test_a_trial_with_a_split_of_its_own_resumes_on_the_same_images(finished, tmp_path):
+    spec, _, _ = finished
+    own = spec.model_copy(update={"data": spec.data.model_copy(update={"split_seed": "trial"})})
+
+    def interrupt(record, path):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(own, tmp_path, interrupt)
+    run(own, tmp_path)
+    run(own, tmp_path / "whole")
+    resumed, whole = (TrialFolder(path).history().epochs for path in (tmp_path, tmp_path / "whole"))
+    assert numbers(resumed) == numbers(whole)
+    assert numbers(whole) != numbers(TrialFolder(finished[1]).history().epochs)
 
 
 @pytest.mark.slow

@@ -100,7 +100,15 @@ def _unlike_images(arms: Mapping[str, TrialSpec]) -> list[str]:
         if len(set(numbers.values())) > 1:
             each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
             notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
-    return notes
+    return notes + _unlike_splits(arms)
+
+
+def _unlike_splits(arms: Mapping[str, TrialSpec]) -> list[str]:
+    splits = {arm: trial.data.split_seed for arm, trial in arms.items() if trial.data.draws_training}
+    if len(set(splits.values())) < 2:
+        return []
+    each = [f"{arm} with {split if split != 'trial' else 'the seed of each trial'}" for arm, split in splits.items()]
+    return [f"The arms' training and held-out images are not the same draw (data.split_seed): {listed(each)}."]
 
 
 def _unlike_devices(results: Results) -> list[str]:
