@@ -9,12 +9,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from raycifar.analysis.results import Results
 from raycifar.analysis.stats import confusion
 from raycifar.config.datasets import CIFAR10
 from raycifar.storage.cache import cache_folder
@@ -29,6 +30,15 @@ UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
     *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
+
+
+class Swept(Protocol):
+    """Of a sweep's results, what its predictions are read by: its folder, and the rows of its tested trials."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def finished(self) -> pd.DataFrame: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +125,7 @@ def median_trial(trials: Sequence[Tested]) -> Tested:
     return sorted(trials, key=lambda tested: tested.right.mean())[(len(trials) - 1) // 2]
 
 
-def read_predictions(results: Results) -> Predictions:
+def read_predictions(results: Swept) -> Predictions:
     """The predictions of every finished trial, a file at a time: of a thousand trials, all logits would not fit."""
     sets, trials, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0
     for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from raycifar.analysis.tested_arms import accuracy_frame, difference_frame
 from raycifar.analysis.trial_state import (
     Interval,
     ResultsError,
@@ -107,6 +108,14 @@ class Results:
             trials = self.finished[self.finished["arm"] == arm]
             if len(trials):
                 yield arm, trials
+
+    def accuracies(self) -> pd.DataFrame:
+        """Every arm's mean test accuracy with its 95 % intervals; see tested_arms.accuracy_frame. Reads predictions."""
+        return accuracy_frame(self)
+
+    def differences(self) -> pd.DataFrame:
+        """Every arm against the best and the first one; see tested_arms.difference_frame. Reads predictions."""
+        return difference_frame(self)
 
     @property
     def compared_epochs(self) -> pd.DataFrame:

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import (
+from raycifar.analysis.figures.differences import difference_figures
+from raycifar.analysis.predictions import Predictions, read_predictions
+from raycifar.analysis.report.cautions import noted
+from raycifar.analysis.report.findings import status_line
+from raycifar.analysis.report.formats import write_frames
+from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.report import write_tables
+from raycifar.analysis.results import LEAK, Results, leaks
+from raycifar.analysis.several_sweeps import (
     LETTERS,
     Contrast,
     Setting,
@@ -16,14 +24,6 @@ from raycifar.analysis.contrasts import (
     lettered,
     shared_arms,
 )
-from raycifar.analysis.figures.differences import difference_figures
-from raycifar.analysis.predictions import Predictions, read_predictions
-from raycifar.analysis.report.cautions import noted
-from raycifar.analysis.report.findings import status_line
-from raycifar.analysis.report.formats import write_frames
-from raycifar.analysis.report.pages import Picture, Report, pages
-from raycifar.analysis.report.report import write_tables
-from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.tables.paired_sweeps import image_tests
 from raycifar.analysis.tables.side_by_side import QUANTITIES, quantity_table, settings_table, sweeps_table
 from raycifar.analysis.tables.table import Table
