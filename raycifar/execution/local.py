@@ -41,6 +41,9 @@ class Local:
     def measured(self, plan: Plan, assets: Assets, options: Options, console: Console) -> Plan:
         return plan
 
+    def check(self, session: Session, path: Path) -> None:
+        pass
+
     def listeners(self, name: str) -> list[Listener]:
         return []
 

@@ -51,6 +51,8 @@ def check_options(options: Options) -> None:
         check_local(options)
     if options.gpus == 0:
         check_sharing(options)
+    if options.weights_as_they_are and options.weights is None:
+        raise PlacementError("--weights-as-they-are is about the file that --weights names: name it, or leave it out")
     if options.workers_per_trial > 1 and options.trials_per_gpu != 1:
         raise PlacementError(
             "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
@@ -105,12 +107,21 @@ def asked_gpus(asked: int | None, available: int, who: str) -> int:
     return asked
 
 
+def check_usable(gpus: int, who: str) -> None:
+    """Raises PlacementError for GPUs of this machine that this PyTorch cannot use, unless a test wants them logical."""
+    if gpus and not (torch.cuda.is_available() or logical_gpus()):
+        raise PlacementError(
+            f"{who} {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
+            "install a CUDA build of it, or type --gpus 0 to run on the CPU"
+        )
+
+
 def check_gpus(options: Options) -> None:
-    """Raises PlacementError for more GPUs than a Ray of its own would find here: Ray's start takes long."""
+    """Raises PlacementError for GPUs that a Ray of its own would not find here, or not use: its start takes long."""
     ray = sys.modules.get("ray")
     started = ray is not None and ray.is_initialized()  # by the caller, perhaps with GPUs that are not there
     if not (options.local or options.address or started or logical_gpus()):
-        asked_gpus(options.gpus, gpu_count(), "this machine has")
+        check_usable(asked_gpus(options.gpus, gpu_count(), "this machine has"), "this machine has")
 
 
 def describe_plan(plan: Plan, gpus: int) -> str:

@@ -23,9 +23,10 @@ LOOK_SECONDS = 120.0  # for all nodes: a worker process starts there first
 
 
 def check_nodes(session: Session, folder: Path) -> None:
-    """Raises PlacementError, a line a fault, where a node lacks the storage folder, the package or the cached files."""
-    if not session.options.address:
-        return
+    """Raises PlacementError, a line a fault, where a node lacks the storage folder, the package or the cached files.
+
+    The folder need not be there: then the nearest one above it is looked for.
+    """
     gpus = session.plan.gpus_per_worker > 0
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])}
     assets = [session.assets.cifar10, *filter(None, [session.assets.imagenet])]
@@ -62,9 +63,10 @@ def _version() -> str:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file just written into the folder, and what it holds; deleted at the end."""
+    """A file just written into the folder, or above it, and what it holds; deleted at the end."""
     token = secrets.token_hex(8)
-    file = folder / f".seen-by-nodes.{token}"
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    file = there / f".seen-by-nodes.{token}"
     file.write_text(token, encoding="ascii")
     try:
         yield file, token

@@ -16,7 +16,6 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 # isort: split
 import ray
 import ray.tune
-import torch
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from rich.console import Console
 
@@ -25,8 +24,8 @@ from raycifar.devices import logical_gpus
 from raycifar.execution import gpu_sharing
 from raycifar.execution.options import Options
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan, make_plan, most_to_share
-from raycifar.execution.plan import asked_gpus, check_precision, plan_on
-from raycifar.execution.ray_cluster import Cluster, cluster, gpus_can_compute, shut_down, watched
+from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
+from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
 from raycifar.execution.ray_private import start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
@@ -54,12 +53,8 @@ class OnRay:
 
     def place(self, trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
         gpus = asked_gpus(options.gpus, self._machine.gpus, "Ray sees")
-        if gpus and not options.address and not gpus_can_compute():
-            raise PlacementError(
-                f"Ray sees {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
-                "install a CUDA build of it, or type --gpus 0 to run on the CPU"
-            )
         if not options.address:
+            check_usable(gpus, "Ray sees")
             check_precision(trials, gpus)
         return plan_on(trials, self._with(gpus), options), gpus
 
@@ -78,8 +73,11 @@ class OnRay:
     def listeners(self, name: str) -> list[Listener]:
         return [Gauges(name)]
 
+    def check(self, session: Session, path: Path) -> None:
+        if session.options.address:
+            check_nodes(session, path)
+
     def run_sweep(self, session: Session, folder: SweepFolder, bus: Bus) -> None:
-        check_nodes(session, folder.path)
         if self.notice:
             bus.complain(self.notice)
         start_helpers()

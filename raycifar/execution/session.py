@@ -61,6 +61,9 @@ class Runner(Protocol):
     def measured(self, plan: Plan, assets: Assets, options: Options, console: Console) -> Plan:
         """The plan again, once what `options` leave to a measurement has been measured. Raises PlacementError."""
 
+    def check(self, session: "Session", path: Path) -> None:
+        """Raises PlacementError where trials could not run, or write their results in `path`; nothing is made there."""
+
     def listeners(self, name: str) -> list[Listener]:
         """Who hears of the sweep of this name here, and nowhere else."""
 

@@ -79,6 +79,7 @@ def _tune_lacks_epochs(trial: TrialFolder) -> bool:
 def _run(session: Session, sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder) -> None:
     """Run what is not done, with everybody listening; the folder is locked, and the call on record, meanwhile."""
     options = session.options
+    session.runner.check(session, folder.path)
     with opened(sweep, chosen, folder, session.call, options.fresh):
         session.show_plan()
         histories = {trial.name: saved_history(folder.trial(trial.name).path) for trial in chosen.trials}

@@ -55,18 +55,24 @@ def sweep_folder(storage: str, name: str) -> Path:
         raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
 
 
-def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
-    """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
-    if check_place(folder, "sweep.json") and not fresh and folder.record():
+def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False, to_look: bool = False) -> None:
+    """Refuse a folder that is not this sweep's, or, unless it is only `to_look`, that another call works on.
+
+    Raises SweepError.
+    """
+    if check_place(folder, "sweep.json", to_look) and not fresh and folder.record():
         _refuse_another_sweep(sweep, folder)
         _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
 
 
-def check_place(folder: SweepFolder, record: str) -> bool:
-    """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record."""
+def check_place(folder: SweepFolder, record: str, to_look: bool = False) -> bool:
+    """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record.
+
+    Where it is only `to_look`, another call may use it, and its lock is not touched.
+    """
     if not is_there(folder.path):
         return False
-    if folder.lock.exists():
+    if folder.lock.exists() and not to_look:
         _locked(folder).release()
     names = {path.name for path in folder.path.iterdir()}
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
@@ -245,6 +251,9 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
         status = 0 if finished() else 1
     except KeyboardInterrupt:
         status = 130
+        raise
+    except InputError:
+        status = 2
         raise
     finally:
         folder.write_invocations([*earlier, replace(invocation, ended_at=time.time(), exit_status=status)])

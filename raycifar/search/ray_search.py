@@ -22,7 +22,6 @@ from ray.tune.search.optuna import OptunaSearch
 from raycifar.config.names import SpecError
 from raycifar.devices import full_memory
 from raycifar.execution.placement import PlacementError
-from raycifar.execution.ray_nodes import check_nodes
 from raycifar.execution.ray_progress import never_ends_a_sweep
 from raycifar.execution.ray_sweep import run_config, run_to_the_end, tune_config
 from raycifar.execution.ray_worker import here
@@ -55,10 +54,8 @@ OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bus: Bus) -> None:
     """Run the samples that have not ended. Returns when each has ended or failed for good; their folders say which.
 
-    Raises KeyboardInterrupt after Ctrl-C, PlacementError before anything starts; Ray must be running.
+    Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
     """
-    _refuse_a_ray_without_dashboard(session)
-    check_nodes(session, folder.path)
     plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
@@ -71,8 +68,8 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
     run_to_the_end(tuner, folder.sweep)
 
 
-def _refuse_a_ray_without_dashboard(session: Session) -> None:
-    """Samples are stopped before their end: without the dashboard's API, their GPUs may not come back."""
+def check_dashboard(session: Session) -> None:
+    """Raises PlacementError for a Ray without its dashboard: a sample that is stopped may not give its GPUs back."""
     if session.runner.notice:
         raise PlacementError(f"{session.runner.notice.rpartition('; ')[0]}; a search cannot run without it")
 

@@ -29,7 +29,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     """
     folder = SearchFolder(path)
     _check(options)
-    _check_folder(search, folder, options.fresh)
+    check_folder(search, folder, options.fresh)
     check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
@@ -71,8 +71,9 @@ def _check(options: Options) -> None:
         raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
-def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:
-    if check_place(folder.sweep, "search.json") and not fresh:
+def check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool, to_look: bool = False) -> None:
+    """As workspace.check_folder, for a search."""
+    if check_place(folder.sweep, "search.json", to_look) and not fresh:
         _refuse_another_search(search, folder)
 
 
@@ -87,11 +88,13 @@ def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
 
 def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
     """Run the missing samples, with everybody listening; the folder is locked, and the call on record, meanwhile."""
-    from raycifar.search.ray_search import search_on_ray
+    from raycifar.search.ray_search import check_dashboard, search_on_ray
 
     options, call = session.options, session.call
+    check_dashboard(session)
+    session.runner.check(session, folder.path)
     with held(folder.sweep, options.fresh):
-        _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
+        _refuse_another_search(search, folder)  # which may have begun, and ended, since check_folder
         describe(search, folder, call)
         with on_record(folder.sweep, call, lambda: _finished(search, folder)):
             session.show_plan()
