@@ -146,12 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [f"data.train_images={args.images}", "data.holdout_images=50", "data.test_images=100"]
     settings += [f"epochs={args.epochs}", "batch_size=60"]
     try:
-        trials = load_sweep(SWEEP, settings).trials
+        trials = load_sweep(SWEEP, settings).trials[: args.trials]
         assets = fetch_assets(trials, Options())
     except (SpecError, AssetError) as error:
         return refuse("overhead", error)
     plan = make_plan(trials, this_machine(torch.cuda.device_count()))
     options = [part for setting in settings for part in ("--set", setting)]
+    options += [part for trial in trials for part in ("--only", trial.name)]
     ways: dict[str, Callable[[], Run]] = {
         "bare, as Ray": partial(bare, plan.order, assets, plan.at_once),
         "through Ray": partial(through_runner, options),
@@ -167,13 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found[way].append(run())
     except subprocess.CalledProcessError as error:
         return refuse("overhead", f"{error}: {(error.stderr or error.stdout)[-2000:]}")
-    note = f"Four trials, {args.epochs} epochs of {args.images} images each; through Ray {plan.at_once} at once."
+    note = (
+        f"{len(trials)} trials, {args.epochs} epochs of {args.images} images each; through Ray {plan.at_once} at once."
+    )
     publish(args, where, [walls(found, note), parts(found), cluster(probes, found, plan.at_once)])
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser("overhead", (__doc__ or "").partition("\n\n")[0], rounds=3)
+    made.add_argument("--trials", type=count, default=4, help="of quick.toml, from the first (default: %(default)s)")
     made.add_argument("--images", type=count, default=120, help="that train, a multiple of 10 (default: %(default)s)")
     made.add_argument("--epochs", type=count, default=3, help="of each trial (default: %(default)s)")
     return made.parse_args(arguments)

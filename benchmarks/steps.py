@@ -153,12 +153,13 @@ def _contenders(names: Sequence[str], setting: Setting) -> dict[str, Contender]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser("steps", (__doc__ or "").partition("\n\n")[0], rounds=5)
     native = resolve_precision("auto", _device()) == "bf16"
-    default = [name for name in peers.PEERS if native or name != "PyTorch-bf16"]  # emulated, a step takes minutes
+    usual = [name for name in peers.PEERS if name not in peers.ON_REQUEST]
+    default = [name for name in usual if native or name != "PyTorch-bf16"]  # emulated, a step takes minutes
     made.add_argument("--only", nargs="*", choices=peers.PEERS, default=default, help="peers (default: %(default)s)")
     made.add_argument("--steps", type=count, default=5, help="of a turn (default: %(default)s)")
     made.add_argument("--batch-size", type=count, default=128, help="(default: %(default)s)")
     made.add_argument("--threads", type=count, default=cpu_count(), help="of each (default: %(default)s)")
-    made.add_argument("--loader-workers", type=int, choices=range(65), metavar="N", help="default: the best of 0, 1, 2")
+    made.add_argument("--loader-workers", type=int, choices=range(65), metavar="N", help="default: the best of some")
     args = made.parse_args(arguments)
     if args.steps < 2:
         made.error("--steps 1: the first step of a turn is not timed: type 2 or more")
@@ -167,8 +168,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _best_loader(setting: Setting) -> Setting:
     """With the number of DataLoader workers that is fastest for the plain loop."""
-    settings = [replace(setting, loader_workers=workers) for workers in (0, 1, 2)]
-    return max(settings, key=lambda tried: rounds({"": partial(peer, "PyTorch", tried)}, 0)[""][0]["rate"])
+    cores = cpu_count()
+    tried = (0, 1, 2) if cores <= 4 else (cores // 4, cores // 2, cores)
+    settings = [replace(setting, loader_workers=workers) for workers in tried]
+    return max(settings, key=lambda one: rounds({"": partial(peer, "PyTorch", one)}, 0)[""][0]["rate"])
 
 
 def all_learnt(found: dict[str, list[Figures]]) -> int:
