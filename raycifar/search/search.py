@@ -11,13 +11,15 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record
+from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
+from raycifar.tracking.trackers import written_by
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -29,7 +31,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     """
     folder = SearchFolder(path)
     _check(options)
-    _check_folder(search, folder, options.fresh)
+    _check_folder(search, folder, options)
     check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
@@ -71,9 +73,10 @@ def _check(options: Options) -> None:
         raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
-def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:
-    if check_place(folder.sweep, "search.json") and not fresh:
+def _check_folder(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
+    if check_place(folder.sweep, "search.json") and not options.fresh:
         _refuse_another_search(search, folder)
+        refuse_foreign(folder.sweep.files, [sample.name for sample in folder.samples()], written_by(options.log))
 
 
 def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
@@ -92,6 +95,7 @@ def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
     options, call = session.options, session.call
     with held(folder.sweep, options.fresh):
         _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
+        tidy(folder.sweep, [sample.name for sample in folder.samples()])
         describe(search, folder, call)
         with on_record(folder.sweep, call, lambda: _finished(search, folder)):
             session.show_plan()
