@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from raycifar.errors import InputError
 from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
+from raycifar.storage.beneath import Beneath, make_folder, write_bytes
 from raycifar.storage.folders import SweepFolder
 from raycifar.trained_model import TrainedModel, load_model, read_trials
 
@@ -66,9 +66,10 @@ def _test_images(model: TrainedModel) -> Tensor:
 
 
 def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: Tensor, out: Path) -> list[Path]:
-    """Write beside, check, and only then rename."""
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out) as beside:
+    """Write elsewhere, check, and only then write into `out`."""
+    place = Beneath.of(out, folder.path)
+    make_folder(place)
+    with TemporaryDirectory() as beside:
         onnx, weights, card = (Path(beside, name) for name in ("model.onnx", "model.safetensors", "README.md"))
         write_onnx(model, images, onnx)
         checked = len(images), largest_difference(model, onnx, images)
@@ -77,7 +78,7 @@ def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: 
         weights.write_bytes(save(tensors, metadata))
         card.write_text(model_card(model, folder, checked, chosen_among), encoding="utf-8")
         for file in (weights, onnx, card):
-            os.replace(file, out / file.name)
+            write_bytes(place / file.name, file.read_bytes())
     return [out / file.name for file in (weights, onnx, card)]
 
 

@@ -22,11 +22,12 @@ from raycifar.search.search import plan_search, run_search
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import budget, samples_table, space_table
 from raycifar.storage.folders import SweepFolder
+from raycifar.tracking.trackers import written_by
 
 
 def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Console) -> int:
     folder, chosen = SweepFolder(path), sweep.only(options.only)
-    check_folder(sweep, folder, options.fresh, to_look=True)
+    check_folder(sweep, folder, options.fresh, written_by(options.log), to_look=True)
     check_files(sweep, folder, options)
     states = {} if options.fresh else standings(chosen.trials, folder)
     plan, gpus = plan_only(sweep, options, [name for name, state in states.items() if state.is_done])

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from raycifar.config.names import RESERVED_NAMES, Name, SpecError, listed, short
+from raycifar.config.names import Name, SpecError, listed, short
 from raycifar.config.settings import Data, Table, TrialSettings
 from raycifar.errors import nearest
+from raycifar.storage.written import BESIDE_TRIALS
 
 OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
@@ -71,7 +72,7 @@ class SweepSpec(Table):
         names = [trial.name.lower() for trial in self.trials]  # some file systems ignore case
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): {OWN_NAMES}")
-        if reserved := sorted(RESERVED_NAMES.intersection(names)):
+        if reserved := sorted(filter(BESIDE_TRIALS.fullmatch, names)):
             raise ValueError(
                 f"no trial may be named {reserved[0]!r}: the sweep's folder has a file or folder of that name"
             )

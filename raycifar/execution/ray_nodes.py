@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raycifar.execution import ray_look
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.session import Session
+from raycifar.storage.beneath import Beneath, delete, write_bytes
 
 PACKAGE = "raycifar"
 LOOK_SECONDS = 120.0  # for all nodes: a worker process starts there first
@@ -66,13 +67,13 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
     """A file just written into the folder, or above it, and what it holds; deleted at the end."""
     token = secrets.token_hex(8)
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    file = there / f".seen-by-nodes.{token}"
-    file.write_text(token, encoding="ascii")
+    file = Beneath(there) / f".seen-by-nodes.{token}"
+    write_bytes(file, token.encode("ascii"))
     try:
-        yield file, token
+        yield file.path, token
     finally:
         with contextlib.suppress(OSError):
-            file.unlink()
+            delete(file)
 
 
 def _asked(node: str, arguments: tuple[Any, ...]) -> Any:

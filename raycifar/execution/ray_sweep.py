@@ -32,6 +32,7 @@ from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session
 from raycifar.networks.cost import largest_step
+from raycifar.storage.beneath import delete, make_folder
 from raycifar.storage.checkpoints import tidy_checkpoints
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.tracking.listener import Bus, Listener
@@ -150,12 +151,12 @@ def as_exception(error: object) -> BaseException:
 
 def _forget_earlier_runs(trial: TrialFolder, bus: Bus) -> None:
     """Ray's own notes of an earlier session would contradict the checkpoints; ours say all that is worth keeping."""
-    trial.path.mkdir(exist_ok=True)
+    make_folder(trial.files)
     stale = ["result.json", "progress.csv", "error.txt", "error.pkl"]
     if trial.summary() is None:  # else only Tune is told again
         stale.append("checkpoint_manager_snapshot.json")
     for name in stale:
-        (trial.path / name).unlink(missing_ok=True)
+        delete(trial.files / name)
     for problem in tidy_checkpoints(trial.path):
         bus.complain(problem)
 

@@ -19,6 +19,7 @@ from raycifar.storage.records import TrialSummary
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.tracking.terminal import Terminal
+from raycifar.tracking.trackers import written_by
 
 
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
@@ -29,7 +30,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     folder = SweepFolder(path)
     chosen = sweep.only(options.only)
     check_options(options)
-    check_folder(sweep, folder, options.fresh)
+    check_folder(sweep, folder, options.fresh, written_by(options.log))
     check_files(sweep, folder, options)
     unfinished = [t for t in chosen.trials if options.fresh or not _is_done(folder.trial(t.name), options)]
     if unfinished:

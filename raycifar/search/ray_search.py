@@ -39,15 +39,14 @@ from raycifar.search.records import (
 )
 from raycifar.search.sample import sample_epochs
 from raycifar.search.spec import Range, SearchSpec
+from raycifar.storage.beneath import delete, names_in
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord
+from raycifar.storage.written import OF_A_SAMPLE
 from raycifar.tracking.listener import Bus, Start
 from raycifar.training.failures import trial_error
 from raycifar.training.loop import NonFiniteLossError
 
-# What a sample's folder gets from us and, from params.json on, from Tune's loggers.
-WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.json", "progress.csv", "error.txt",
-           "error.pkl", "events.out.tfevents.*")  # fmt: skip
 OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 
 
@@ -123,9 +122,9 @@ class Draws(OptunaSearch):  # type: ignore[misc]
 
 def _forget_earlier_run(trial: TrialFolder) -> None:
     """A sample that has not ended starts over, without the files that the product and Tune wrote for it."""
-    for name in WRITTEN:
-        for path in trial.path.glob(name):
-            path.unlink()
+    for name in names_in(trial.files):
+        if OF_A_SAMPLE.fullmatch(name):
+            delete(trial.files / name)
 
 
 def asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:

@@ -1,5 +1,6 @@
 """A search from its spec to its folder: runs on Ray what has not ended, and writes a sweep file of the best sample."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record
+from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
+from raycifar.tracking.trackers import written_by
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -29,7 +32,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     """
     folder = SearchFolder(path)
     _check(options)
-    check_folder(search, folder, options.fresh)
+    check_folder(search, folder, options.fresh, written_by(options.log))
     check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
@@ -71,10 +74,13 @@ def _check(options: Options) -> None:
         raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
-def check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool, to_look: bool = False) -> None:
+def check_folder(
+    search: SearchSpec, folder: SearchFolder, fresh: bool, by_trackers: Sequence[str] = (), to_look: bool = False
+) -> None:
     """As workspace.check_folder, for a search."""
     if check_place(folder.sweep, "search.json", to_look) and not fresh:
         _refuse_another_search(search, folder)
+        refuse_foreign(folder.sweep.files, [sample.name for sample in folder.samples()], by_trackers)
 
 
 def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
@@ -95,6 +101,7 @@ def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
     session.runner.check(session, folder.path)
     with held(folder.sweep, options.fresh):
         _refuse_another_search(search, folder)  # which may have begun, and ended, since check_folder
+        tidy(folder.sweep, [sample.name for sample in folder.samples()])
         describe(search, folder, call)
         with on_record(folder.sweep, call, lambda: _finished(search, folder)):
             session.show_plan()

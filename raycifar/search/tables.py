@@ -9,7 +9,7 @@ from rich.text import Text
 from raycifar.config.sweep_file import idle
 from raycifar.search.records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search.spec import SearchSpec
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import write_bytes
 
 SHOWN = 10  # of the samples, the best
 ENDS = ("outcome", "epochs_run", "best_epoch", "best_val_accuracy")  # of a sample, in samples.csv
@@ -67,7 +67,7 @@ def write_table(folder: SearchFolder) -> None:
 
     samples = ranked(folder.samples())
     rows = [{"sample": s.name} | {key: getattr(s, key) for key in ENDS} | s.settings for s in samples]
-    write_bytes(folder.table, pd.DataFrame(rows).to_csv(index=False).encode())
+    write_bytes(folder.sweep.files / folder.table.name, pd.DataFrame(rows).to_csv(index=False).encode())
 
 
 def best_sample(folder: SearchFolder) -> SampleRecord | None:
@@ -90,4 +90,4 @@ def write_best(search: SearchSpec, folder: SearchFolder, best: SampleRecord, sou
         "# That accuracy chose them, so it flatters them; the test images have not been read yet.\n"
         "# One seed: `repeats` adds others.\n\n"
     )
-    write_bytes(folder.best, (head + tomli_w.dumps(content)).encode())
+    write_bytes(folder.sweep.files / folder.best.name, (head + tomli_w.dumps(content)).encode())

@@ -11,7 +11,7 @@ from torch import Tensor
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Cifar10, Split
 from raycifar.devices import versions
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import write_bytes
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History, TrialSummary
 from raycifar.training.evaluation import Sign, evaluate, evaluate_logits, predict
@@ -65,9 +65,9 @@ def write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: T
     content = io.BytesIO()
     arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
     np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
-    write_bytes(trial.predictions, content.getvalue())
+    write_bytes(trial.files / trial.predictions.name, content.getvalue())
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
-    write_bytes(trial.best_weights, save(weights))
+    write_bytes(trial.files / trial.best_weights.name, save(weights))
 
 
 def summary_of(
