@@ -92,9 +92,9 @@ class Estimate:
 
 
 def test_seconds(spec: TrialSpec, record: EpochRecord) -> float:
-    """How long a test takes, by a validation's speed: each test image is seen twice, once as its mirror image."""
+    """How long a test takes, by a validation's speed: it may see each test image twice, once as its mirror image."""
     _, val, test = spec.data.images
-    return 2 * record.val_seconds * test / val
+    return (2 if spec.data.facts.mirror else 1) * record.val_seconds * test / val
 
 
 def mean_epoch(row: Row) -> float:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from raycifar.config.settings import Data
-from raycifar.data.splits import batch_count, batches, load_cifar10, stratified, train_val_indices
+from raycifar.data.splits import batch_count, batches, load_splits, stratified, train_val_indices
 from tests.support.paths import SAMPLE
 
 SMALL = Data(train_images=100, holdout_images=50, test_images=40)
@@ -16,7 +16,7 @@ def test_held_out_images_never_train(sample):
 
 
 def test_no_split_shares_an_image_with_another():
-    data = load_cifar10(SAMPLE, SMALL)
+    data = load_splits(SAMPLE, SMALL)
     images = [{image.numpy().tobytes() for image in split.images} for split in (data.train, data.val, data.test)]
     assert [len(split) for split in images] == [100, 50, 40]
     assert not images[0] & images[1]
@@ -38,7 +38,7 @@ def test_a_stratified_subset_has_every_class_equally_often(sample, count):
 
 
 def test_the_leak_validates_on_the_training_images_themselves():
-    data = load_cifar10(SAMPLE, Data(validation="train", train_images=100))
+    data = load_splits(SAMPLE, Data(validation="train", train_images=100))
     assert data.val.images.equal(data.train.images)
 
 
@@ -60,7 +60,7 @@ def test_a_subset_larger_than_a_class_is_refused(sample):
 
 
 def test_the_test_index_tells_which_images_are_tested(sample):
-    data = load_cifar10(SAMPLE, SMALL)
+    data = load_splits(SAMPLE, SMALL)
     assert data.test.images.equal(sample["test_images"][data.test_index])
 
 
