@@ -25,13 +25,13 @@ from benchmarks.processes import Peak, watched
 from raycifar.config.names import SpecError
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.devices import cpu_count
 from raycifar.execution.options import Options
 from raycifar.execution.placement import make_plan
 from raycifar.execution.plan import this_machine
 from raycifar.execution.runners import fetch_assets
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import Session, TrialSummary
@@ -84,8 +84,8 @@ def bare_trial(spec: TrialSpec, assets: Assets, threads: int) -> tuple[float, fl
     """The loop that someone would write: Unix seconds of its first step and of the end of its test."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = TrainState(build_vgg16(spec.model, spec.seed, assets.imagenet), spec, device)
-    data = load_cifar10(assets.cifar10, spec.data, device)
+    state = TrainState(build_network(spec.model, spec.data.facts, spec.seed, assets.imagenet), spec, device)
+    data = load_splits(assets.data, spec.data, device)
     began = time.time()
     for _ in fit(state, data.train, data.val, spec):
         pass

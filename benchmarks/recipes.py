@@ -76,7 +76,7 @@ def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[
 def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int], float]:
     """Seconds that so many steps take, on the first images."""
     set_up_torch(spec, Place(str(device), cpu_count(), ""))
-    train = load_training(assets.cifar10, spec.data, device).train
+    train = load_training(assets.data, spec.data, device).train
     index = torch.arange(min(spec.batch_size, len(train)), device=device)
     state = TrainState(network(spec, assets, train), spec, device)
     step = step_of(state, train, spec)

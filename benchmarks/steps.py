@@ -25,7 +25,7 @@ from raycifar.devices import cpu_count
 from raycifar.execution.options import Options
 from raycifar.execution.runners import fetch_assets
 from raycifar.networks.cost import flops_an_image
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import AssetError
 from raycifar.training.loop import TrainState, fit
 from raycifar.training.precision import resolve_precision
@@ -61,7 +61,7 @@ class Setting:
         if self.assets.imagenet is None:
             raise ValueError("the contenders start from ImageNet weights")
         torch.set_num_threads(self.threads)
-        tensors, images = load_file(self.assets.cifar10), self.steps * self.batch_size
+        tensors, images = load_file(self.assets.data), self.steps * self.batch_size
         train = Split(tensors["train_images"][:images].clone(), tensors["train_labels"][:images].clone())
         trunk = load_file(self.assets.imagenet)
         return peers.Work(train.to(_device()), trunk, self.batch_size, _device(), self.threads, self.loader_workers)
@@ -120,7 +120,7 @@ def measure_ceiling(setting: Setting, turn: Turn) -> None:
 def _fit_arguments(setting: Setting) -> tuple[TrainState, Split, Split, TrialSpec]:
     train = setting.work().train
     spec = TRIAL.model_copy(update={"batch_size": setting.batch_size})
-    state = TrainState(build_vgg16(spec.model, spec.seed, setting.assets.imagenet), spec, _device())
+    state = TrainState(build_network(spec.model, spec.data.facts, spec.seed, setting.assets.imagenet), spec, _device())
     return state, train, Split(train.images[:VALIDATED], train.labels[:VALIDATED]), spec
 
 

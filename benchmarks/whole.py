@@ -62,7 +62,7 @@ def _row(trial: TrialSummary) -> Sequence[Cell]:
         trial.startup_seconds + trial.train_seconds + trial.val_seconds + trial.checkpoint_seconds + trial.test_seconds
     )
     shares = (trial.best_val_accuracy, trial.test_accuracy, trial.test_accuracy_flip)
-    return trial.trial, own, trial.seed, *(100 * share for share in shares)
+    return trial.trial, own, trial.seed, *("" if share is None else 100 * share for share in shares)
 
 
 def pack(folder: Path, target: Path) -> None:

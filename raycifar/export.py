@@ -15,11 +15,10 @@ from torch import Tensor
 
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
-from raycifar.config.datasets import CIFAR10
-from raycifar.data.cifar10 import fetch_cifar10
-from raycifar.data.splits import load_cifar10
+from raycifar.config.architectures import title_of
+from raycifar.data.sources import fetch_data
+from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
-from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.beneath import Beneath, make_folder, write_bytes
@@ -60,7 +59,7 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
 
 def _test_images(model: TrainedModel) -> Tensor:
     try:
-        return load_cifar10(fetch_cifar10(), model.trial.data).test.images[:CHECKED_IMAGES]
+        return load_splits(fetch_data(model.trial.data), model.trial.data).test.images[:CHECKED_IMAGES]
     except AssetError as error:
         raise ExportError(f"--export checks its files on real test images: {error}") from None
 
@@ -136,7 +135,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pretrained = model.trial.model.weights == "imagenet"
+    mean, std = model.network.pixels
     values: dict[str, Any] = {
         "trial": model.trial,
         "summary": model.summary,
@@ -145,8 +144,10 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "chosen_among": chosen_among,
         "record": results.record,
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
-        "mean": IMAGENET_MEAN if pretrained else CIFAR10.mean,
-        "std": IMAGENET_STD if pretrained else CIFAR10.std,
+        "mean": mean,
+        "std": std,
+        "facts": model.facts,
+        "network": title_of(model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
     }

@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.datasets import Facts
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.networks.vgg import VGG
+from raycifar.networks.network import Network
+from raycifar.networks.registry import make_network
 from raycifar.storage.files import open_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import TrialSummary
@@ -26,22 +27,27 @@ class TrainedModel:
     `network` maps uint8 RGB images (N, 3, H, W), 0 to 255, to logits (N, classes); it normalises them itself.
     """
 
-    network: VGG
+    network: Network
     trial: TrialSpec
     summary: TrialSummary
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
-        return CIFAR10.classes
+        return self.facts.classes
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the data set that it was trained on."""
+        return self.trial.data.facts
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities float32 (N, classes) of uint8 RGB images (N, 3, H, W), on the network's device, in fp32.
 
         Raises ValueError for images of another type or shape.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != CIFAR10.shape:
-            wanted = f"(N, {', '.join(map(str, CIFAR10.shape))})"
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != self.facts.shape:
+            wanted = f"(N, {', '.join(map(str, self.facts.shape))})"
             raise ValueError(f"images are uint8 {wanted}, RGB from 0 to 255, not {images.dtype} {(*images.shape,)}")
         images = images.to(self.network.mean.device)
         return predict(self.network, Split(images, images.new_zeros(len(images), dtype=torch.int64))).softmax(1)
@@ -64,7 +70,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     try:
         open_file(file).close()  # a pipe would keep the next line waiting
         weights = load_file(file)
-        network = VGG(trace.spec.model)
+        network = make_network(trace.spec.model, trace.spec.data.facts)
         network.load_state_dict(weights)
     except FileNotFoundError:  # as in results that are kept without their weights
         raise ResultsError(

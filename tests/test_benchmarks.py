@@ -23,9 +23,10 @@ from benchmarks.turns import ContenderError, rounds
 from raycifar.config.settings import Model
 from raycifar.config.sweep_file import load_sweep
 from raycifar.networks.cost import work
-from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
+from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.training.trial import Assets
 from tests.support.contenders import counting, failing
+from tests.support.networks import build_vgg16
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.sweep_folders import write_sweep
 

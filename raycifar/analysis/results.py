@@ -27,6 +27,8 @@ from raycifar.analysis.trial_state import (
     read_sweep,
     read_trial,
 )
+from raycifar.config.architectures import title_of
+from raycifar.config.datasets import Facts
 from raycifar.config.sweep import SweepSpec
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialSummary, field_names
@@ -86,6 +88,16 @@ class Results:
     read_at: float
     problems: list[str]  # one line for each file that could not be read
     notes: list[str] = field(default_factory=list)  # what people wrote about these results, a paragraph each
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the data set that all trials read."""
+        return self.spec.data.facts
+
+    @property
+    def networks(self) -> list[str]:
+        """What texts call the networks that the arms train, each once."""
+        return list(dict.fromkeys(title_of(trial.model.name) for trial in self.spec.trials))
 
     @property
     def time_notes(self) -> list[str]:

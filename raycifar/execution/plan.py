@@ -10,7 +10,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
@@ -211,7 +210,7 @@ def flop_unit(flops: float) -> FlopUnit:
 def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {CIFAR10.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    weights += f", {trial.data.facts.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,
@@ -239,7 +238,8 @@ def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str | Text]:
     if summary := files.summary():
         seconds = summary.train_seconds + summary.val_seconds + summary.checkpoint_seconds + summary.test_seconds
         figures = (summary.best_val_accuracy, summary.test_accuracy, summary.test_accuracy_flip)
-        return ("done", str(summary.epochs_run), *(f"{100 * figure:.2f} %" for figure in figures), f"{seconds:.1f}")
+        shown = ("–" if figure is None else f"{100 * figure:.2f} %" for figure in figures)
+        return ("done", str(summary.epochs_run), *shown, f"{seconds:.1f}")
     epochs = f"{len(files.history().epochs)} of {trial.epochs}"
     if error := files.error():
         return (Text(f"failed: {error.kind}: {' '.join(error.message.split())}"), epochs)

@@ -164,7 +164,7 @@ def _forget_earlier_runs(trial: TrialFolder, bus: Bus) -> None:
 def _best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console) -> int:
     """How many trials like this one should share a GPU, measured on one GPU of the cluster. Raises PlacementError."""
     try:
-        found = ray.get(_measure_sharing.remote(trial, assets.cifar10, most))
+        found = ray.get(_measure_sharing.remote(trial, assets.data, most))
     except ray.exceptions.RayTaskError as error:
         raise PlacementError(
             f"--trials-per-gpu auto: trial {trial.name!r} could not be measured: {error.cause}: give a number instead"
@@ -174,6 +174,6 @@ def _best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console)
 
 
 @ray.remote(num_cpus=0, num_gpus=1, max_retries=0)
-def _measure_sharing(trial: TrialSpec, cifar10: Path, most: int) -> list[gpu_sharing.Shared]:
+def _measure_sharing(trial: TrialSpec, data: Path, most: int) -> list[gpu_sharing.Shared]:
     device = "cpu" if logical_gpus() else "cuda:0"  # Ray shows the process no other GPU
-    return gpu_sharing.measure_sharing(trial, cifar10, most, device)
+    return gpu_sharing.measure_sharing(trial, data, most, device)

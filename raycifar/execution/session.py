@@ -29,7 +29,7 @@ class Job:
     """What a process that trains needs to know besides its trial: plain values, for it travels as JSON."""
 
     folder: str  # the results', absolute: on Ray, trials run in a folder of Ray's
-    cifar10: str
+    data: str
     imagenet: str | None
     workers: int
     gpus_per_worker: float
@@ -40,7 +40,7 @@ class Job:
     @property
     def assets(self) -> Assets:
         """The cached files that trials read."""
-        return Assets(Path(self.cifar10), Path(self.imagenet) if self.imagenet else None)
+        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -90,7 +90,7 @@ class Session:
         plan, imagenet = self.plan, self.assets.imagenet
         return Job(
             folder=str(folder),
-            cifar10=str(self.assets.cifar10),
+            data=str(self.assets.data),
             imagenet=str(imagenet) if imagenet else None,
             workers=plan.workers,
             gpus_per_worker=plan.gpus_per_worker,
@@ -111,7 +111,8 @@ class Session:
             hardware=hardware(),
             versions=versions(),
             command=self.options.called,
-            data=digest_on_file(self.assets.cifar10),
+            data=digest_on_file(self.assets.data),
+            facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 
     def show_plan(self) -> None:

@@ -10,7 +10,7 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
-from raycifar.execution.runners import check_named_files, session
+from raycifar.execution.runners import check_named_files, informed, session
 from raycifar.execution.session import Session
 from raycifar.execution.workspace import all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
@@ -28,8 +28,9 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     Raises workspace.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
     """
     folder = SweepFolder(path)
-    chosen = sweep.only(options.only)
     check_options(options)
+    sweep = informed(sweep, options)
+    chosen = sweep.only(options.only)
     check_folder(sweep, folder, options.fresh, written_by(options.log))
     check_files(sweep, folder, options)
     unfinished = [t for t in chosen.trials if options.fresh or not _is_done(folder.trial(t.name), options)]
@@ -48,7 +49,7 @@ def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
     record = None if options.fresh or options.weights is None else folder.record()
     needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
-    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_only(sweep: SweepSpec, options: Options, done: Collection[str] = ()) -> tuple[Plan, int]:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +41,8 @@ class Call:
     hardware: str
     versions: dict[str, str]
     command: tuple[str, ...] = ()  # its words; a single one is Python code
-    data: str = ""  # the SHA-256 of the cached CIFAR-10
+    data: str = ""  # the SHA-256 of the images and labels
+    facts: dict[str, Any] = field(default_factory=dict)  # what is known of them
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -242,6 +243,7 @@ def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, 
         "hardware": call.hardware,
         "weights": agreed_weights(path, before.weights if before else "", call.weights),
         "data": agreed_data(path, before.data if before else "", call.data),
+        "facts": call.facts,
     }
 
 

@@ -10,7 +10,7 @@ from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
-from raycifar.execution.runners import check_named_files, session
+from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
 from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
@@ -32,6 +32,7 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     """
     folder = SearchFolder(path)
     _check(options)
+    search = informed_search(search, options)
     check_folder(search, folder, options.fresh, written_by(options.log))
     check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
@@ -48,11 +49,16 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     return _finished(search, folder)
 
 
+def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
+    """The search with what is known of its data set, which suits its trial. Raises AssetError or SpecError."""
+    return search.model_copy(update={"trial": informed_trial(search.trial, options)})
+
+
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
     record = None if options.fresh or options.weights is None else folder.record()
     needs_weights = search.trial.model.weights == "imagenet"
-    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_search(search: SearchSpec, options: Options) -> tuple[Plan, int]:

@@ -9,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from raycifar.config.sweep import TrialSpec
-from raycifar.data.splits import Cifar10, Split
+from raycifar.data.splits import Split, Splits
 from raycifar.devices import versions
 from raycifar.storage.beneath import write_bytes
 from raycifar.storage.folders import TrialFolder
@@ -26,19 +26,26 @@ class Tested:
     logits: Tensor  # float32 (N, classes), on the device
     loss: float
     accuracy: float
-    accuracy_flip: float  # of probabilities averaged over image and mirror image
+    accuracy_flip: float | None  # of probabilities averaged over image and mirror image
     seconds: float
 
 
-def run_test(state: TrainState, test: Split, precision: str, alive: Sign) -> Tested:
-    """Load the best weights into the evaluated network and test it; nothing that comes after depends on the result."""
+def run_test(state: TrainState, test: Split, precision: str, alive: Sign, mirror: bool = True) -> Tested:
+    """Load the best weights into the evaluated network and test it; nothing that comes after depends on the result.
+
+    `mirror` says whether a mirror image is of the same class.
+    """
     start = time.perf_counter()
     state.evaluated.load_state_dict(state.best_weights)
     logits = predict(state.evaluated, test, precision, alive=alive)
+    accuracy_flip = _flip_averaged(state, test, logits, precision, alive) if mirror else None
+    return Tested(logits, *evaluate_logits(logits, test.labels), accuracy_flip, time.perf_counter() - start)
+
+
+def _flip_averaged(state: TrainState, test: Split, logits: Tensor, precision: str, alive: Sign) -> float:
     mirrored = predict(state.evaluated, test, precision, mirrored=True, alive=alive)
     answers = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
-    accuracy_flip = (answers == test.labels).float().mean().item()
-    return Tested(logits, *evaluate_logits(logits, test.labels), accuracy_flip, time.perf_counter() - start)
+    return (answers == test.labels).float().mean().item()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ def on_training(state: TrainState, train: Split, precision: str, alive: Sign) ->
     return OnTraining(accuracy, time.perf_counter() - start)
 
 
-def write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: Tested) -> None:
+def write_tested(trial: TrialFolder, state: TrainState, data: Splits, tested: Tested) -> None:
     """Write predictions.npz and best.safetensors. Raises OSError."""
     content = io.BytesIO()
     arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
@@ -71,7 +78,7 @@ def write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: T
 
 
 def summary_of(
-    spec: TrialSpec, state: TrainState, data: Cifar10, history: History, tested: Tested, last_pause: float
+    spec: TrialSpec, state: TrainState, data: Splits, history: History, tested: Tested, last_pause: float
 ) -> TrialSummary:
     """The finished trial's summary. `last_pause`: seconds that the last epoch's checkpoint took."""
     epochs = history.epochs

@@ -420,7 +420,7 @@ def test_a_bad_file_of_the_users_own_is_refused_in_one_line_and_leaves_nothing(
 ):
     option, name, make = case
     if option == "--weights":
-        monkeypatch.setattr(raycifar.execution.runners, "fetch_cifar10", lambda _: SAMPLE)
+        monkeypatch.setattr(raycifar.execution.runners, "fetch_data", lambda *_: SAMPLE)
     path = name if name.startswith("~") else own_files / name
     make(path)
     status, printed, errors = command(QUICK, "--local", f"{option}={path}")
@@ -435,7 +435,7 @@ def test_a_bad_file_of_the_users_own_is_refused_in_one_line_and_leaves_nothing(
 
 
 def test_weights_that_would_be_refused_are_taken_where_the_user_insists(own_files, command, monkeypatch):
-    monkeypatch.setattr(raycifar.execution.runners, "fetch_cifar10", lambda _: SAMPLE)
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_data", lambda *_: SAMPLE)
     monkeypatch.setattr(raycifar.execution.local, "run_here", lambda *_: None)
     torch.save(small_trunk(value=0.0), own_files / "w.pth")
     assert command(QUICK, "--local", f"--weights={own_files / 'w.pth'}", "--weights-as-they-are")[0] == 1

@@ -121,6 +121,8 @@ def changed(value, annotation):
         return next(choice for choice in typing.get_args(annotation) if choice != value)
     if isinstance(value, bool):
         return not value
+    if isinstance(value, str):
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist"}[value]
     if isinstance(value, tuple):
         return [64]
     return value + 10 if isinstance(value, int) else value / 2 + 0.125
@@ -506,6 +508,8 @@ def test_defaults_stay_what_they_were_for_results_that_left_them_out():
     ones = ("upsample", "head_decay_ratio", "head_lr_ratio", "layer_decay", "mix_probability")
     assert {key: float(later.pop(key)) for key in ones} == dict.fromkeys(ones, 1.0)
     assert (later.pop("policy"), later.pop("muon_lr")) == ('"none"', "0.01")
+    assert (settings["model.name"], settings["data.name"]) == ('"vgg16"', '"cifar10"')
+    del later["name"]
     assert set(later.values()) == {"0", "0.0", "false"}
     assert BASE.data.images == (45_000, 5_000, 10_000)
 

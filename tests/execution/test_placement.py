@@ -22,8 +22,8 @@ from raycifar.execution.placement import (
     most_to_share,
 )
 from raycifar.networks.cost import flops_an_image, largest_step, work
-from raycifar.networks.vgg import build_vgg16
 from raycifar.training.optimizers import build_optimizer
+from tests.support.networks import build_vgg16
 from tests.support.paths import SWEEPS
 
 

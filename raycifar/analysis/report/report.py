@@ -32,13 +32,14 @@ LEFT_SECONDS = 3600.0  # a file that is being written for so long was left by a 
 def make_report(results: Results, predictions: Predictions | None = None) -> Report:
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
+    is_reference = reference.is_of(results.spec)
     tables = [
         accuracy_by_trial(results),
         averages_by_arm(results),
         at_equal_cost(results),
         milestones(results),
         paired_tests(results, predictions),
-        against_reference(results, reference),
+        *([against_reference(results, reference)] if is_reference else []),
         learning_speed(results),
         overfitting(results),
         accuracy_by_class(results, predictions),
@@ -56,7 +57,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
-        errata=list(reference.footnotes.items()),
+        errata=list(reference.footnotes.items()) if is_reference else [],
         failures=failures(results),
         provenance=provenance(results),
         commands=[plain(call.command) for call in results.invocations],
