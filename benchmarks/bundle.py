@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, cast
 
 ROOT = Path(__file__).parent.parent
 PRESENT = ROOT / "benchmarks" / "gpu" / "present.txt"
@@ -78,16 +78,13 @@ def present_names(path: Path) -> set[str]:
 def pack(content: Path, folder: Path, most: int = MOST) -> list[Path]:
     """The files below `content`, links as what they lead to, as an archive in parts `folder`/00/part.00 and so on.
 
-    A part has at most `most` bytes. Beside each part lies the manifest with the SHA-256 of all parts and files. A folder of an earlier bundle is
-    replaced. Raises BundleError where the folder holds anything else.
+    A part has at most `most` bytes. Beside each lies the manifest, with the SHA-256 of all parts and files. An earlier
+    bundle is replaced. Raises BundleError where the folder holds anything else.
     """
     _make_room(folder)
     files = {str(path.relative_to(content)): digest(path) for path in sorted(content.rglob("*")) if path.is_file()}
     splitter = _Splitter(folder, most)
-    with (
-        lzma.LZMAFile(splitter, "wb", preset=0) as packed,
-        tarfile.open(fileobj=packed, mode="w|", dereference=True) as archive,
-    ):  # type: ignore[arg-type]
+    with lzma.LZMAFile(cast(IO[bytes], splitter), "wb", preset=0) as packed, _tar(packed, "w|") as archive:
         for name in files:
             archive.add(content / name, name)
     splitter.close()
@@ -95,6 +92,11 @@ def pack(content: Path, folder: Path, most: int = MOST) -> list[Path]:
     for path in splitter.parts:
         (path.parent / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return splitter.parts
+
+
+def _tar(packed: lzma.LZMAFile, mode: Literal["w|", "r|"]) -> tarfile.TarFile:
+    """An archive that is read or written from front to back; links become what they lead to."""
+    return tarfile.open(fileobj=packed, mode=mode, dereference=True)
 
 
 def _make_room(folder: Path) -> None:
@@ -155,7 +157,7 @@ def unpack(parts: Path, target: Path) -> dict[str, str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-") as scratch:
         content = Path(scratch) / "content"
-        with lzma.LZMAFile(_Joined(found), "rb") as packed, tarfile.open(fileobj=packed, mode="r|") as archive:  # type: ignore[arg-type]
+        with lzma.LZMAFile(cast(IO[bytes], _Joined(found))) as packed, _tar(packed, "r|") as archive:
             archive.extractall(content, filter="data")
         wrong = [name for name, expected in manifest["files"].items() if digest(content / name) != expected]
         if wrong:

@@ -1,7 +1,8 @@
 """What a training step of each arm of a sweep file takes, and what its optimizer and batch norm add to it.
 
-Beside each arm as it is: with plain SGD, and on a GPU with Muon's Triton kernels and with PyTorch's own batch norm,
-pooling and ReLU. All are made in one process and take turns of some steps, the same batch every time; a GPU's steps have been recorded by then.
+Beside each arm as it is: with plain SGD, and on a GPU with Muon's Triton kernels, and with PyTorch's own batch norm,
+pooling and ReLU. All are made in one process and take turns of some steps, the same batch every time; a GPU's steps
+have been recorded by then.
 """
 
 import argparse
