@@ -24,7 +24,7 @@ ROUNDS = 3
 TINY = 1e-18  # a gradient of zeros moves nothing
 
 # Whether Muon makes its passes over the kernels with muon_kernels.py, and multiplies narrow kernels together with less
-# narrow ones: 2.7 times fewer launches by arithmetic (docs/benchmarks.md). Off, for it has not run on a GPU.
+# narrow ones: fewer launches and fewer bytes on paper (docs/benchmarks.md). Off, for it has not run on a GPU.
 FUSED = False
 BLOCK = 1024  # numbers of a program of muon_kernels.py
 
