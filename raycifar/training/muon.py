@@ -53,7 +53,8 @@ class Muon(torch.optim.SGD):
         norms = torch.stack([self.state[kernel]["norm"] for kernel in kernels])
         shrinks = norms / torch.stack(torch._foreach_norm(kernels))
         if FUSED and fits(kernels):
-            self._move_fused(kernels, shrinks, -group["lr"] * norms, group)
+            with torch.cuda.device_of(kernels[0]):  # Triton's kernels run on the current one
+                self._move_fused(kernels, shrinks, -group["lr"] * norms, group)
             return
         steps = _steps(self._gradients(kernels, group), -group["lr"] * norms)
         for kernel, shrink, step in zip(kernels, shrinks, steps, strict=True):
@@ -85,10 +86,16 @@ class Muon(torch.optim.SGD):
 
     def _gradients(self, kernels: list[Tensor], group: dict[str, Any]) -> Sequence[Tensor]:
         """Gradients with momentum, as SGD's but for their lengths, which do not matter here."""
-        newest = [kernel.grad for kernel in kernels if kernel.grad is not None]
+        newest = [kernel.grad.to(kernel.dtype) for kernel in kernels if kernel.grad is not None]
         means = [self.state[kernel]["momentum_buffer"] for kernel in kernels]
         torch._foreach_lerp_(means, newest, 1 - group["momentum"])
         return torch._foreach_lerp(newest, means, group["momentum"]) if group["nesterov"] else means
+
+
+def take_gradients_as_they_are(kernels: Sequence[Tensor]) -> None:
+    """Let the kernels' gradients keep the precision they are computed in, where this PyTorch can: a cast less each."""
+    for kernel in kernels if hasattr(Tensor, "grad_dtype") else []:
+        kernel.grad_dtype = None
 
 
 def fits(kernels: Sequence[Tensor]) -> bool:

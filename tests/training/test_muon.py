@@ -261,3 +261,26 @@ def test_kernels_in_other_memory_are_moved_by_pytorchs_operations():
 def test_narrow_kernels_share_a_batch_and_the_widest_have_their_own():
     assert muon.by_width([kernels(rows, 9) for rows in (4, 8, 8, 2)]) == [[1, 2], [0, 3]]
     assert muon.by_width([kernels(8, 9), kernels(8, 18)]) == [[0, 1]]
+
+
+@pytest.mark.parametrize(("fused", "clip", "taken"), [(True, 0.0, True), (False, 0.0, False), (True, 1.0, False)])
+def test_gradients_keep_their_precision_only_where_nobody_but_muon_reads_them(monkeypatch, fused, clip, taken):
+    monkeypatch.setattr(muon, "FUSED", fused)
+    model = Network()
+    build_optimizer(model, Optimizer(name="muon", clip_norm=clip))
+    precisions = {name: parameter.grad_dtype for name, parameter in model.named_parameters()}
+    assert precisions.pop(WIDE) == (None if taken else torch.float32)
+    assert set(precisions.values()) == {torch.float32}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_in_bf16_moves_a_kernel_as_the_same_numbers_in_float32(monkeypatch, fused):
+    monkeypatch.setattr(muon, "FUSED", fused)
+    told = []
+    for precision in (torch.bfloat16, torch.float32):
+        kernel = torch.nn.Parameter(on(kernels(8, 4, 3, 3), torch.channels_last))
+        muon.take_gradients_as_they_are([kernel])
+        kernel.grad = on(kernels(8, 4, 3, 3, seed=2).bfloat16().to(precision), torch.channels_last)
+        muon.Muon([{"params": [kernel], "kernels": True}], lr=0.1, momentum=0.9).step()
+        told.append(kernel.detach())
+    assert told[0].equal(told[1])
