@@ -10,9 +10,13 @@ from pathlib import Path
 from raycifar.config.datasets import Facts
 from raycifar.config.settings import Data
 from raycifar.data.cifar10 import fetch_cifar10
+from raycifar.data.fashion_mnist import fetch_fashion_mnist
 from raycifar.storage.asset_cache import Get, metadata_on_file, obtain
 
-FETCH: dict[str, Callable[[Path | None, Get], Path]] = {"cifar10": fetch_cifar10}
+FETCH: dict[str, Callable[[Path | None, Get], Path]] = {
+    "cifar10": fetch_cifar10,
+    "fashion_mnist": fetch_fashion_mnist,
+}
 
 
 def fetch_data(spec: Data, named: Path | None = None, get: Get = obtain) -> Path:
