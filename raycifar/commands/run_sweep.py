@@ -113,10 +113,13 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
 def _start(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     from rich.console import Console
 
+    from raycifar.execution.ray_address import check_answering
     from raycifar.tracking.trackers import check_trackers
 
     options = sweep_options(args, events)
     check_trackers(options.log)
+    if options.address and not (options.local or args.dry_run):
+        check_answering(options.address)  # before PyTorch and Ray are imported, which takes long on a busy machine
     # A path may hold what rich takes for markup.
     return action(path, options, Console(highlight=False, markup=False, emoji=False))
 

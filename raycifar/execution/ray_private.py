@@ -80,7 +80,7 @@ def tell_nodes(address: str, named: str) -> None:
             ]
         }
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
+        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     print(json.dumps(answer), file=out, flush=True)
     os._exit(0)  # nothing of Ray's may hold up the end
 
