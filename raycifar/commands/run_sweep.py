@@ -34,12 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     interruption.heed_signals()
     if not args.json:
-        return _status(args)
+        return interruption.end(_status(args))
     events = JsonLines(sys.stdout)
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints its warnings, too
         status = _status(args, events)
     events.end(status)
-    return status
+    return interruption.end(status)
 
 
 def _status(args: argparse.Namespace, events: JsonLines | None = None) -> int:

@@ -82,7 +82,7 @@ def check_cluster(address: str, named: str) -> None:
     where = f"--address {named}" if named == address else f"--address {named} ({address})"
     if host_and_port:
         _greet(host_and_port, where)
-    if problem := judged(ask(address, named)):
+    if problem := judged(ask(address)):
         raise PlacementError(f"{where}: {problem}")
 
 
@@ -116,11 +116,11 @@ def _silent(reason: str) -> str:
     return f"no Ray cluster answers there ({reason}): {_REMEDY}"
 
 
-def ask(address: str, named: str) -> dict[str, Any]:
+def ask(address: str) -> dict[str, Any]:
     """What a child process found out: `nodes`, each with `here`; or `error`, or `silent`, or `crashed`."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-P", "-c", _CHILD, address, named]
+    command = [sys.executable, "-P", "-c", _CHILD, address]
     child = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": path},
