@@ -46,6 +46,26 @@ def hardware() -> str:
     return f"{cpu_count()} cores of {device_name(torch.device('cpu'))}"
 
 
+def threads_left() -> float:
+    """The threads that this user may still start; infinite where nothing limits them, as for root."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
+        return math.inf
+    return limit - sum(_threads_of(path, os.getuid()) for path in Path("/proc").glob("[0-9]*/status"))
+
+
+def _threads_of(status: Path, user: int) -> int:
+    """The threads of a process, if it is this user's, by its file in /proc."""
+    try:
+        lines = [line.split() for line in status.read_text().splitlines()]
+    except OSError:  # it has just ended
+        return 0
+    facts = {line[0]: int(line[1]) for line in lines if line and line[0] in ("Uid:", "Threads:")}
+    return facts.get("Threads:", 0) if facts.get("Uid:") == user else 0
+
+
 def gpu_count() -> int:
     """The GPUs that this process sees, also those that this PyTorch cannot use."""
     import torch

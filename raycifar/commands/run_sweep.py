@@ -34,12 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     interruption.heed_signals()
     if not args.json:
-        return _status(args)
+        return interruption.end(_status(args))
     events = JsonLines(sys.stdout)
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints its warnings, too
         status = _status(args, events)
     events.end(status)
-    return status
+    return interruption.end(status)
 
 
 def _status(args: argparse.Namespace, events: JsonLines | None = None) -> int:
@@ -113,10 +113,13 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
 def _start(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     from rich.console import Console
 
+    from raycifar.execution.ray_address import check_answering
     from raycifar.tracking.trackers import check_trackers
 
     options = sweep_options(args, events)
     check_trackers(options.log)
+    if options.address and not (options.local or args.dry_run):
+        check_answering(options.address)  # before PyTorch and Ray are imported, which takes long on a busy machine
     # A path may hold what rich takes for markup.
     return action(path, options, Console(highlight=False, markup=False, emoji=False))
 

@@ -12,7 +12,6 @@ from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
 from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
-from raycifar.execution.ray_address import check_listening
 from raycifar.execution.session import Runner, Session
 from raycifar.execution.workspace import SweepError, agreed_weights
 from raycifar.networks.weights import fetch_vgg16
@@ -33,8 +32,6 @@ def session(trials: Sequence[TrialSpec], options: Options, console: Console) -> 
 
 def start_ray(options: Options) -> AbstractContextManager[Runner]:
     """Ray started, or joined, for the time of a `with` block. Raises PlacementError."""
-    if options.address:
-        check_listening(options.address)
     from raycifar.execution.ray_sweep import ray_runner  # importing Ray takes a second that --local need not spend
 
     return ray_runner(options)

@@ -1,14 +1,20 @@
 """What Ray needs before the first trial: it starts or says why not, a cluster is looked at, callbacks are guarded."""
 
+import contextlib
+import importlib.metadata
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -111,8 +117,6 @@ SEEN = {"storage": True, "version": "1", "missing": []}
     ],
 )
 def test_what_a_node_lacks_is_told_by_node_place_and_remedy(tmp_path, seen, part):
-    from pathlib import Path
-
     from raycifar.execution.ray_nodes import faults
 
     lines = faults({"good (10.0.0.1)": SEEN, "b (10.0.0.2)": seen}, Path("/shared/q"), "1")
@@ -146,8 +150,8 @@ def mute():
 def test_what_listens_and_never_answers_is_refused(mute, monkeypatch):
     from raycifar.execution import ray_address
 
-    monkeypatch.setattr(ray_address, "ANSWER_SECONDS", 0.5)
-    with pytest.raises(PlacementError, match="does not answer as a Ray cluster"):
+    monkeypatch.setattr(ray_address, "GREETING_SECONDS", 0.5)
+    with pytest.raises(PlacementError, match=r"no Ray cluster answers there \(no answer in time\): start it"):
         ray_address.check_cluster(mute, mute)
 
 
@@ -155,9 +159,10 @@ def test_what_listens_and_never_answers_is_refused(mute, monkeypatch):
 def test_who_waits_for_an_answer_can_be_interrupted(mute, number, tmp_path):
     arguments = ["run_sweep.py", "sweeps/quick.toml", "--gpus=0", f"--storage={tmp_path}", f"--address={mute}"]
     code = (
-        "from raycifar.execution import ray_address as a; import sys; a.ANSWER_SECONDS = 60; ask = a._line;\n"
-        "def told(*_):\n    print('asking', flush=True)\n    return ask(*_)\n"
-        "a._line = told\nfrom raycifar.commands.run_sweep import main; sys.exit(main(sys.argv[2:]))"
+        "from raycifar.execution import ray_address as a; import sys; a.GREETING_SECONDS = 60\n"
+        "class Told(a.threading.Thread):\n"
+        "    def join(self, seconds=None):\n        print('asking', flush=True)\n        super().join(seconds)\n"
+        "a.threading.Thread = Told\nfrom raycifar.commands.run_sweep import main; sys.exit(main(sys.argv[2:]))"
     )
     command = [sys.executable, "-c", code, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as call:
@@ -228,6 +233,66 @@ def test_a_folder_that_ray_cannot_use_is_named_with_its_remedy(tmp_path, variabl
     assert left == "left: []"
 
 
+HANGS = """
+import signal, threading, time
+import psutil
+from raycifar.execution import ray_cluster
+ray_cluster.START_SECONDS = 20.0
+def stop():
+    while True:
+        for child in psutil.Process().children():
+            if child.name() == "raylet":
+                return child.send_signal(signal.SIGSTOP)
+        time.sleep(0.01)
+threading.Thread(target=stop, daemon=True).start()
+with ray_cluster.cluster():
+    print("started")
+"""
+
+
+@pytest.mark.ray
+def test_a_start_that_hangs_ends_in_one_line_and_leaves_nothing():
+    """The raylet is stopped as soon as it is there."""
+    command = [sys.executable, "-c", HANGS]
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True, start_new_session=True) as call:
+        printed, errors = call.communicate(timeout=120)
+    assert (call.returncode, printed, errors.count("\n")) == (2, "", 1), errors
+    assert "its node (raylet): TimeoutError: raylet has not answered within 20 s; its log: " in errors
+    assert errors.endswith("or do without Ray: --local\n")
+    until = time.monotonic() + 20
+    while (left := in_group(call.pid)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="limits do not bind root; needs setpriv")
+def test_a_limit_of_processes_that_ray_does_not_fit_in_is_told_before_its_start(tmp_path):
+    """As another user, who may read this checkout; the limit counts the threads of all its processes."""
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 65534, 65534)
+    may_read = [f"--{kind}-caps=+dac_override,+dac_read_search" for kind in ("inh", "ambient")]
+    as_another = ["setpriv", "--reuid=65534", "--clear-groups", *may_read, "prlimit", "--nproc=60"]
+    env = os.environ | {"HOME": str(tmp_path / "home"), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [*as_another, sys.executable, "-c", START]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told, left = done.stdout.splitlines()
+    assert told.startswith("Ray did not start on this machine: this user may start no more processes or threads; raise")
+    assert left == "left: []"
+
+
+def in_group(number):
+    """The processes of this group that live: Ray's are in that of the process that started Ray."""
+    return [p for p in psutil.process_iter(["pid", "status"]) if group(p.pid) == number and p.status() != "zombie"]
+
+
+def group(pid):
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 @pytest.mark.ray
 def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch):
     """Here it is this machine alone: nothing is missing, then a file is of another size."""
@@ -251,6 +316,82 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
             ray_nodes.check_nodes(session, tmp_path)
     finally:
         ray.shutdown()
+
+
+@pytest.fixture
+def head():
+    """A Ray of one core that asks for its token, in a short folder of its own: its address, and the environment."""
+    from ray.cluster_utils import Cluster
+
+    with tempfile.TemporaryDirectory(prefix="r") as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", home)
+        (Path(home) / ".ray").mkdir()
+        (Path(home) / ".ray/auth_token").write_text("0123456789abcdef" * 2)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        try:
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
+def packages():
+    """The folders where Python finds the package, here and from elsewhere."""
+    code = "import importlib.util as u; print(u.find_spec('raycifar').origin)"
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    found = subprocess.run([sys.executable, "-c", code], cwd="/", env=env, capture_output=True, text=True, check=False)
+    return {str(ROOT / "raycifar"), *(str(Path(line).parent) for line in found.stdout.split())}
+
+
+@contextlib.contextmanager
+def node(address, *mounts):
+    """A second node of one core on this machine that has other things mounted in places."""
+    ray_start = f"{sys.executable} -m ray.scripts.scripts start --address={address} --num-cpus=1 --block"
+    script = "; ".join(["set -e", *(f"mount {mount}" for mount in mounts), f"exec {ray_start}"])
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", script], cwd="/", start_new_session=True) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def wait_for_nodes(number):
+    import ray
+
+    until = time.monotonic() + 120
+    while sum(node["Alive"] for node in ray.nodes()) < number and time.monotonic() < until:
+        time.sleep(0.5)
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="no namespaces here")
+def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path, head, monkeypatch):
+    """One does not see the storage folder and lacks the package, the other has another version of it."""
+    from raycifar.execution import ray_cluster, ray_nodes
+
+    (storage := tmp_path / "storage").mkdir()
+    (file := tmp_path / "data").write_bytes(b"123")
+    metadata = Path(importlib.metadata.distribution("raycifar").locate_file("")) / next(
+        path for path in importlib.metadata.distribution("raycifar").files if path.name == "METADATA"
+    )
+    (other := tmp_path / "METADATA").write_text("Metadata-Version: 2.1\nName: raycifar\nVersion: 9.9\n")
+    bare = [f"-t tmpfs none {place}" for place in (storage, *packages())]
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("RAY_ADDRESS", head)
+    session = SimpleNamespace(
+        plan=SimpleNamespace(gpus_per_worker=0.0), assets=SimpleNamespace(cifar10=file, imagenet=None)
+    )
+    with node(head, *bare), node(head, f"--bind {other} {metadata}"), ray_cluster.cluster("auto"):
+        wait_for_nodes(3)
+        with pytest.raises(PlacementError) as refused:
+            ray_nodes.check_nodes(session, storage / "new")
+    lines = sorted(line.partition(": ")[2] for line in str(refused.value).splitlines())
+    assert [line.partition(":")[0] for line in lines] == [
+        f"does not see {storage / 'new'}",
+        f"has raycifar 9.9, this machine {importlib.metadata.version('raycifar')}",
+        "lacks the package raycifar",
+    ]
+    assert not list(storage.iterdir())
 
 
 def test_an_error_that_is_its_own_cause_is_looked_at_once():
