@@ -7,7 +7,7 @@ are correlated. The accuracy and the correlation of errors are those of real pai
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,7 +20,6 @@ RHO = 0.874  # of u + e between two networks of one recipe: they disagree on 5.1
 TAU = math.sqrt(RHO / (1 - RHO))
 Z = float(ndtri(ACCURACY))
 DENSITY = math.exp(-Z * Z / 2) / math.sqrt(2 * math.pi)
-HELD_OUT = 5_000  # images that validate
 
 
 def both_right(rho: float) -> float:
@@ -50,26 +49,20 @@ def observed_sd(sd: float, images: int) -> float:
     return math.sqrt(sd * sd + DISAGREEMENT / 2 / images)
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Which images (n, N) each arm's trials got right, and the best validation accuracies (n,)."""
+def simulate(
+    rng: np.random.Generator, trials: Sequence[int], images: int, sds: Sequence[float], apart: float = 0.0
+) -> list[NDArray[np.bool_]]:
+    """Which images (n, N) arms of so many trials get right, each with its own spread of seeds.
 
-    right: list[NDArray[np.bool_]]
-    validation: list[NDArray[np.float64]]
-
-
-def simulate(rng: np.random.Generator, trials: list[int], images: int, sds: list[float], apart: float = 0.0) -> Sweep:
-    """Arms of so many trials, each with its own spread of seeds; `apart` as in `correlation`, of any two of them."""
+    `apart` is as in `correlation`, of any two arms.
+    """
     shared = math.sqrt(correlation(apart))
     common = rng.standard_normal(images, np.float32)
-    right, validation = [], []
+    arms = []
     for n, sd in zip(trials, sds, strict=True):
         own = rng.standard_normal(images, np.float32) if apart else np.float32(0)
         u = TAU * (shared * common + math.sqrt(1 - shared * shared) * own)
         g = gamma(sd) * rng.standard_normal((n, 1), np.float32)
         m = Z * math.sqrt(1 + TAU * TAU + gamma(sd) ** 2)
-        right.append(rng.standard_normal((n, images), np.float32) > -(m + u + g))
-        # Held-out images are the same for all trials: their own luck is no difference between arms.
-        noise = observed_sd(0.0, HELD_OUT) * rng.standard_normal(n)
-        validation.append(ACCURACY + g[:, 0] / gamma(1.0) + noise)
-    return Sweep(right, validation)
+        arms.append(rng.standard_normal((n, images), np.float32) > -(m + u + g))
+    return arms
