@@ -32,11 +32,12 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     margin = 0.32 if rows["arm"].isin(unlike).any() else 0.18  # for the words beside
     _axes(axes, [shorten(str(trial), 20) for trial in rows["trial"]], margin)
     legend(figure, axes)
-    mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
-    caption = (
-        f"The gap is {mean_gaps}{on_average}. Training far above test: the network has learnt its training images by "
-        "heart. Training is measured on augmented images, with dropout if any, which can put it below "
-        f"test{mark(leak)}."
+    alike = {arm: mean for arm, mean in by_arm.items() if arm not in unlike}
+    mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in alike.items())
+    caption = f"The gap is {mean_gaps}{on_average}. " if alike else ""
+    caption += (
+        "It hints at over-fitting, it does not measure it: training is measured on augmented images, with dropout if "
+        f"any, while the weights change, which can put it below test{mark(leak)}."
     )
     if why := blended([arm for arm in by_arm.index if arm in unlike]):
         caption += f" Dotted: {why}."
@@ -58,7 +59,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], unlike: Sequence[
         axes.scatter(train, y, marker="o", s=42, facecolors="white", edgecolors=colour, linewidths=1.6, zorder=2)
         axes.scatter(test, y, marker="D", s=34, color=colour, zorder=3)
         beside = max(train, test), y
-        text = signed(train - test, 1) + (" (blended images)" if arm in unlike else "")
+        text = "(blended images)" if arm in unlike else signed(train - test, 1)
         axes.annotate(text, beside, (9, 0), textcoords="offset points", va="center")
     axes.scatter([], [], marker="o", facecolors="white", edgecolors=GREY, linewidths=1.6, label="training, last epoch")
     axes.scatter([], [], marker="D", color=GREY, label="test, best epoch's weights")
