@@ -16,11 +16,11 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from raycifar.analysis.report.comparing import ahead, best_of_many
 
 from benchmarks.common import Cell, Table, count, parser, publish, surroundings
 from benchmarks.simulated import ACCURACY, observed_sd, simulate
 from raycifar.analysis.contrasts import Arm, Span, against_best, apart, estimate
+from raycifar.analysis.report.comparing import ahead, best_of_many
 from raycifar.analysis.stats import proportion_interval
 from raycifar.devices import cpu_count
 
