@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import coverage
 from benchmarks.coverage import Flattery, Rate, Setting, best_flatters_by, claims, measure, said
-from benchmarks.simulated import ACCURACY, DISAGREEMENT, observed_sd, simulate
+from benchmarks.simulated import ACCURACY, DISAGREEMENT, RHO, both_right, observed_sd, simulate
+from raycifar.analysis.contrasts import image_variance
 
 SEED = 1
 
@@ -67,6 +68,19 @@ def test_the_size_of_the_best_of_many_is_read():
     text = "The best of 4 arms looks better than it is, since these numbers picked it: by about 0.11 points, if all"
     assert best_flatters_by(text) == pytest.approx(0.0011)
     assert math.isnan(best_flatters_by("That puts a level with b."))
+
+
+VARIANCES = {"one arm": 0.0, "like arms": 0.0024, "unlike arms": 0.0233}
+
+
+@pytest.mark.parametrize("apart", VARIANCES.values(), ids=VARIANCES)
+def test_the_variance_by_images_has_the_disagreement_of_seeds_taken_off(apart: float) -> None:
+    rng, variances = np.random.default_rng(SEED), []
+    for _ in range(400):
+        a, b = simulate(rng, [3, 3], 1_000, [0.0, 0.0], apart)
+        variances.append(image_variance(a, b) if apart else image_variance(a))
+    true = (apart if apart else both_right(RHO) - ACCURACY**2) / 1_000
+    assert np.mean(variances) == pytest.approx(true, rel=0.1)
 
 
 # With so many rounds a true rate at the aim's edge leaves these bounds once in a hundred seeds; the seed is fixed.

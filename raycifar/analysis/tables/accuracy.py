@@ -33,12 +33,13 @@ from raycifar.analysis.wording import (
     blended,
     is_level,
     is_number,
+    listed,
     number,
     percent,
     seconds,
     whole,
 )
-from raycifar.config.sweep import TrialSpec
+from raycifar.config.sweep import SweepSpec, TrialSpec
 
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
 
@@ -150,15 +151,27 @@ def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
         "test images: what other seeds and other images, drawn as these were, would change; given for the plain test "
         "accuracy, where each trial has left predictions. Last training: of the last epoch; mean training: over all "
         f"epochs. Training time: {TRAINING_TIME}.",
-        "Seeds vary the initial weights (of pretrained networks, the head's), the order of the images and their "
-        "augmentation. The split, the test images, the file of pretrained weights and the settings are the same in "
-        "every trial: what others would change is in no interval over seeds; other test images are in the second one.",
+        _what_varies(results.spec),
         "Best validation accuracy is the highest of the epochs, on the images that chose it: it flatters, and longer "
         "trainings more.",
     ]
     if (results.trials["status"] == "failed").any():
         notes.append("Failed trials are left out, which flatters an arm whose bad seeds fail.")
     return notes + [_disagreement(name, arm) for name, arm in arms.items() if arm.n > 1 and arm.answers][:MOST_ARMS]
+
+
+def _what_varies(spec: SweepSpec) -> str:
+    """Between the seeds of an arm; the split only where its settings say so."""
+    own = list(dict.fromkeys(trial.arm for trial in spec.trials if trial.data.split_varies))
+    every = len(own) == len({trial.arm for trial in spec.trials})
+    varied = ", their augmentation and which images train and validate" if every else " and their augmentation"
+    of_some = f"; of {listed(own)} also which images train and validate" if own and not every else ""
+    return (
+        "Seeds vary the initial weights (of pretrained networks, the head's), the order of the images"
+        f"{varied}{of_some}. The {'' if own else 'split, the '}test images, the file of pretrained weights and the "
+        "settings are the same in every trial: what others would change is in no interval over seeds; other test images "
+        "are in the second one."
+    )
 
 
 def _disagreement(name: str, arm: Arm) -> str:

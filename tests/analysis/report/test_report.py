@@ -504,6 +504,24 @@ def test_last_epoch_and_test_have_rows_of_their_own(files: dict[str, list[dict[s
     assert cells == [f"{percent(scratch[key])} (n = 1)" for key in ("val_accuracy", "test_accuracy")]
 
 
+VARIED = {
+    "none": ([], "images and their augmentation. The split, the test images"),
+    "one": (["scratch"], "augmentation; of scratch also which images train and validate. The test images"),
+    "all": (["transfer", "scratch"], "images, their augmentation and which images train and validate. The test images"),
+}
+
+
+@pytest.mark.parametrize(("arms", "words"), VARIED.values(), ids=VARIED)
+def test_the_averages_say_whether_seeds_vary_the_split(tmp_path: Path, arms: list[str], words: str) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["data"]["split_seed"] = "trial" if trial["arm"] in arms else 0
+    folder.write_record(record)
+    assert words in " ".join(averages_by_arm(read_results(folder.path)).notes)
+
+
 SPLITS = {"the same": (0, 0, 0), "two numbers": (0, 1, 1), "a number and the trial's": (0, "trial", 1)}
 
 
