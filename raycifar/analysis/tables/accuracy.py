@@ -169,8 +169,8 @@ def _what_varies(spec: SweepSpec) -> str:
     return (
         "Seeds vary the initial weights (of pretrained networks, the head's), the order of the images"
         f"{varied}{of_some}. The {'' if own else 'split, the '}test images, the file of pretrained weights and the "
-        "settings are the same in every trial: what others would change is in no interval over seeds; other test images "
-        "are in the second one."
+        "settings are the same in every trial: what others would change is in no interval over seeds; other test "
+        "images are in the second one."
     )
 
 
