@@ -234,13 +234,16 @@ def _half(errors: Sequence[Error], p: float) -> float:
 
 def two_sided_p(value: float, errors: Sequence[Error]) -> float:
     """One minus the confidence of the interval that just touches 0; of one error alone, Student's t-test."""
-    if len(errors) == 1:
-        return float(2 * stdtr(errors[0].freedom, -abs(value) / errors[0].size))
-    low, high = math.log(LEAST_P), 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _half(errors, math.exp(middle)) > abs(value) else (low, middle)
-    return math.exp(high)
+    alone = max(LEAST_P, float(2 * stdtr(errors[0].freedom, -abs(value) / errors[0].size)))
+    if len(errors) == 1 or value == 0:
+        return alone
+    from scipy.optimize import brentq  # a moment to import, which a report without predictions need not wait
+
+    def beyond(log_p: float) -> float:
+        return _half(errors, math.exp(log_p)) - abs(value)
+
+    # The first error alone touches 0 at `alone`, so with the others the interval reaches further there.
+    return math.exp(brentq(beyond, math.log(alone), 0.0)) if beyond(math.log(alone)) > 0 else alone
 
 
 class Comparison(NamedTuple):

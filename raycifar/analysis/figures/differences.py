@@ -32,7 +32,8 @@ def _forest(contrasts: Sequence[AccuracyContrast], leak: bool) -> Drawing:
         axes.set_xlabel("percentage points")
     caption = (
         "Point: mean difference; thick line: its 95 % interval over seeds; thin line: with other test images, too, "
-        "dotted where it is of two single networks; an open point has no interval over seeds"
+        "dotted where it is of two single networks; an open point is of a single trial, with an interval only if its "
+        "seeds spread as the others do"
     )
     caption += f"; {rest:,} more are in the table{mark(leak)}." if rest > 0 else f"{mark(leak)}."
     values = "; ".join(f"{name}: {_in_words(one.of)}" for name, one in zip(names, drawn, strict=True))
@@ -48,7 +49,8 @@ def _row(axes: Axes, y: int, of: Estimate) -> None:
         axes.plot([100 * end for end in of.images], [y, y], color=BLUE, linewidth=1)
     if of.networks.known:
         axes.plot([100 * end for end in of.networks], [y, y], color=BLUE, linewidth=1, linestyle=":")
-    axes.plot(100 * of.mean, y, "o", color=BLUE, markerfacecolor=BLUE if of.seeds.known else "white")
+    filled = of.seeds.known and not of.is_assumed
+    axes.plot(100 * of.mean, y, "o", color=BLUE, markersize=8, markerfacecolor=BLUE if filled else "white")
 
 
 def _in_words(of: Estimate) -> str:

@@ -59,25 +59,21 @@ def _other_images(one: Comparison, arms: Mapping[str, Arm]) -> str:
 def other_images(of: Estimate, names: tuple[str, str], sizes: tuple[int, int]) -> str:
     """Whether the first of two would be ahead with other test images."""
     if of.networks.known:
-        end = " This leaves out other seeds."
-        return f"{_likely(of.networks.low > 0, names, 'these two networks')} {_range(of.networks)}.{end}"
+        start = "Yes, these two networks" if of.networks.low > 0 else "Not certain: these two networks"
+        return f"{start} would be {_range(of.networks)} apart; what other seeds would change is not in that."
     if of.images.known:
-        others = "new seeds and new test images of the same kind"
-        if of.is_assumed:
-            one, many = names if sizes[0] == 1 else names[::-1]
-            others += f", if {one}'s seeds spread as {many}'s do,"
-        return f"{_likely(of.images.low > 0, names, others)} {_range(of.images)}."
+        start = f"Yes, {names[0]} again" if of.images.low > 0 else "Not certain"
+        one, many = names if sizes[0] == 1 else names[::-1]
+        condition = f", if {one}'s seeds spread as {many}'s do" if of.is_assumed else ""
+        with_others = f"with new seeds and new test images of the same kind, {names[0]} would be ahead by"
+        return f"{start}: {with_others} {_range(of.images)}{condition}."
     if min(sizes) > 1 and not of.seeds.known:
         return "Not known: within each arm all trials have the same value, so nothing says how far others would fall."
     return "Not known: not every trial has left predictions, and only those tell what other images would change."
 
 
-def _likely(is_ahead: bool, names: tuple[str, str], of_what: str) -> str:
-    return f"{f'Yes, {names[0]} again' if is_ahead else 'Not certain'}: the difference of {of_what} would lie"
-
-
 def _range(span: tuple[float, float]) -> str:
-    return f"between {between(*span, percent, '+').replace(' to ', ' and ')} points"
+    return f"{between(*span, percent, '+')} points"
 
 
 def _how_sure(one: Comparison, arms: Mapping[str, Arm], family: Family) -> str:

@@ -166,24 +166,24 @@ SURE = {
     "several": (
         {"a": arm(0.95, 0.951, 0.952), "b": arm(0.90, 0.901, 0.902)},
         ("a gets 95.10 % of the test images right, 5.00 percentage points more than b (the means of 3 trials each).",
-         "Yes, a again: the difference of new seeds and new test images of the same kind would lie between +",
+         "Yes, a again: with new seeds and new test images of the same kind, a would be ahead by +",
          "Fairly sure: equal arms would seldom differ by so much (p "),
     ),
     "not shown": (
         {"a": arm(0.90, 0.95), "b": arm(0.89, 0.93)},
-        ("That is not shown: on these images a gets", "Not certain: the difference of new seeds and new test images",
+        ("That is not shown: on these images a gets", "Not certain: with new seeds and new test images of the",
          "Not sure: equal arms may differ by as much (p = "),
     ),
     "one against several": (
         {"a": arm(0.90, 0.901, 0.902), "b": arm(0.8)},
         ("As far as one trial tells: a gets 90.10 % of the test images right, 10.10 percentage points more than b (the "
          "mean of 3 against 1 trial).",
-         "Yes, a again: the difference of new seeds and new test images of the same kind, if b's seeds spread as a's",
+         "points, if b's seeds spread as a's do.",
          "Less sure than it looks: b has one trial (n = 1), so how far another of its seeds would fall is taken"),
     ),
     "one each": (
         {"a": arm(0.81), "b": arm(0.8)},
-        ("(one trial each).", "of these two networks would lie between", "Not sure: with one trial each (n = 1)"),
+        ("(one trial each).", "these two networks would be", "Not sure: with one trial each (n = 1)"),
     ),
     "no predictions": (
         {"a": known([0.81, 0.82]), "b": known([0.7, 0.71])},
