@@ -216,7 +216,7 @@ def _pack(args: argparse.Namespace) -> None:
         content = Path(scratch)
         fetch_wheels([*project["dependencies"], *args.package], present_names(args.present), content / "wheels")
         (content / "cache").mkdir()
-        for path in (assets.cifar10, assets.imagenet):
+        for path in (assets.data, assets.imagenet):
             if path is not None:
                 (content / "cache" / path.name).symlink_to(path.resolve())
         for part in pack(content, args.folder):

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
 from raycifar.networks import convolution, fused_norm
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.training import muon
 from raycifar.training.optimizers import build_optimizer
 from raycifar.training.step import Step
@@ -152,7 +152,7 @@ def size_of(tensor: Tensor) -> int:
 
 def launches(spec: TrialSpec, fused: bool = False) -> list[Launch]:
     """Of one step of the trial; `fused`: with muon.FUSED."""
-    model = build_vgg16(spec.model.model_copy(update={"weights": "random"}), spec.seed)
+    model = build_network(spec.model.model_copy(update={"weights": "random"}), spec.data.facts, spec.seed)
     spec = spec.model_copy(update={"precision": "bf16"})
     recorder = Recorder()
     with _stood_in(recorder), patch.object(muon, "FUSED", fused), FakeTensorMode(allow_non_fake_inputs=True):

@@ -126,11 +126,6 @@ def most_confused(trials: Sequence[Tested]) -> list[Confused]:
     ]
 
 
-def median_trial(trials: Sequence[Tested]) -> Tested:
-    """The one in the middle by test accuracy."""
-    return sorted(trials, key=lambda tested: tested.right.mean())[(len(trials) - 1) // 2]
-
-
 def read_predictions(results: Swept) -> Predictions:
     """The predictions of every finished trial, a file at a time: of a thousand trials, all logits would not fit."""
     sets, trials, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0

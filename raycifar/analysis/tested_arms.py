@@ -6,8 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from raycifar.analysis.contrasts import Answers, Arm, Estimate, Family, against_baseline, against_best, estimate
-from raycifar.analysis.predictions import Predictions, Swept, Tested, read_predictions
+from raycifar.analysis.answers import Answers
+from raycifar.analysis.contrasts import Arm, Estimate, Family, against_baseline, against_best, estimate
+from raycifar.analysis.predictions import Predictions, Swept, read_predictions
 
 
 class Sweep(Swept, Protocol):
@@ -24,14 +25,15 @@ def arms_of(results: Sweep, predictions: Predictions) -> dict[str, Arm]:
     Answers are given where each of the arm's tested trials left predictions, all on the images that most trials were
     tested on: of some trials alone, they would belong to another mean.
     """
+    return {arm: arm_of(trials, predictions) for arm, trials in results.finished_by_arm()}
+
+
+def arm_of(trials: pd.DataFrame, predictions: Predictions) -> Arm:
+    """An arm of these tested trials, in their order."""
     by_trial = {tested.trial: tested for tested in predictions.trials}
-    return {arm: _arm(trials, by_trial) for arm, trials in results.finished_by_arm()}
-
-
-def _arm(trials: pd.DataFrame, by_trial: Mapping[str, Tested]) -> Arm:
     known = [by_trial[name].right for name in trials["trial"] if name in by_trial]
     answers = Answers.of(np.stack(known)) if len(known) == len(trials) else None
-    return Arm(trials["test_accuracy"].to_numpy(np.float64), answers)
+    return Arm(trials["test_accuracy"].to_numpy(np.float64), answers, int(trials["test_images"].min()))
 
 
 def baseline(results: Sweep) -> str:

@@ -29,13 +29,8 @@ def check_nodes(session: Session, folder: Path) -> None:
     The folder need not be there: then the nearest one above it is looked for.
     """
     gpus = session.plan.gpus_per_worker > 0
-<<<<<<< HEAD
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])}
-    assets = [session.assets.data, *filter(None, [session.assets.imagenet])]
-=======
     nodes = [node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])]
-    assets = [session.assets.cifar10, *filter(None, [session.assets.imagenet])]
->>>>>>> field
+    assets = [session.assets.data, *filter(None, [session.assets.imagenet])]
     sizes = {str(path): path.stat().st_size for path in assets}
     with _token(folder) as (file, token):
         asked = {

@@ -117,7 +117,7 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     for arm, trials in groups.items():
         sure, right = (np.concatenate([getattr(t, key) for t in trials]) for key in ("confidence", "right"))
         i = arms.index(arm)
-        _bins(axes, sure, right, i)
+        _bins(axes, sure, right, len(trials), i)
         axes.plot([], [], color=_colour(i), marker=_marker(i), label=f"{shorten(arm)} (n = {len(trials)})")
         averages.append(f"{arm} is {100 * right.mean():.1f} % right and {100 * sure.mean():.1f} % sure")
     axes.set_xlabel("probability of the chosen class (%)")
@@ -126,19 +126,19 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     caption = (
         f"On average {'; '.join(averages)}. Below the dotted line a network is too sure of itself, above it not sure "
         f"enough. {BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bars: 95 % "
-        f"intervals by the number of images alone, each counted once for every trial{mark(leak)}."
+        f"intervals by the number of images alone, each counted once however many trials it was shown to{mark(leak)}."
     )
     alt = f"Reliability diagram; on average {'; '.join(averages)}{mark(leak)}."
     return Drawing("reliability", "Calibration", caption, alt, figure)
 
 
-def _bins(axes: Axes, sure: NDArray[np.float32], right: NDArray[np.bool_], i: int) -> None:
-    """The bins of the arm of colour and marker `i` that hold images, with intervals."""
+def _bins(axes: Axes, sure: NDArray[np.float32], right: NDArray[np.bool_], trials: int, i: int) -> None:
+    """The bins of the arm of colour and marker `i` that hold images, with intervals: trials see the same images."""
     bins = calibration(sure, right)
     filled = np.flatnonzero(bins.counts)
     counts, accuracy = bins.counts[filled], bins.accuracy[filled]
     x, y = 100 * bins.confidence[filled], 100 * accuracy
-    chance = [proportion_interval(share, n) for share, n in zip(accuracy, counts, strict=True)]
+    chance = [proportion_interval(share, max(1, n // trials)) for share, n in zip(accuracy, counts, strict=True)]
     axes.vlines(x, *100 * np.array(chance).T, color=_colour(i), linewidth=3, alpha=0.3)
     axes.plot(x, y, color=_colour(i), linewidth=1)
     axes.scatter(x, y, s=12 + 260 * counts / counts.sum(), color=_colour(i), marker=_marker(i), alpha=0.8)

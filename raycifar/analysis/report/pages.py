@@ -20,7 +20,7 @@ class Report:
     """What the report says, before it is laid out. `tables` are cut to what can be read, `whole_tables` are not."""
 
     title: str
-    answer: str
+    answer: str  # a paragraph with all numbers
     cautions: list[str]
     tables: list[Table]
     whole_tables: list[Table]
@@ -29,6 +29,7 @@ class Report:
     provenance: list[tuple[str, str]]
     commands: list[str]
     costs: str = ""  # a second paragraph
+    plainly: Sequence[tuple[str, str]] = ()  # questions of a reader with their answers, before everything else
     calls_heading: str = "Every call of run_sweep.py on this folder"
 
 

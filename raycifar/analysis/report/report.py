@@ -10,6 +10,7 @@ from raycifar.analysis.report.cautions import MOST_LINES, cautions
 from raycifar.analysis.report.findings import answer, costs, status_line
 from raycifar.analysis.report.formats import write_frames, write_rows
 from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.plainly import plainly
 from raycifar.analysis.results import Results
 from raycifar.analysis.tables.accuracy import (
     accuracy_by_trial,
@@ -20,9 +21,11 @@ from raycifar.analysis.tables.accuracy import (
 )
 from raycifar.analysis.tables.against_reference import against_reference
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
+from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
+from raycifar.analysis.tested_arms import arms_of, baseline
 from raycifar.analysis.wording import listed, plain, ranges
 from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
 
@@ -33,10 +36,12 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
     is_reference = reference.is_of(results.spec)
+    arms = arms_of(results, predictions)
     tables = [
         accuracy_by_trial(results),
-        averages_by_arm(results),
-        at_equal_cost(results),
+        averages_by_arm(results, predictions),
+        differences(results, predictions),
+        at_equal_cost(results, predictions),
         milestones(results),
         paired_tests(results, predictions),
         *([against_reference(results, reference)] if is_reference else []),
@@ -52,7 +57,8 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     ]
     return Report(
         title=f"Sweep {results.record.name}",
-        answer=answer(results),
+        plainly=plainly(arms, baseline(results)),
+        answer=answer(results, predictions),
         costs=costs(results),
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],

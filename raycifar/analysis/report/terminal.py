@@ -17,6 +17,8 @@ TERMINAL_ROWS = 16  # of a table
 def show(report: Report, out: Path, console: Console, tables: int | None = None) -> None:
     """Print the answer, the cautions and so many of the tables, or all; last, where the report lies."""
     console.print(Text(report.title, "bold"))
+    for question, reply in report.plainly:
+        console.print(Text.assemble((f"{question} ", "bold"), reply))
     console.print(Text(report.answer))
     if report.costs:
         console.print(Text(report.costs))

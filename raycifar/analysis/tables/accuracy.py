@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
-from raycifar.analysis.results import THRESHOLD, Results, dicts, leaks
+from raycifar.analysis.predictions import Predictions
+from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
+    WITH_IMAGES,
     Cell,
     Column,
     Table,
@@ -20,20 +22,24 @@ from raycifar.analysis.tables.table import (
     figure,
     lacking,
     range_of,
+    with_images,
     word,
 )
+from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import (
+    NONE,
     TRAINING_TIME,
     Format,
     blended,
     is_level,
     is_number,
+    listed,
     number,
     percent,
     seconds,
     whole,
 )
-from raycifar.config.sweep import TrialSpec
+from raycifar.config.sweep import SweepSpec, TrialSpec
 
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
 
@@ -56,12 +62,13 @@ class Average(NamedTuple):
     arm: str
     quantity: Quantity
     values: Sample
+    tested: Estimate  # of the test accuracy
 
 
 QUANTITIES = [
     Quantity("test accuracy, %", "test_accuracy", percent, SHARE),
     Quantity("flip-averaged test accuracy, %", "test_accuracy_flip", percent, SHARE),
-    Quantity("best validation accuracy, %", "best_val_accuracy", percent, SHARE),
+    Quantity("best validation accuracy (highest of the epochs), %", "best_val_accuracy", percent, SHARE),
     Quantity("last training accuracy, %", "train_accuracy", percent, SHARE),
     Quantity("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
     Quantity("training − test, points", "train_test_gap", percent, ANY, "+"),
@@ -103,26 +110,24 @@ def accuracy_by_trial(results: Results) -> Table:
     )
 
 
-def averages_by_arm(results: Results) -> Table:
-    """n, mean, standard deviation and 95 % interval of every quantity, by arm."""
+def averages_by_arm(results: Results, predictions: Predictions | None = None) -> Table:
+    """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
+    arms = arms_of(results, predictions or Predictions())
     records = [
-        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds))
+        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), estimate(arms[arm]))
         for arm, finished in results.finished_by_arm()
         for quantity in QUANTITIES
+        if quantity.key != "train_test_gap" or arm not in blended_arms(results.spec)
     ]
-    notes = [
-        "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
-        "sd: standard deviation. Interval: Student's t; one trial has no spread (n = 1). Last training: of the last "
-        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}.",
-        *results.time_notes,
-    ]
+    notes = [*_what_intervals_are(results, arms), *results.time_notes]
     columns: list[Column[Average]] = [
         Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
         Column("quantity", lambda a: word(a.quantity.name), is_name=True, in_terminal=True),
         Column("n", lambda a: count(a.values.n), in_terminal=True),
         Column("mean", lambda a: figure(a.values.mean, a.quantity.show, a.quantity.sign), in_terminal=True),
         Column("sd", lambda a: figure(a.values.sd, a.quantity.show), in_terminal=True),
-        Column("95 % interval", _interval, in_terminal=True, key="", parts=RANGE),
+        Column("95 % interval over seeds", _interval, in_terminal=True, key="", parts=RANGE),
+        Column("with other test images", _with_images, in_terminal=True, parts=WITH_IMAGES),
     ]
     notes = notes if records else [NOTHING_FINISHED]
     return Table.of("averages", "Averages by arm", records, columns, notes=notes, leak=leaks(results.trials))
@@ -130,6 +135,51 @@ def averages_by_arm(results: Results) -> Table:
 
 def _interval(average: Average) -> Cell:
     return range_of(average.values, average.quantity.show, average.quantity.sign)
+
+
+def _with_images(average: Average) -> Cell:
+    if average.quantity.key != "test_accuracy":
+        return lacking(NONE, len(WITH_IMAGES))
+    return with_images(average.tested, average.quantity.show, bounds=average.quantity.bounds)
+
+
+def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
+    """What the intervals of the averages cover, and what they leave out."""
+    notes = [
+        "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
+        "sd: standard deviation. Over seeds: Student's t, on these images; one trial has no spread (n = 1). With other "
+        "test images: what other seeds and other images, drawn as these were, would change; given for the plain test "
+        "accuracy, where each trial has left predictions. Last training: of the last epoch; mean training: over all "
+        f"epochs. Training time: {TRAINING_TIME}.",
+        _what_varies(results.spec),
+        "Best validation accuracy is the highest of the epochs, on the images that chose it: it flatters, and longer "
+        "trainings more.",
+    ]
+    if (results.trials["status"] == "failed").any():
+        notes.append("Failed trials are left out, which flatters an arm whose bad seeds fail.")
+    return notes + [_disagreement(name, arm) for name, arm in arms.items() if arm.n > 1 and arm.answers][:MOST_ARMS]
+
+
+def _what_varies(spec: SweepSpec) -> str:
+    """Between the seeds of an arm; the split only where its settings say so."""
+    own = list(dict.fromkeys(trial.arm for trial in spec.trials if trial.data.split_varies))
+    every = len(own) == len({trial.arm for trial in spec.trials})
+    varied = ", their augmentation and which images train and validate" if every else " and their augmentation"
+    of_some = f"; of {listed(own)} also which images train and validate" if own and not every else ""
+    return (
+        "Seeds vary the initial weights (of pretrained networks, the head's), the order of the images"
+        f"{varied}{of_some}. The {'' if own else 'split, the '}test images, the file of pretrained weights and the "
+        "settings are the same in every trial: what others would change is in no interval over seeds; other test "
+        "images are in the second one."
+    )
+
+
+def _disagreement(name: str, arm: Arm) -> str:
+    share, sd = arm.disagreement, arm.disagreement_sd
+    return (
+        f"{name}: two of its networks disagree on {100 * share:.1f} % of the images, which by itself makes a standard "
+        f"deviation of {percent(sd)} points."
+    )
 
 
 def learning_speed(results: Results) -> Table:
@@ -158,8 +208,9 @@ def overfitting(results: Results) -> Table:
     """Training accuracy minus test accuracy, by arm."""
     records = [(arm, finished, sample(finished["train_test_gap"])) for arm, finished in results.finished_by_arm()]
     notes = [
-        "Training accuracy is that of the last epoch. It is measured on augmented images, with dropout if any, so it "
-        "can lie below the test accuracy."
+        "Training accuracy is that of the last epoch, on augmented images, with dropout if any, while the weights "
+        "change; test accuracy that of the best epoch's weights on plain images. So the gap can lie below 0: it hints "
+        "at over-fitting, it does not measure it. Its interval is over seeds, on these images."
     ]
     unlike = [arm for arm in blended_arms(results.spec) if arm in [record[0] for record in records]]
     notes += [f"{why}." for why in [blended(unlike)] if why]
@@ -173,8 +224,8 @@ def overfitting(results: Results) -> Table:
         Column("n", lambda r: count(r[2].n)),
         Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
         Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
-        Column("gap, points", lambda r: _gap(r[2], is_blended=r[0] in unlike)),
-        Column("95 % interval of the gap", lambda r: range_of(r[2], percent, "+"), key="gap_points", parts=RANGE),
+        Column("gap, points", lambda r: NOT_GIVEN if r[0] in unlike else figure(r[2].mean, percent, "+")),
+        Column("95 % interval of the gap", lambda r: _gap_range(r[2], r[0] in unlike), key="gap_points", parts=RANGE),
         *(_PLAIN if is_plain else []),
     ]
     return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
@@ -192,22 +243,22 @@ _PLAIN: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
 ]
 
 
-def _gap(values: Sample, *, is_blended: bool) -> Cell:
-    cell = figure(values.mean, percent, "+")
-    return replace(cell, text=f"{cell.text} (blended images)") if is_blended else cell
+NOT_GIVEN = lacking("not given (blended images)")
+
+
+def _gap_range(values: Sample, is_blended: bool) -> Cell:
+    return lacking(NONE, len(RANGE)) if is_blended else range_of(values, percent, "+")
 
 
 def _widest_gap(gaps: Mapping[str, Sample], *, are_all: bool) -> list[str]:
-    """Which arm over-fits most, in a sentence: of arms that train on images as hard as the test images."""
-    if not gaps or (are_all and len(gaps) == 1):
+    """Which arm has the largest gap, of those that train on images as hard as the test images."""
+    if len(gaps) < 2:
         return []
     worst = max(gaps, key=lambda arm: gaps[arm].mean)
     if is_level(gaps[worst].mean) or gaps[worst].mean < 0:
-        return [f"No {'' if are_all else 'other '}arm is better on its training images."]
-    if are_all:
-        return [f"The largest gap is that of {worst}."]
-    of_others = "" if len(gaps) == 1 else "Of the other arms, "
-    return [f"{of_others}{worst} over-fits{' most' if of_others else ''}: {percent(gaps[worst].mean, '+')} points."]
+        return []
+    of_which = "" if are_all else " of the others"
+    return [f"The largest gap{of_which} is that of {worst}: {percent(gaps[worst].mean, '+')} points."]
 
 
 def recipes(results: Results) -> Table:

@@ -7,7 +7,7 @@ import numpy as np
 
 from raycifar.analysis.predictions import Confused, Predictions, Tested, most_confused
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import BINS, Sample, calibration, sample
+from raycifar.analysis.stats import BINS, Sample, calibrated_error, calibration, sample
 from raycifar.analysis.tables.table import (
     MEAN_AND_SD,
     Cell,
@@ -47,6 +47,7 @@ class Confidence(NamedTuple):
     accuracy: float
     confidence: float
     error: Sample
+    least: float  # the error that a perfectly calibrated network would show
     loss: float
 
 
@@ -127,7 +128,8 @@ def calibration_by_arm(results: Results, predictions: Predictions) -> Table:
         "Confidence: the probability that a network gives to the class that it chooses. ECE, the expected calibration "
         f"error: images are sorted into {BINS} bins of equal width by that probability, and the gap between mean "
         "confidence and accuracy in each bin is averaged, weighted by the bin's images; mean ± standard deviation "
-        "over trials. Confidence above accuracy: the network is too sure of itself. The loss is the mean "
+        "over trials. By chance alone even a perfectly calibrated network shows one, the more the fewer images: it "
+        "stands beside. Confidence above accuracy: the network is too sure of itself. The loss is the mean "
         "cross-entropy in nats (natural logarithm)."
     ]
     notes = notes + left_out(predictions) if groups else [NO_PREDICTIONS]
@@ -142,6 +144,7 @@ def calibration_by_arm(results: Results, predictions: Predictions) -> Table:
             key="confidence_minus_accuracy_points",
         ),
         Column("ECE, points", lambda c: mean_and_sd(c.error, percent), parts=MEAN_AND_SD),
+        Column("ECE if perfectly calibrated, points", lambda c: figure(c.least, percent)),
         Column("test loss, nats", lambda c: figure(c.loss, number)),
     ]
     records = [_confidence(results, arm, trials) for arm, trials in groups.items()]
@@ -154,4 +157,5 @@ def _confidence(results: Results, arm: str, trials: Sequence[Tested]) -> Confide
     accuracy, confidence = np.mean([(t.right.mean(), t.confidence.mean()) for t in trials], axis=0).tolist()
     tested = results.finished["trial"].isin([t.trial for t in trials])
     loss = float(results.finished.loc[tested, "test_loss"].mean())
-    return Confidence(arm, len(trials), accuracy, confidence, error, loss)
+    least = float(np.mean([calibrated_error(t.confidence) for t in trials]))
+    return Confidence(arm, len(trials), accuracy, confidence, error, least, loss)

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.style import Drawing, canvas
 from raycifar.analysis.learning import blended_arms
+from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import cautions
 from raycifar.analysis.report.findings import answer, costs
@@ -28,7 +30,8 @@ from raycifar.analysis.tables.against_reference import COMPARED, against_referen
 from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
-from raycifar.analysis.wording import compare, interval, number, percent, plain, seconds
+from raycifar.analysis.tested_arms import arms_of
+from raycifar.analysis.wording import interval, number, percent, plain, seconds
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from tests.support.paths import QUICK
@@ -79,7 +82,8 @@ def test_the_answer_is_computed_from_the_numbers_with_its_uncertainty(sweep: Swe
     assert f"transfer gets {100 * mean:.2f} % right on average over 3 trials (95 % interval" in text
     assert "in its one trial (n = 1: no spread" in text
     assert "the sweep's wall clock is 205 s" in report.costs
-    assert "minus test accuracy is +1.39 points for transfer" in report.costs
+    assert "minus test accuracy: +1.39 points for transfer" in report.costs
+    assert "hints at over-fitting, it does not measure it." in report.costs
 
 
 def test_the_cost_is_that_of_the_arms_that_the_answer_names(tmp_path: Path) -> None:
@@ -104,7 +108,8 @@ def test_averages_give_n_mean_deviation_and_interval_and_say_when_n_is_one(sweep
     scratch = next(row for row in rows if row[:2] == ["scratch", "test accuracy, %"])
     assert transfer[2] == "3"
     assert re.fullmatch(r"\d\d\.\d\d to \d\d\.\d\d", transfer[5])
-    assert scratch[2:] == ["1", scratch[3], "–", "n = 1: no spread"]
+    assert scratch[2:6] == ["1", scratch[3], "–", "n = 1: no spread"]
+    assert re.fullmatch(r"\d\d\.\d\d to \d\d\.\d\d \(this network alone\)", scratch[6])
 
 
 def test_combined_time_and_wall_clock_are_in_columns_of_their_own(sweep: SweepFolder) -> None:
@@ -193,7 +198,7 @@ def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_pat
     trial.write_summary(replace(trial.summary(), test_images=100, test_accuracy=0.7))
     results = read_results(sweep.path)
     assert "Of the 10,000 or 100 test images, transfer gets" in answer(results)
-    assert "95 % interval from its 100 test images alone: 60.42 to 78.11 %" in answer(results)
+    assert "with other test images this network would get 60.42 to 78.11 %" in answer(results)
     assert "The arms are not tested on the same images: transfer on 10,000, scratch on 100." in cautions(results)
 
 
@@ -444,17 +449,22 @@ def test_every_average_is_of_the_quantity_that_it_is_said_to_be_of(files: dict[s
         for row, (key, show) in zip(of_arm, shows.items(), strict=True):
             of, sign = sample(trial[key] for trial in trials), "+" if key == "train_test_gap" else ""
             assert row[0] == arm
-            assert row[2:] == [str(len(trials)), show(of.mean, sign), show(of.sd), interval(of, show, sign)], row[1]
+            assert row[2:6] == [str(len(trials)), show(of.mean, sign), show(of.sd), interval(of, show, sign)], row[1]
 
 
 def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str, list[dict[str, Any]]]) -> None:
     results = read_results(QUICK)
     transfer, scratch = (sample(t["test_accuracy"] for t in files[arm]) for arm in ("transfer", "scratch"))
-    assert compare(("transfer", "scratch"), transfer, scratch) in answer(results)
-    spread = (
-        f"interval {100 * transfer.low:.2f} to {100 * transfer.high:.2f} %, standard deviation {100 * transfer.sd:.2f}"
-    )
-    assert spread in answer(results)
+    predictions = read_predictions(results)
+    text = answer(results, predictions)
+    assert f"That puts transfer {100 * (transfer.mean - scratch.mean):.2f} percentage points ahead of scratch" in text
+    both = estimate(arms_of(results, predictions)["transfer"])
+    assert (
+        f"over seeds, on these images, {100 * transfer.low:.2f} to {100 * transfer.high:.2f} %; with other test images "
+        f"{100 * both.images.low:.2f} to {100 * both.images.high:.2f} %; standard deviation {100 * transfer.sd:.2f}"
+    ) in text
+    assert text.count("left out") == 0
+    assert answer(results).count("what other test images would change is left out") == 1
     own, (alone,) = [t["own_seconds"] for t in files["transfer"]], [t["own_seconds"] for t in files["scratch"]]
     assert costs(results).startswith(
         "The training time of a trial (training steps, validation, checkpointing and test, without start-up) was "
@@ -494,6 +504,24 @@ def test_last_epoch_and_test_have_rows_of_their_own(files: dict[str, list[dict[s
     assert cells == [f"{percent(scratch[key])} (n = 1)" for key in ("val_accuracy", "test_accuracy")]
 
 
+VARIED = {
+    "none": ([], "images and their augmentation. The split, the test images"),
+    "one": (["scratch"], "augmentation; of scratch also which images train and validate. The test images"),
+    "all": (["transfer", "scratch"], "images, their augmentation and which images train and validate. The test images"),
+}
+
+
+@pytest.mark.parametrize(("arms", "words"), VARIED.values(), ids=VARIED)
+def test_the_averages_say_whether_seeds_vary_the_split(tmp_path: Path, arms: list[str], words: str) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["data"]["split_seed"] = "trial" if trial["arm"] in arms else 0
+    folder.write_record(record)
+    assert words in " ".join(averages_by_arm(read_results(folder.path)).notes)
+
+
 SPLITS = {"the same": (0, 0, 0), "two numbers": (0, 1, 1), "a number and the trial's": (0, "trial", 1)}
 
 
@@ -516,7 +544,8 @@ def test_the_largest_gap_is_named(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
     trial = folder.trial("scratch")
     trial.write_summary(replace(trial.summary(), test_accuracy=0.0))
-    assert "The largest gap is that of scratch." in overfitting(read_results(folder.path)).notes
+    notes = overfitting(read_results(folder.path)).notes
+    assert any(note.startswith("The largest gap is that of scratch: +") for note in notes)
 
 
 def test_the_gap_on_plain_training_images_stands_beside_where_it_was_measured(tmp_path: Path) -> None:
@@ -533,18 +562,18 @@ def test_the_gap_on_plain_training_images_stands_beside_where_it_was_measured(tm
     assert "+11.0 points for transfer" not in gap(results.finished, results.arms).caption  # not all have it
     of_transfer = gap(results.finished[results.finished["arm"] == "transfer"], results.arms)
     assert "+11.0 points for transfer on average" in of_transfer.caption
-    assert "Training is measured as test is" in of_transfer.caption
+    assert "training is measured as test is" in of_transfer.caption
 
 
 BLENDED = "scratch trains on images blended of two (Mixup, CutMix), which are harder than the test images: its gap is"
 GAPS = {
     "all blended": ({"scratch": (1, 4)}, []),
-    "one other": ({"transfer": (1, 4), "scratch": (1, 4)}, ["transfer over-fits: +3.00 points."]),
+    "one other": ({"transfer": (1, 4), "scratch": (1, 4)}, []),
     "two others": (
         {"transfer": (1, 4), "transfer-b": (1, 4), "scratch": (1, 4)},
-        ["Of the other arms, transfer-b over-fits most: +5.00 points."],
+        ["The largest gap of the others is that of transfer-b: +5.00 points."],
     ),
-    "another that does not": ({"quiet": (1, 4), "scratch": (1, 4)}, ["No other arm is better on its training images."]),
+    "another that does not": ({"quiet": (1, 4), "scratch": (1, 4)}, []),
 }
 
 
@@ -565,11 +594,12 @@ def test_gaps_on_blended_images_are_marked_and_not_ranked(
     folder.write_record(record)
     results = read_results(folder.path)
     table = overfitting(results)
-    assert cells(table, "scratch")["gap, points"] == "−12.00 (blended images)"
+    assert cells(table, "scratch")["gap, points"] == "not given (blended images)"
+    assert not [row for row in averages_by_arm(results).rows if row[:2] == ["scratch", "training − test, points"]]
     (why, *rest) = table.notes[1:]
     assert why.startswith(BLENDED)
     assert rest == verdict
-    assert f"But {BLENDED}" in costs(results)
+    assert "not given for scratch, whose images are blended of two (Mixup, CutMix)." in costs(results)
     assert BLENDED in gap(results.finished, results.arms, blended_arms(results.spec)).caption
 
 
