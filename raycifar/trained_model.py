@@ -10,13 +10,16 @@ from torch import Tensor
 
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
 from raycifar.config.datasets import CIFAR10
+from raycifar.config.settings import Model
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
 from raycifar.networks.vgg import VGG
-from raycifar.storage.files import open_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import TrialSummary
+from raycifar.storage.tensor_files import shapes_in
 from raycifar.training.evaluation import predict
+
+MOST_WEIGHT_BYTES = 500_000_000  # of a trial's weights, unless a caller lets more be read; VGG16's own have 60 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class TrainedModel:
         return [self.classes[i] for i in self.predict(images).argmax(1).tolist()]
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
+def load_model(
+    path: str | Path, device: torch.device | str = "cpu", most_bytes: int = MOST_WEIGHT_BYTES
+) -> TrainedModel:
     """The network of a trial's folder, or the best one of a sweep's folder, on `device`.
 
     The best one has the highest validation accuracy of the finished trials; where some were validated on held-out
@@ -62,15 +67,12 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     trace = best_trial(path)
     file = trace.folder.best_weights
     try:
-        open_file(file).close()  # a pipe would keep the next line waiting
-        weights = load_file(file)
-        network = VGG(trace.spec.model)
-        network.load_state_dict(weights)
+        network = _network_with(trace.spec.model, file, most_bytes)
     except FileNotFoundError:  # as in results that are kept without their weights
         raise ResultsError(
             f"{file}: the trial's weights are not there; restore the file, or run the trial again"
         ) from None
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise ResultsError(
             f"{file}: not the trial's weights ({why}); restore the file, or run the trial again"
@@ -78,6 +80,22 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> TrainedM
     assert trace.summary is not None  # noqa: S101 - best_trial chooses among the finished
     network.eval().to(device).to(memory_format=torch.channels_last)
     return TrainedModel(network, trace.spec, trace.summary)
+
+
+def _network_with(spec: Model, file: Path, most_bytes: int) -> VGG:
+    """The network with a file's weights; nothing of its size is allocated before the file is known to have them.
+
+    Raises OSError, SafetensorError, RuntimeError, or ValueError for weights of another network.
+    """
+    found = shapes_in(file, most_bytes)
+    with torch.device("meta"):  # shapes alone
+        expected = {name: tuple(weight.shape) for name, weight in VGG(spec).state_dict().items()}
+    if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name = other[0]
+        raise ValueError(f"{name} is {found.get(name, 'missing')}, where the trial has {expected.get(name, 'none')}")
+    network = VGG(spec)
+    network.load_state_dict(load_file(file))
+    return network
 
 
 def best_trial(path: str | Path) -> TrialTrace:

@@ -3,9 +3,8 @@
 Reads NumPy's archives without pickle, and safetensors; no torch.
 """
 
-import tokenize
+import io
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +17,13 @@ from raycifar.analysis.results import Results
 from raycifar.analysis.stats import confusion
 from raycifar.config.datasets import CIFAR10
 from raycifar.storage.cache import cache_folder
-from raycifar.storage.files import open_file
+from raycifar.storage.files import read_file
 from raycifar.storage.folders import TrialFolder
 
 MOST_BYTES = 100 * CIFAR10.test_images  # of one array; the logits of all test images in float64 take 80 an image
+MOST_FILE_BYTES, MOST_MEMBERS = 4 * MOST_BYTES, 100  # of the archive: its directory is read before anything else
 MOST_CONFUSED = 5  # pairs of classes by arm
 ARRAYS = ("logits", "labels", "index")
-# What NumPy and zipfile raise for files that they did not write.
-UNREADABLE = (
-    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
-    *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,9 +120,9 @@ def read_predictions(results: Results) -> Predictions:
             _agrees(trials[-1], accuracy)
         except FileNotFoundError:
             missing += 1
-        except UNREADABLE as error:
+        except Exception as error:  # whatever NumPy, zipfile or a decompressor raises: it costs this trial alone
             trials = [tested for tested in trials if tested.trial != trial]
-            problems.append(f"{path}: {error or type(error).__name__}")
+            problems.append(f"{path}: {str(error) or type(error).__name__}")
     if not trials:
         return Predictions([], missing, 0, problems)
     counts = [sum(tested.tests is tests for tested in trials) for tests in sets]
@@ -137,7 +132,7 @@ def read_predictions(results: Results) -> Predictions:
 
 
 def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
-    """Raises one of UNREADABLE. `sets` are the test sets met so far, to which a new one is added."""
+    """`sets` are the test sets met so far, to which a new one is added. Raises any Exception for a bad file."""
     arrays = _arrays(path)
     logits, labels, index = arrays["logits"], arrays["labels"], arrays.get("index")
     if logits.dtype.kind != "f" or logits.shape != (labels.size, len(CIFAR10.classes)) or not np.isfinite(logits).all():
@@ -158,17 +153,26 @@ def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises one of UNREADABLE."""
-    with open_file(path) as file:
-        with zipfile.ZipFile(file) as archive:
-            if big := [member.filename for member in archive.infolist() if member.file_size > MOST_BYTES]:
-                raise ValueError(f"{big[0]} is larger than the logits of all test images")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises an Exception of any kind."""
+    file = io.BytesIO(read_file(path, MOST_FILE_BYTES))
+    with zipfile.ZipFile(file) as archive:
+        _check_members(archive.infolist())
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
     if bad := [name for name, array in known.items() if not isinstance(array, np.ndarray)]:
         raise ValueError(f"its {bad[0]} are no array")
     return known
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises ValueError for what would take more memory than the predictions of all test images."""
+    if len(members) > MOST_MEMBERS:
+        raise ValueError(f"{len(members):,} arrays, of {MOST_MEMBERS} at most")
+    if big := [member.filename for member in members if member.file_size > MOST_BYTES]:
+        raise ValueError(f"{big[0]} is larger than the logits of all test images")
+    if other := [m for m in members if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
+        raise ValueError(f"{other[0].filename} is compressed in a way that NumPy does not write")
 
 
 def _agrees(tested: Tested, accuracy: float) -> None:

@@ -143,8 +143,10 @@ def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:
     for name, read in (("history", folder.history), ("summary", folder.summary), ("error", folder.error)):
         try:
             setattr(trace, name, read())
-        except (RecordError, OSError) as error:
+        except RecordError as error:
             trace.problems.append(str(error))
+        except Exception as error:  # of any kind: it costs this trial alone
+            trace.problems.append(f"{folder.path / name}.json: {str(error) or type(error).__name__}")
     recorded, summary = len(trace.history.epochs), trace.summary
     if summary and not trace.problems and summary.epochs_run != recorded:
         path = folder.path / "history.json"

@@ -12,6 +12,7 @@ from raycifar.config.names import RESERVED_NAMES, Name, SpecError, listed, short
 from raycifar.config.settings import Table, TrialSettings
 from raycifar.errors import nearest
 
+MOST_TRIALS = 10_000  # of a sweep
 OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
@@ -59,7 +60,7 @@ class SweepSpec(Table):
     """A named set of trials."""
 
     name: Name
-    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, strict=False)]
+    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, max_length=MOST_TRIALS, strict=False, fail_fast=True)]
 
     @model_validator(mode="after")
     def _names_differ(self) -> "SweepSpec":

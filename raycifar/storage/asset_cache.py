@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -24,6 +23,7 @@ from raycifar.errors import InputError
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.download import Readable, digest_of, one_line, say
 from raycifar.storage.files import open_file
+from raycifar.storage.tensor_files import read_header
 
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
@@ -99,7 +99,7 @@ def check_cache() -> None:
 def digest_on_file(path: Path) -> str:
     """The SHA-256 in a cached file's metadata; "" for a file that has none. Raises OSError or ValueError."""
     with open_file(path) as file:
-        return _header(file)[1].get("sha256", "")
+        return read_header(file)[1].get("sha256", "")
 
 
 def _lock(path: Path, title: str) -> AbstractContextManager[object]:
@@ -180,18 +180,9 @@ def flaw(path: Path, layout: Layout) -> str | None:
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 
 
-def _header(file: Readable) -> tuple[dict[str, Any], dict[str, str]]:
-    """A safetensors file's description of its tensors, and its metadata."""
-    size = int.from_bytes(file.read(8), "little")
-    if size > 1_000_000:  # ours have under 10 kB
-        raise ValueError(f"{size} bytes long")
-    header = json.loads(file.read(size))
-    return header, dict(header.pop("__metadata__", {}))
-
-
 def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
     """A safetensors file's layout, its metadata, and the SHA-256 over everything else."""
-    header, metadata = _header(file)
+    header, metadata = read_header(file)
     numpy_types = {"U8": "uint8", "I64": "int64", "F32": "float32"}
     layout = {name: (numpy_types[part["dtype"]], tuple(part["shape"])) for name, part in header.items()}
     return layout, metadata, digest_of(file, json.dumps(header, sort_keys=True).encode())
