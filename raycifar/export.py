@@ -24,7 +24,7 @@ from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder
-from raycifar.trained_model import TrainedModel, load_model, read_trials
+from raycifar.trained_model import TrainedModel, load_compared, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
@@ -40,7 +40,8 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
 
     `path` is a finished sweep's folder, whose best network `load_model` chooses, or a finished trial's; `out` is
     <sweep>/analysis/export/<trial> unless named. No file appears unless onnxruntime's logits agree with PyTorch's on
-    real test images at two batch sizes. Raises ResultsError and ExportError.
+    real test images at two batch sizes, and PyTorch's with the recorded predictions.
+    Raises ResultsError and ExportError.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ExportError(f"--export needs {', '.join(missing)}, not installed: {program().install('export')}")
@@ -50,17 +51,23 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
             f"{path}: {', '.join(unfinished)} not finished, so the best network is not known yet: "
             "finish the sweep (the same command resumes), or name a finished trial's folder"
         )
-    model = load_model(path)
+    model, unproven = load_compared(path)
+    cached = _cached_data()
+    if unproven:  # perhaps for want of the images
+        model, unproven = load_compared(path)
+    if unproven:
+        raise ExportError(f"{path}: nothing shows that these are the weights that were tested: {unproven}: not written")
     out = out or folder.path / "analysis" / "export" / model.trial.name
     try:
-        return _write(model, folder, len(traces), _test_images(model), out)
+        images = load_cifar10(cached, model.trial.data).test.images[:CHECKED_IMAGES]
+        return _write(model, folder, len(traces), images, out)
     except OSError as error:
         raise ExportError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
 
 
-def _test_images(model: TrainedModel) -> Tensor:
+def _cached_data() -> Path:
     try:
-        return load_cifar10(fetch_cifar10(), model.trial.data).test.images[:CHECKED_IMAGES]
+        return fetch_cifar10()
     except AssetError as error:
         raise ExportError(f"--export checks its files on real test images: {error}") from None
 
@@ -106,7 +113,7 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
     """
     import onnxruntime
 
-    largest = 0.0
+    apart = []
     for batch in (images, images[:1]):
         try:
             session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -114,7 +121,8 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
         except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"the ONNX file does not run in onnxruntime: {error}") from None
         with torch.inference_mode():
-            largest = max(largest, (model.network(batch) - torch.from_numpy(logits)).abs().max().item())
+            apart.append((model.network(batch) - torch.from_numpy(logits)).abs().max())
+    largest = torch.stack(apart).max().item()  # NaN where one is: Python's max() would pass over it
     if not largest <= TOLERANCE:
         raise ExportError(
             f"onnxruntime's logits differ from PyTorch's by {largest:.2g}, more than {TOLERANCE}: not written"

@@ -36,6 +36,10 @@ class ImageSet:
     def same(self, other: "ImageSet") -> bool:
         return np.array_equal(self.labels, other.labels) and np.array_equal(self._known, other._known)
 
+    def first(self, count: int) -> "ImageSet":
+        """The first so many of them."""
+        return ImageSet(self.labels[:count], None if self.index is None else self.index[:count])
+
     @property
     def _known(self) -> NDArray[np.int64]:
         return np.empty(0, np.int64) if self.index is None else self.index
@@ -116,12 +120,10 @@ def read_predictions(results: Results) -> Predictions:
     for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):
         path = TrialFolder(results.path / trial).predictions
         try:
-            trials.append(_tested(trial, arm, path, sets))
-            _agrees(trials[-1], accuracy)
+            trials.append(read_tested(trial, arm, path, accuracy, sets))
         except FileNotFoundError:
             missing += 1
         except Exception as error:  # whatever NumPy, zipfile or a decompressor raises: it costs this trial alone
-            trials = [tested for tested in trials if tested.trial != trial]
             problems.append(f"{path}: {str(error) or type(error).__name__}")
     if not trials:
         return Predictions([], missing, 0, problems)
@@ -129,6 +131,16 @@ def read_predictions(results: Results) -> Predictions:
     common = sets[counts.index(max(counts))]
     compared = [tested for tested in trials if tested.tests is common]
     return Predictions(compared, missing, len(trials) - len(compared), problems)
+
+
+def read_tested(trial: str, arm: str, path: Path, accuracy: float, sets: list[ImageSet]) -> Tested:
+    """The predictions in a file, which give the summary's `accuracy`. Raises any Exception for a bad file.
+
+    `sets` are the test sets met so far, to which a new one is added.
+    """
+    tested = _tested(trial, arm, path, sets)
+    _agrees(tested, accuracy)
+    return tested
 
 
 def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
