@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,8 @@ from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder
+from raycifar.storage.records import SweepRecord, TrialSummary
+from raycifar.texts import filtered, markdown
 from raycifar.trained_model import TrainedModel, load_compared, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -146,11 +149,11 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     pretrained = model.trial.model.weights == "imagenet"
     values: dict[str, Any] = {
         "trial": model.trial,
-        "summary": model.summary,
+        "summary": _in_markdown(model.summary),
         "classes": model.classes,
         "arm": sample(arm["test_accuracy"]),
         "chosen_among": chosen_among,
-        "record": results.record,
+        "record": _in_markdown(results.record),
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
         "mean": IMAGENET_MEAN if pretrained else CIFAR10.mean,
         "std": IMAGENET_STD if pretrained else CIFAR10.std,
@@ -158,3 +161,8 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "apart": checked[1],
     }
     return jinja.get_template("model_card.md.j2").render(values)
+
+
+def _in_markdown(record: TrialSummary | SweepRecord) -> dict[str, Any]:
+    """The record's fields, every text of theirs as it may stand in Markdown."""
+    return {name: filtered(value, markdown) for name, value in asdict(record).items()}

@@ -12,8 +12,10 @@ import pytest
 from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.workspace import as_recorded
+from raycifar.export import model_card
+from raycifar.trained_model import TrainedModel
 from tests.support.paths import ROOT
-from tests.support.sweep_folders import write_failure, write_sweep
+from tests.support.sweep_folders import trial_spec, write_failure, write_sweep
 
 MARK = "document.documentElement.setAttribute('owned', 'yes')"
 PAYLOAD = (
@@ -64,6 +66,32 @@ def test_a_hostile_sweep_runs_nothing_in_a_browser(analysed, tmp_path):
     shown = page_after_loading(analysed[0] / "report.html")
     assert "&lt;script&gt;" in shown
     assert not re.search(r"<html[^>]* owned=|<img src=.?x|<svg onload", shown)
+
+
+@pytest.mark.slow
+def test_a_script_in_the_page_would_not_run_either(analysed, tmp_path):
+    page = (analysed[0] / "report.html").read_text()
+    assert page.count("<main") == 1
+    for name, policy in (("with", page), ("without", page.replace("Content-Security-Policy", "None"))):
+        script = f"<script>{MARK}</script><img src='x' onerror=\"{MARK}\"><main"
+        (tmp_path / f"{name}.html").write_text(policy.replace("<main", script))
+    assert re.search(r"<html[^>]* owned=", page_after_loading(tmp_path / "without.html"))
+    assert not re.search(r"<html[^>]* owned=", page_after_loading(tmp_path / "with.html"))
+
+
+def test_a_hostile_sweep_is_plain_text_in_the_model_card(tmp_path):
+    sweep = write_sweep(tmp_path / "sweep", {"scratch": (1, 3)})
+    for path, kept in (
+        (sweep.path / "sweep.json", ("spec", "name")),
+        (sweep.path / "scratch/summary.json", ("arm", "trial")),
+    ):
+        data = json.loads(path.read_text())
+        path.write_text(json.dumps(poisoned(data) | {key: data[key] for key in kept}))
+    spec, summary = trial_spec(sweep, "scratch"), sweep.trial("scratch").summary()
+    card = model_card(TrainedModel(None, spec, summary), sweep, (256, 1e-6), 1)
+    assert "owned" in card
+    assert not re.search(r"<script|<img|<svg|(?<!\\)\]\(javascript|^# heading|^\| cell", card, re.MULTILINE)
+    assert {c for c in card if not c.isprintable()} == {"\n"}
 
 
 @pytest.mark.slow

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.errors import InputError, printable
+from raycifar.errors import InputError
 from raycifar.program import program
 from raycifar.storage.files import RecordError, open_file
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import History, Invocation, SweepRecord, TrialError, TrialSummary
+from raycifar.texts import printable
 
 STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "not started")
 

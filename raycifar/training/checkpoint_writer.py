@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from raycifar.errors import printable
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
 from raycifar.storage.tensor_files import check_saved
+from raycifar.texts import printable
 from raycifar.training.failures import CheckpointError
 from raycifar.training.loop import TrainState
 

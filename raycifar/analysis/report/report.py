@@ -23,8 +23,9 @@ from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
-from raycifar.analysis.wording import listed, plain, ranges
+from raycifar.analysis.wording import listed, ranges
 from raycifar.storage.files import write_bytes
+from raycifar.texts import plain
 
 
 def make_report(results: Results, predictions: Predictions | None = None) -> Report:

@@ -27,8 +27,9 @@ from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.tables.paired_sweeps import image_tests
 from raycifar.analysis.tables.side_by_side import QUANTITIES, quantity_table, settings_table, sweeps_table
 from raycifar.analysis.tables.table import Table
-from raycifar.analysis.wording import above_or_below, between, epochs_of, listed, percent, plain
+from raycifar.analysis.wording import above_or_below, between, epochs_of, listed, percent
 from raycifar.storage.files import write_bytes
+from raycifar.texts import plain
 
 SENTENCES = 6  # of the answer; the table has all
 OF_PLACES = ("hardware", "device", "trials at once", "workers a trial")  # surroundings that decide times

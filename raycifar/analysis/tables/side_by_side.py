@@ -18,7 +18,8 @@ from raycifar.analysis.contrasts import (
 )
 from raycifar.analysis.results import Results
 from raycifar.analysis.tables.table import RANGE, Cell, Column, Table, count, figure, lacking, word
-from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, plain, seconds
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, seconds
+from raycifar.texts import plain
 
 
 class Quantity(NamedTuple):

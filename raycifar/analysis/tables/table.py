@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from raycifar.analysis.stats import Sample
 from raycifar.analysis.wording import CUT_NOTE, NONE, Format, interval, n_of, whole
+from raycifar.texts import plain
 
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 MOST_ROWS = 60  # that a reader is shown
@@ -33,7 +34,7 @@ class Cell:
 
 
 def word(text: str) -> Cell:
-    return Cell(text, (text,))
+    return Cell(plain(text), (text,))
 
 
 def figure(value: float, show: Format, sign: str = "") -> Cell:
