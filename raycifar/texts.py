@@ -1,7 +1,7 @@
 """Text of others as it is shown: one filter for each format. HTML's is Jinja's escaping, behind `plain`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 MOST_SHOWN = 4_000  # characters of one text, for people
@@ -55,3 +55,22 @@ def filtered(data: Any, by: Callable[[str], str]) -> Any:
     if isinstance(data, list):
         return [filtered(value, by) for value in data]
     return by(data) if isinstance(data, str) else data
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """The words of a command, without what stands for a user and a password in an address.
+
+    An address is what has "://" in it, or a ":" before its last "@", or follows --address. As a password may hold any
+    sign, all that stands before the last "@" is left out.
+    """
+    before = ["", *words]
+    return [_masked(word, earlier == "--address") for word, earlier in zip(words, before, strict=False)]
+
+
+def _masked(word: str, is_address: bool) -> str:
+    option, equals, rest = word.partition("=")
+    if equals and re.fullmatch(r"[\w.-]+", option):  # --address=..., --set=key=..., key=...
+        return f"{option}={_masked(rest, option == '--address')}"
+    userinfo, at, host = word.rpartition("@")
+    scheme, mark, _ = userinfo.partition("://")
+    return f"{scheme if mark else ''}{mark}***@{host}" if at and (is_address or ":" in userinfo) else word

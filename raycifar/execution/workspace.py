@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import subprocess
 import time
@@ -21,6 +20,7 @@ from raycifar.errors import InputError
 from raycifar.storage.files import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import Invocation, SweepRecord
+from raycifar.texts import without_secrets
 
 
 class SweepError(InputError):
@@ -252,7 +252,7 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
 
 def as_recorded(command: Sequence[str]) -> str:
     """The command as it may be typed again, without what stands for a password in an address."""
-    words = [re.sub(r"://[^/@]*@", "://***@", word) for word in command]
+    words = without_secrets(command)
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
