@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fast check audit fuzz load chaos browser clean
+.PHONY: demo test fast check audit fuzz load chaos browser gpu clean
 
 demo: .venv/installed
 	$(BIN)/python run_sweep.py sweeps/quick.toml
@@ -42,6 +42,11 @@ fuzz: .venv/installed
 
 load: .venv/installed
 	$(BIN)/python -m tests.load.many_trials $(or $(TRIALS),200)
+
+# A GPU's minutes: what matters most first, for BUDGET seconds, and again for the rest; DEVICE=cpu tries the list at tiny
+# size. With the packages that are there: a GPU machine may have no network to install from.
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu --budget $(or $(BUDGET),600) --device $(or $(DEVICE),cuda)
 
 # A file is newer than all that it was made from only once everything is installed.
 .venv/installed: pyproject.toml constraints.txt

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from benchmarks.turns import Figures, Turn, started
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.storage.records import EpochRecord
 from raycifar.training.loop import TrainState, fit
 from raycifar.training.trial import Assets
@@ -37,10 +37,10 @@ class Short:
         """Its epochs, as `fit` yields them."""
         torch.set_num_threads(self.threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        tensors = load_file(self.assets.cifar10)
+        tensors = load_file(self.assets.data)
         images, labels = (tensors[f"train_{name}"][: self.images].clone() for name in ("images", "labels"))
         split = Split(images, labels).to(device)
-        model = build_vgg16(self.trial.model, self.trial.seed, self.assets.imagenet)
+        model = build_network(self.trial.model, self.trial.data.facts, self.trial.seed, self.assets.imagenet)
         calm = self.trial.optimizer.model_copy(update={"lr": 1e-4})  # what so few images teach is of no interest
         spec = self.trial.model_copy(update={"epochs": self.epochs, "optimizer": calm})
         return fit(TrainState(model, spec, device), split, split, spec)

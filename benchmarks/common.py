@@ -84,10 +84,11 @@ def measured(values: Iterable[float]) -> Measured:
     return Measured(tuple(values))
 
 
-def parser(module: str, description: str | None, rounds: int) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
+def parser(module: str, description: str | None, rounds: int | None = None) -> argparse.ArgumentParser:
+    """The options that all benchmarks share; no `--rounds` for one that measures once."""
     made = argparse.ArgumentParser(f"python -m benchmarks.{module}", description=description, allow_abbrev=False)
-    made.add_argument("--rounds", type=count, default=rounds, help="n of every figure (default: %(default)s)")
+    if rounds:
+        made.add_argument("--rounds", type=count, default=rounds, help="n of every figure (default: %(default)s)")
     made.add_argument("--json", type=_new_file, metavar="FILE", help="write every value there, too")
     made.add_argument("--markdown", action="store_true", help="print the tables as docs/benchmarks.md holds them")
     return made
@@ -164,13 +165,14 @@ def _cell(cell: Cell) -> str:
 
 def markdown(where: dict[str, Any], tables: Sequence[Table]) -> str:
     """As a section of docs/benchmarks.md; figures are medians, in brackets the smallest and the largest of n."""
-    parts = [f"`{where['command']}`\n\n{_heading(where)}"]
-    for table in tables:
-        lines = [f"**{table.title}**", ""] if table.title else []
-        lines += [_line(table.columns), _line(["---", *["---:"] * (len(table.columns) - 1)])]
-        lines += [_line([_cell(cell) for cell in row]) for row in table.rows]
-        parts.append("\n".join(lines) + (f"\n\n{table.caption}" if table.caption else ""))
-    return "\n\n".join(parts)
+    return "\n\n".join([f"`{where['command']}`\n\n{_heading(where)}", *map(markdown_table, tables)])
+
+
+def markdown_table(table: Table) -> str:
+    lines = [f"**{table.title}**", ""] if table.title else []
+    lines += [_line(table.columns), _line(["---", *["---:"] * (len(table.columns) - 1)])]
+    lines += [_line([_cell(cell) for cell in row]) for row in table.rows]
+    return "\n".join(lines) + (f"\n\n{table.caption}" if table.caption else "")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -20,8 +20,8 @@ from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Augmentation, Data
 from raycifar.data.augment import Augmenter
 from raycifar.data.cifar10 import fetch_cifar10
-from raycifar.data.splits import Split, batches, load_cifar10
-from raycifar.networks.vgg import normalised
+from raycifar.data.splits import Split, batches, load_splits
+from raycifar.networks.network import normalised
 from raycifar.storage.asset_cache import AssetError
 
 BATCH = 128
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parse(arguments)
     where = surroundings()
     try:
-        train = load_cifar10(fetch_cifar10(), Data()).train
+        train = load_splits(fetch_cifar10(), Data()).train
     except AssetError as error:
         return refuse("input", error)
     torch.set_num_threads(1)

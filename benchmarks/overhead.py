@@ -25,13 +25,13 @@ from benchmarks.processes import Peak, watched
 from raycifar.config.names import SpecError
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.devices import cpu_count
 from raycifar.execution.options import Options
 from raycifar.execution.placement import make_plan
 from raycifar.execution.plan import this_machine
 from raycifar.execution.runners import fetch_assets
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import Session, TrialSummary
@@ -84,8 +84,8 @@ def bare_trial(spec: TrialSpec, assets: Assets, threads: int) -> tuple[float, fl
     """The loop that someone would write: Unix seconds of its first step and of the end of its test."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = TrainState(build_vgg16(spec.model, spec.seed, assets.imagenet), spec, device)
-    data = load_cifar10(assets.cifar10, spec.data, device)
+    state = TrainState(build_network(spec.model, spec.data.facts, spec.seed, assets.imagenet), spec, device)
+    data = load_splits(assets.data, spec.data, device)
     began = time.time()
     for _ in fit(state, data.train, data.val, spec):
         pass
@@ -146,12 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = [f"data.train_images={args.images}", "data.holdout_images=50", "data.test_images=100"]
     settings += [f"epochs={args.epochs}", "batch_size=60"]
     try:
-        trials = load_sweep(SWEEP, settings).trials
+        trials = load_sweep(SWEEP, settings).trials[: args.trials]
         assets = fetch_assets(trials, Options())
     except (SpecError, AssetError) as error:
         return refuse("overhead", error)
     plan = make_plan(trials, this_machine(torch.cuda.device_count()))
     options = [part for setting in settings for part in ("--set", setting)]
+    options += [part for trial in trials for part in ("--only", trial.name)]
     ways: dict[str, Callable[[], Run]] = {
         "bare, as Ray": partial(bare, plan.order, assets, plan.at_once),
         "through Ray": partial(through_runner, options),
@@ -167,13 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found[way].append(run())
     except subprocess.CalledProcessError as error:
         return refuse("overhead", f"{error}: {(error.stderr or error.stdout)[-2000:]}")
-    note = f"Four trials, {args.epochs} epochs of {args.images} images each; through Ray {plan.at_once} at once."
+    note = (
+        f"{len(trials)} trials, {args.epochs} epochs of {args.images} images each; through Ray {plan.at_once} at once."
+    )
     publish(args, where, [walls(found, note), parts(found), cluster(probes, found, plan.at_once)])
     return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser("overhead", (__doc__ or "").partition("\n\n")[0], rounds=3)
+    made.add_argument("--trials", type=count, default=4, help="of quick.toml, from the first (default: %(default)s)")
     made.add_argument("--images", type=count, default=120, help="that train, a multiple of 10 (default: %(default)s)")
     made.add_argument("--epochs", type=count, default=3, help="of each trial (default: %(default)s)")
     return made.parse_args(arguments)

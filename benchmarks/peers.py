@@ -84,16 +84,24 @@ def _sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
 
 
-def plain(work: Work, after_step: AfterStep, precision: str = "fp32") -> None:
+def plain(
+    work: Work,
+    after_step: AfterStep,
+    precision: str = "fp32",
+    layout: torch.memory_format = torch.preserve_format,
+    compiled: bool = False,
+) -> None:
     """The loop of kuangliu/pytorch-cifar, which reads the loss after every step."""
     torch.backends.cudnn.benchmark = True
-    model = torch_vgg16(work.trunk).to(work.device)
+    model = torch_vgg16(work.trunk).to(work.device).to(memory_format=layout)
     optimizer = _sgd(model)
+    if compiled:
+        model.compile()
     loader = torchvision_loader(work.train, work.batch_size, work.loader_workers)
     while True:
         total = 0.0
         for step, (images, labels) in enumerate(loader, 1):
-            inputs, targets = images.to(work.device), labels.to(work.device)
+            inputs, targets = images.to(work.device, memory_format=layout), labels.to(work.device)
             optimizer.zero_grad()
             with autocast(work.device, precision):
                 loss = F.cross_entropy(model(inputs), targets)
@@ -106,6 +114,16 @@ def plain(work: Work, after_step: AfterStep, precision: str = "fp32") -> None:
 def plain_bf16(work: Work, after_step: AfterStep) -> None:
     """The same loop under autocast, which is the least that a user does for speed."""
     plain(work, after_step, "bf16")
+
+
+def plain_channels_last(work: Work, after_step: AfterStep) -> None:
+    """bf16, and images and kernels in the memory format that a GPU's convolutions are fastest in."""
+    plain(work, after_step, "bf16", torch.channels_last)
+
+
+def plain_compiled(work: Work, after_step: AfterStep) -> None:
+    """The same by torch.compile, which fuses what lies between the convolutions."""
+    plain(work, after_step, "bf16", torch.channels_last, compiled=True)
 
 
 def lightning(work: Work, after_step: AfterStep) -> None:
@@ -193,9 +211,12 @@ def _tf_data(tf: Any, work: Work) -> Any:
 PEERS: dict[str, Callable[[Work, AfterStep], None]] = {
     "PyTorch": plain,
     "PyTorch-bf16": plain_bf16,
+    "PyTorch-channels-last": plain_channels_last,
+    "PyTorch-compile": plain_compiled,
     "Lightning": lightning,
     "Keras": keras,
 }
+ON_REQUEST = ("PyTorch-channels-last", "PyTorch-compile")  # what a GPU's users do; a benchmark of CPUs has to ask
 _PACKAGES = {"Lightning": "lightning", "Keras": "tensorflow"}
 
 

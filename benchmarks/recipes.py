@@ -25,10 +25,9 @@ from raycifar.networks.cost import flops_an_image
 from raycifar.storage.asset_cache import AssetError
 from raycifar.training.loop import TrainState, step_of
 from raycifar.training.precision import resolve_precision
-from raycifar.training.step import WARM_UP_STEPS
+from raycifar.training.step import steps_before_recording
 from raycifar.training.trial import Assets, Place, network, set_up_torch
 
-WARM = WARM_UP_STEPS + 2  # recorded, and replayed once
 SGD, NORM = ", SGD", ", PyTorch's batch norm"
 
 
@@ -52,9 +51,14 @@ def measure(
     """Milliseconds a step of every variant, in rounds after one that warms up."""
     running = {name: run for arm in arms for name, run in _variants(arm, assets, device)}
     for run in running.values():
-        run(WARM)
+        run(_warm(device))
     turns = [{name: 1000 * run(steps) / steps for name, run in running.items()} for _ in range(rounds)]
     return {name: measured(turn[name] for turn in turns) for name in running}
+
+
+def _warm(device: torch.device) -> int:
+    """Steps that are not timed: on a GPU until the step is recorded, and has been replayed once; elsewhere one."""
+    return steps_before_recording(device) + 2
 
 
 def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[tuple[str, Callable[[int], float]]]:
@@ -65,14 +69,14 @@ def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[
     if arm.model.batch_norm and device.type == "cuda":
         run = _run(arm, assets, device)
         with patch.object(fused_norm, "works", lambda *_: False):
-            run(WARM)  # recorded as it is now
+            run(_warm(device))  # recorded as it is now
         yield arm.arm + NORM, run
 
 
 def _run(spec: TrialSpec, assets: Assets, device: torch.device) -> Callable[[int], float]:
     """Seconds that so many steps take, on the first images."""
     set_up_torch(spec, Place(str(device), cpu_count(), ""))
-    train = load_training(assets.cifar10, spec.data, device).train
+    train = load_training(assets.data, spec.data, device).train
     index = torch.arange(min(spec.batch_size, len(train)), device=device)
     state = TrainState(network(spec, assets, train), spec, device)
     step = step_of(state, train, spec)

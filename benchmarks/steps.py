@@ -25,7 +25,7 @@ from raycifar.devices import cpu_count
 from raycifar.execution.options import Options
 from raycifar.execution.runners import fetch_assets
 from raycifar.networks.cost import flops_an_image
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import AssetError
 from raycifar.training.loop import TrainState, fit
 from raycifar.training.precision import resolve_precision
@@ -61,7 +61,7 @@ class Setting:
         if self.assets.imagenet is None:
             raise ValueError("the contenders start from ImageNet weights")
         torch.set_num_threads(self.threads)
-        tensors, images = load_file(self.assets.cifar10), self.steps * self.batch_size
+        tensors, images = load_file(self.assets.data), self.steps * self.batch_size
         train = Split(tensors["train_images"][:images].clone(), tensors["train_labels"][:images].clone())
         trunk = load_file(self.assets.imagenet)
         return peers.Work(train.to(_device()), trunk, self.batch_size, _device(), self.threads, self.loader_workers)
@@ -120,7 +120,7 @@ def measure_ceiling(setting: Setting, turn: Turn) -> None:
 def _fit_arguments(setting: Setting) -> tuple[TrainState, Split, Split, TrialSpec]:
     train = setting.work().train
     spec = TRIAL.model_copy(update={"batch_size": setting.batch_size})
-    state = TrainState(build_vgg16(spec.model, spec.seed, setting.assets.imagenet), spec, _device())
+    state = TrainState(build_network(spec.model, spec.data.facts, spec.seed, setting.assets.imagenet), spec, _device())
     return state, train, Split(train.images[:VALIDATED], train.labels[:VALIDATED]), spec
 
 
@@ -153,12 +153,13 @@ def _contenders(names: Sequence[str], setting: Setting) -> dict[str, Contender]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     made = parser("steps", (__doc__ or "").partition("\n\n")[0], rounds=5)
     native = resolve_precision("auto", _device()) == "bf16"
-    default = [name for name in peers.PEERS if native or name != "PyTorch-bf16"]  # emulated, a step takes minutes
+    usual = [name for name in peers.PEERS if name not in peers.ON_REQUEST]
+    default = [name for name in usual if native or name != "PyTorch-bf16"]  # emulated, a step takes minutes
     made.add_argument("--only", nargs="*", choices=peers.PEERS, default=default, help="peers (default: %(default)s)")
     made.add_argument("--steps", type=count, default=5, help="of a turn (default: %(default)s)")
     made.add_argument("--batch-size", type=count, default=128, help="(default: %(default)s)")
     made.add_argument("--threads", type=count, default=cpu_count(), help="of each (default: %(default)s)")
-    made.add_argument("--loader-workers", type=int, choices=range(65), metavar="N", help="default: the best of 0, 1, 2")
+    made.add_argument("--loader-workers", type=int, choices=range(65), metavar="N", help="default: the best of some")
     args = made.parse_args(arguments)
     if args.steps < 2:
         made.error("--steps 1: the first step of a turn is not timed: type 2 or more")
@@ -167,8 +168,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _best_loader(setting: Setting) -> Setting:
     """With the number of DataLoader workers that is fastest for the plain loop."""
-    settings = [replace(setting, loader_workers=workers) for workers in (0, 1, 2)]
-    return max(settings, key=lambda tried: rounds({"": partial(peer, "PyTorch", tried)}, 0)[""][0]["rate"])
+    cores = cpu_count()
+    tried = (0, 1, 2) if cores <= 4 else (cores // 4, cores // 2, cores)
+    settings = [replace(setting, loader_workers=workers) for workers in tried]
+    return max(settings, key=lambda one: rounds({"": partial(peer, "PyTorch", one)}, 0)[""][0]["rate"])
 
 
 def all_learnt(found: dict[str, list[Figures]]) -> int:

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +16,14 @@ from torch import Tensor
 
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
-from raycifar.config.datasets import CIFAR10
-from raycifar.data.cifar10 import fetch_cifar10
-from raycifar.data.splits import load_cifar10
+from raycifar.config.architectures import title_of
+from raycifar.config.settings import Data
+from raycifar.data.sources import fetch_data
+from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
-from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
+from raycifar.storage.beneath import Beneath, make_folder, write_bytes
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import SweepRecord, TrialSummary
 from raycifar.texts import filtered, markdown
@@ -55,30 +55,31 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
             "finish the sweep (the same command resumes), or name a finished trial's folder"
         )
     model, unproven = load_compared(path)
-    cached = _cached_data()
+    cached = _cached(model.trial.data)
     if unproven:  # perhaps for want of the images
         model, unproven = load_compared(path)
     if unproven:
         raise ExportError(f"{path}: nothing shows that these are the weights that were tested: {unproven}: not written")
     out = out or folder.path / "analysis" / "export" / model.trial.name
     try:
-        images = load_cifar10(cached, model.trial.data).test.images[:CHECKED_IMAGES]
+        images = load_splits(cached, model.trial.data).test.images[:CHECKED_IMAGES]
         return _write(model, folder, len(traces), images, out)
     except OSError as error:
         raise ExportError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
 
 
-def _cached_data() -> Path:
+def _cached(data: Data) -> Path:
     try:
-        return fetch_cifar10()
+        return fetch_data(data)
     except AssetError as error:
         raise ExportError(f"--export checks its files on real test images: {error}") from None
 
 
 def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: Tensor, out: Path) -> list[Path]:
-    """Write beside, check, and only then rename."""
-    out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=out) as beside:
+    """Write elsewhere, check, and only then write into `out`."""
+    place = Beneath.of(out, folder.path)
+    make_folder(place)
+    with TemporaryDirectory() as beside:
         onnx, weights, card = (Path(beside, name) for name in ("model.onnx", "model.safetensors", "README.md"))
         write_onnx(model, images, onnx)
         checked = len(images), largest_difference(model, onnx, images)
@@ -87,7 +88,7 @@ def _write(model: TrainedModel, folder: SweepFolder, chosen_among: int, images: 
         weights.write_bytes(save(tensors, metadata))
         card.write_text(model_card(model, folder, checked, chosen_among), encoding="utf-8")
         for file in (weights, onnx, card):
-            os.replace(file, out / file.name)
+            write_bytes(place / file.name, file.read_bytes())
     return [out / file.name for file in (weights, onnx, card)]
 
 
@@ -146,7 +147,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pretrained = model.trial.model.weights == "imagenet"
+    mean, std = model.network.pixels
     values: dict[str, Any] = {
         "trial": model.trial,
         "summary": _in_markdown(model.summary),
@@ -155,8 +156,10 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "chosen_among": chosen_among,
         "record": _in_markdown(results.record),
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
-        "mean": IMAGENET_MEAN if pretrained else CIFAR10.mean,
-        "std": IMAGENET_STD if pretrained else CIFAR10.std,
+        "mean": mean,
+        "std": std,
+        "facts": model.facts,
+        "network": title_of(model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
     }

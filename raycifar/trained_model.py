@@ -12,11 +12,11 @@ from torch import Tensor
 
 from raycifar.analysis.predictions import load_images, read_tested
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
-from raycifar.config.datasets import CIFAR10
-from raycifar.config.settings import Model
+from raycifar.config.datasets import Facts
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
-from raycifar.networks.vgg import VGG
+from raycifar.networks.network import Network
+from raycifar.networks.registry import make_network
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
 from raycifar.storage.tensor_files import shapes_in
@@ -36,22 +36,27 @@ class TrainedModel:
     `network` maps uint8 RGB images (N, 3, H, W), 0 to 255, to logits (N, classes); it normalises them itself.
     """
 
-    network: VGG
+    network: Network
     trial: TrialSpec
     summary: TrialSummary
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
-        return CIFAR10.classes
+        return self.facts.classes
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the data set that it was trained on."""
+        return self.trial.data.facts
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities float32 (N, classes) of uint8 RGB images (N, 3, H, W), on the network's device, in fp32.
 
         Raises ValueError for images of another type or shape.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != CIFAR10.shape:
-            wanted = f"(N, {', '.join(map(str, CIFAR10.shape))})"
+        if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != self.facts.shape:
+            wanted = f"(N, {', '.join(map(str, self.facts.shape))})"
             raise ValueError(f"images are uint8 {wanted}, RGB from 0 to 255, not {images.dtype} {(*images.shape,)}")
         images = images.to(self.network.mean.device)
         return predict(self.network, Split(images, images.new_zeros(len(images), dtype=torch.int64))).softmax(1)
@@ -87,7 +92,7 @@ def load_compared(path: str | Path, most_bytes: int = MOST_WEIGHT_BYTES) -> tupl
     trace = best_trial(path)
     file = trace.folder.best_weights
     try:
-        network = _network_with(trace.spec.model, file, most_bytes)
+        network = _network_with(trace.spec, file, most_bytes)
     except FileNotFoundError:  # as in results that are kept without their weights
         raise ResultsError(
             f"{file}: the trial's weights are not there; restore the file, or run the trial again"
@@ -110,7 +115,7 @@ def _why_not_compared(model: TrainedModel, folder: TrialFolder) -> str:
     """
     summary, path = model.summary, folder.predictions
     try:
-        tested = read_tested(summary.trial, summary.arm, path, summary.test_accuracy, [])
+        tested = read_tested(summary.trial, summary.arm, path, summary.test_accuracy, [], model.facts)
     except FileNotFoundError:
         return f"{path} is not there"
     except Exception as error:  # of any kind, as read_predictions says
@@ -131,21 +136,23 @@ def _why_not_compared(model: TrainedModel, folder: TrialFolder) -> str:
     return ""
 
 
-def _network_with(spec: Model, file: Path, most_bytes: int) -> VGG:
+def _network_with(spec: TrialSpec, file: Path, most_bytes: int) -> Network:
     """The network with a file's weights; nothing of its size is allocated before the file is known to have them.
 
     Raises OSError, SafetensorError, RuntimeError, or ValueError for weights of another network.
     """
     found = shapes_in(file, most_bytes)
     with torch.device("meta"):  # shapes alone
-        expected = {name: tuple(weight.shape) for name, weight in VGG(spec).state_dict().items()}
+        expected = {
+            name: tuple(weight.shape) for name, weight in make_network(spec.model, spec.data.facts).state_dict().items()
+        }
     if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = other[0]
         raise ValueError(f"{name} is {found.get(name, 'missing')}, where the trial has {expected.get(name, 'none')}")
     weights = load_file(file)
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ValueError(f"{bad[0]} holds values that are not finite")
-    network = VGG(spec)
+    network = make_network(spec.model, spec.data.facts)
     network.load_state_dict(weights)
     return network
 

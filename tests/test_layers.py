@@ -133,7 +133,7 @@ def test_the_package_offers_what_type_checkers_see_and_no_more():
 @pytest.mark.parametrize("module", [module for module in MODULES if package(module) == "search"])
 def test_no_module_of_a_search_can_load_test_images_or_test_a_trial(module):
     taken = set(imported(source(module)))
-    assert not taken & {"raycifar.data.splits.load_cifar10", "raycifar.data.splits", "raycifar.training.trial"}
+    assert not taken & {"raycifar.data.splits.load_splits", "raycifar.data.splits", "raycifar.training.trial"}
     assert not any(part.startswith("safetensors") for part in taken)
     of_trials = {part for part in taken if part.startswith("raycifar.training.trial.")}
     harmless = ("Assets", "Place", "network", "set_up_torch", "trial_error")

@@ -15,6 +15,7 @@ from raycifar.config.names import SpecError
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.workspace import as_recorded
 from raycifar.export import model_card
+from raycifar.networks.registry import make_network
 from raycifar.trained_model import TrainedModel
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import trial_spec, write_failure, write_sweep
@@ -90,7 +91,8 @@ def test_a_hostile_sweep_is_plain_text_in_the_model_card(tmp_path):
         data = json.loads(path.read_text())
         path.write_text(json.dumps(poisoned(data) | {key: data[key] for key in kept}))
     spec, summary = trial_spec(sweep, "scratch"), sweep.trial("scratch").summary()
-    card = model_card(TrainedModel(None, spec, summary), sweep, (256, 1e-6), 1)
+    network = make_network(spec.model, spec.data.facts)
+    card = model_card(TrainedModel(network, spec, summary), sweep, (256, 1e-6), 1)
     assert "owned" in card
     assert not re.search(r"<script|<img|<svg|(?<!\\)\]\(javascript|^# heading|^\| cell", card, re.MULTILINE)
     assert {c for c in card if not c.isprintable()} == {"\n"}

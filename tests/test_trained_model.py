@@ -15,7 +15,7 @@ from raycifar.analysis.trial_state import ResultsError
 from raycifar.commands import analyze
 from raycifar.config.datasets import CIFAR10
 from raycifar.data.cifar10 import FIRST_LABELS, fetch_cifar10
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.trained_model import best_trial
 from tests.support.sweep_folders import write_failure, write_sweep
 
@@ -87,7 +87,7 @@ def test_the_network_is_ready_to_give_the_recorded_predictions_again(real_sweep)
     assert not model.network.training
     best = read_results(real_sweep).trials.set_index("trial")["best_val_accuracy"].idxmax()
     assert model.trial.name == best
-    test = load_cifar10(fetch_cifar10(), model.trial.data).test
+    test = load_splits(fetch_cifar10(), model.trial.data).test
     recorded = torch.from_numpy(np.load(real_sweep / best / "predictions.npz")["logits"]).softmax(1)
     torch.testing.assert_close(model.predict(test.images), recorded, atol=1e-5, rtol=1e-4)
     right = [name == model.classes[label] for name, label in zip(model.names(test.images), test.labels, strict=True)]

@@ -1,143 +1,296 @@
-"""Several sweeps: how far each arm is from the first sweep's, and in which settings they differ."""
+"""How accurate an arm is, and how far two are apart: two 95 % intervals, and as many comparisons as were made.
 
-import string
-from collections.abc import Iterator, Mapping, Sequence
+The first interval is over seeds, on these test images: Student's t for one arm, Welch's (1947) for a difference. The
+second one is with other test images, too: what other seeds and other images, drawn as these were, would change.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
 
-from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import Sample, difference, sample
+from raycifar.analysis.stats import CONFIDENCE, ROUNDING, holm, proportion_interval
 
-ABSENT = "–"
-LETTERS = string.ascii_uppercase
-TIMES = frozenset({"own_seconds", "images_per_second"})  # a seed decides nothing of these: never paired
+ALPHA = 1 - CONFIDENCE
+LEAST_P = 1e-300
 
 
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """An arm's quantity in another sweep minus that in the first; the interval is NaN where there is no spread."""
+class Span(NamedTuple):
+    """The ends of an interval as the formula gives them; NaN where it gives none."""
 
-    base: Sample
-    other: Sample
-    value: float
-    low: float
-    high: float
-    pairs: int = 0  # how many seeds were compared within themselves; 0: the means were, by Welch
+    low: float = math.nan
+    high: float = math.nan
 
     @property
-    def has_interval(self) -> bool:
+    def known(self) -> bool:
         return self.low <= self.high
 
     @property
-    def method(self) -> str:
-        """By what the interval was made, or why there is none."""
-        if self.pairs:
-            return f"paired, n = {self.pairs}" + ("" if self.has_interval else " equal")
-        few = min(self.base.n, self.other.n)
-        return "Welch" if self.has_interval else f"n = {few}" + " equal" * (few > 1)
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+NOWHERE = Span()
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting that is not the same in all sweeps; `values` has one entry a sweep."""
+class Estimate:
+    """A mean accuracy, or the difference of two, with its intervals and, for a difference, two-sided p-values.
 
-    arms: tuple[str, ...]  # empty: of the sweep as a whole
-    key: str
-    values: tuple[str, ...]
-
-
-def contrast(base: pd.DataFrame, other: pd.DataFrame, key: str) -> Contrast:
-    """Compare finished trials of one arm: seed by seed where two seeds or more are in both, else Welch (1947).
-
-    The same seed gives the same initial weights and the same order of images, so a pair shares that chance. TIMES do
-    not depend on the seed.
+    `seeds`: over seeds, on these test images. `images`: with other test images, too; NaN where predictions are missing.
+    `networks`: other test images for these very networks, where single trials leave no spread over seeds.
+    `is_assumed`: one trial against several, whose spread it is taken to have.
     """
-    a, b = _by_seed(base, key), _by_seed(other, key)
-    sample_a, sample_b = sample(a), sample(b)
-    pairs = sample((b - a).dropna())
-    if pairs.n >= 2 and key not in TIMES:
-        return Contrast(sample_a, sample_b, pairs.mean, pairs.low, pairs.high, pairs.n)
-    means = difference(sample_b, sample_a)
-    return Contrast(sample_a, sample_b, means.value, means.low, means.high)
+
+    mean: float
+    seeds: Span = NOWHERE
+    images: Span = NOWHERE
+    networks: Span = NOWHERE
+    p_seeds: float = math.nan
+    p_images: float = math.nan
+    is_assumed: bool = False
+
+    @property
+    def p(self) -> float:
+        """That of the wider interval."""
+        return self.p_seeds if math.isnan(self.p_images) else self.p_images
+
+    @property
+    def widest(self) -> Span:
+        """The interval that leaves out least."""
+        return self.images if self.images.known else self.seeds
 
 
-def _by_seed(trials: pd.DataFrame, key: str) -> "pd.Series[float]":
-    return trials.set_index("seed")[key].astype(float).dropna()
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """What an arm's trials got right, by image, or by group of images that are drawn together.
+
+    `shares` (groups,): how much of the mean accuracy each adds. `sizes` (groups,): the share of all images that it is.
+    `disagreement`: the variance of the mean that seeds disagreeing on images leave; 0 for one trial.
+    """
+
+    shares: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    disagreement: float
+    are_groups: bool
+
+    @classmethod
+    def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Answers":
+        """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
+        shares = np.atleast_2d(np.asarray(right)).astype(np.float64)
+        shares /= shares.shape[1]
+        sizes = np.full(shares.shape[1], 1 / shares.shape[1])
+        if groups is not None:
+            _, place = np.unique(np.asarray(groups), return_inverse=True)
+            shares, sizes = np.stack([np.bincount(place, row) for row in shares]), np.bincount(place, sizes)
+        disagreement = shares.var(axis=0, ddof=1).sum() / len(shares) if len(shares) > 1 else 0.0
+        return cls(shares.mean(axis=0), sizes, float(disagreement), groups is not None)
 
 
-def lettered(sweeps: Sequence[Results]) -> list[tuple[str, Results]]:
-    """A, B, C ...: two sweeps may have one name."""
-    return list(zip(LETTERS, sweeps, strict=False))
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """The test accuracies (n,) of an arm's trials, and what they got right, where that is known of each."""
+
+    accuracies: NDArray[np.float64]
+    answers: Answers | None = None
+
+    @classmethod
+    def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Arm":
+        """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
+        return cls(np.atleast_2d(np.asarray(right)).mean(axis=1, dtype=np.float64), Answers.of(right, groups))
+
+    @property
+    def n(self) -> int:
+        return len(self.accuracies)
+
+    @property
+    def mean(self) -> float:
+        return float(self.accuracies.mean())
+
+    @property
+    def variance(self) -> float:
+        """Of the mean, by the choice of seeds; NaN for n = 1, and 0 where all are alike."""
+        if self.n < 2:
+            return math.nan
+        sd = float(self.accuracies.std(ddof=1))
+        return sd * sd / self.n if sd >= ROUNDING else 0.0
 
 
-def time_notes(sweeps: Sequence[Results]) -> list[str]:
-    """What stands beside the times of several sweeps: the first paragraph of each one's notes."""
-    return [f"Note on {letter}: {note}" for letter, results in lettered(sweeps) for note in results.notes[:1]]
+class Error(NamedTuple):
+    """A standard error and its degrees of freedom."""
+
+    size: float
+    freedom: float
 
 
-def any_leaks(sweeps: Sequence[Results]) -> bool:
-    """Whether a trial of any of the sweeps was validated on its training images."""
-    return any(leaks(results.trials) for results in sweeps)
+def arm_interval(right: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+    """The mean accuracy of an arm, of which images (n, N) each of its trials got right."""
+    return estimate(Arm.of(right, groups))
 
 
-def finished_arm(results: Results, arm: str) -> pd.DataFrame:
-    """The arm's tested trials; none where the sweep has no such arm."""
-    return results.finished[results.finished["arm"] == arm]
+def difference(a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
+    """The mean accuracy of `a` minus that of `b`, (n, N) each, on the same images in the same order."""
+    return apart(Arm.of(a, groups), Arm.of(b, groups))
 
 
-def all_arms(sweeps: Sequence[Results]) -> list[str]:
-    """Every sweep's arms, the first sweep's first."""
-    return list(dict.fromkeys(arm for results in sweeps for arm in results.arms))
+def estimate(arm: Arm) -> Estimate:
+    """An arm's mean accuracy with its intervals; of a single trial, Wilson's (1927) of its network."""
+    if arm.n > 1:
+        seeds = _checked(math.sqrt(arm.variance), arm.n - 1)
+        return _with_intervals(arm.mean, seeds, _image_error(arm.answers))
+    if arm.answers is None or arm.answers.are_groups:
+        return Estimate(arm.mean, networks=_alone(arm.mean, _image_error(arm.answers)))
+    return Estimate(arm.mean, networks=Span(*proportion_interval(arm.mean, len(arm.answers.shares))))
 
 
-def shared_arms(sweeps: Sequence[Results]) -> list[str]:
-    """The first sweep's arms that another one has too."""
-    return [arm for arm in sweeps[0].arms if any(arm in other.arms for other in sweeps[1:])]
+def apart(a: Arm, b: Arm) -> Estimate:
+    """How far `a` is above `b`."""
+    value = a.mean - b.mean
+    images = _image_error(a.answers, b.answers)
+    if max(a.n, b.n) == 1:
+        return Estimate(value, networks=_alone(value, images))
+    return _with_intervals(value, _seed_error(a, b), images, is_assumed=min(a.n, b.n) == 1)
 
 
-def differing_settings(sweeps: Sequence[Results]) -> list[Setting]:
-    """The settings in which an arm's recipe, or its seeds, differ between sweeps that have it."""
-    arms_of: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for arm in shared_arms(sweeps):
-        recipes = [_recipe(results, arm) for results in sweeps]
-        for key, values in _unlike(recipes):
-            arms_of.setdefault((key, values), []).append(arm)
-    return [Setting(tuple(arms), key, values) for (key, values), arms in arms_of.items()]
+def _with_intervals(value: float, seeds: Error | None, images: Error | None, *, is_assumed: bool = False) -> Estimate:
+    """Both intervals add up as independent errors do; without one over seeds the other would be too narrow."""
+    if seeds is None:
+        return Estimate(value)
+    over_seeds, p = _span(value, [seeds]), two_sided_p(value, [seeds])
+    if images is None:
+        return Estimate(value, over_seeds, p_seeds=p, is_assumed=is_assumed)
+    both = [seeds, images]
+    return Estimate(
+        value,
+        over_seeds,
+        _span(value, both),
+        p_seeds=p,
+        p_images=two_sided_p(value, both),
+        is_assumed=is_assumed,
+    )
 
 
-def differing_surroundings(sweeps: Sequence[Results]) -> list[Setting]:
-    """What a sweep ran on and with, where it is not the same in all."""
-    return [Setting((), key, values) for key, values in _unlike([_surroundings(results) for results in sweeps])]
+def _seed_error(a: Arm, b: Arm) -> Error | None:
+    """Welch's; of one trial against several, that of a further trial of the several (equal spread)."""
+    if min(a.n, b.n) == 1:
+        many = max(a, b, key=lambda arm: arm.n)
+        return _checked(math.sqrt(many.variance * (many.n + 1)), many.n - 1)
+    va, vb = a.variance, b.variance
+    if va + vb == 0:
+        return None
+    freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
+    return Error(math.sqrt(va + vb), freedom)
 
 
-def _unlike(tables: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The keys whose values differ among the tables that are not empty, with every table's value."""
-    for key in dict.fromkeys(key for table in tables for key in table):
-        values = tuple(table.get(key, ABSENT) for table in tables)
-        if len({value for value, table in zip(values, tables, strict=True) if table}) > 1:
-            yield key, values
+def _checked(size: float, freedom: float) -> Error | None:
+    return Error(size, freedom) if size > 0 else None
 
 
-def _recipe(results: Results, arm: str) -> dict[str, str]:
-    """Setting -> its value as TOML writes it; empty where the sweep has no such arm."""
-    trials = [trial for trial in results.spec.trials if trial.arm == arm]
-    if not trials:
-        return {}
-    return trials[0].settings() | {"seeds": ", ".join(str(trial.seed) for trial in trials)}
+def _image_error(*arms: Answers | None) -> Error | None:
+    """None where it is not known what each trial got right, or all images are of one group."""
+    known = [answers for answers in arms if answers is not None]
+    if len(known) < len(arms) or len(known[0].sizes) < 2:
+        return None
+    return Error(math.sqrt(_image_variance(*known)), len(known[0].sizes) - 1)
 
 
-def _surroundings(results: Results) -> dict[str, str]:
-    record, trials = results.record, results.finished
-    last = results.invocations[-1] if results.invocations else None
-    return {
-        "hardware": record.hardware,
-        "device": ", ".join(dict.fromkeys(results.sessions["device"])) or ABSENT,
-        "precision": ", ".join(trials["precision"].dropna().unique()) or ABSENT,
-        "workers a trial": ", ".join(f"{n:.0f}" for n in trials["workers"].dropna().unique()) or ABSENT,
-        "trials at once": str(last.trials_at_once) if last else ABSENT,
-        "runner": last.runner if last else ABSENT,
-        "ImageNet weights": record.weights or ABSENT,
-        "commit": record.commit or ABSENT,
-        **record.versions,
-    }
+def _alone(value: float, images: Error | None) -> Span:
+    return NOWHERE if images is None else _span(value, [images])
+
+
+def image_variance(a: ArrayLike, b: ArrayLike | None = None, groups: ArrayLike | None = None) -> float:
+    """The variance of the mean of `a`, or of mean(a) - mean(b), that the choice of the test images leaves.
+
+    `a`, `b` (seeds, N): right or wrong. Seeds of one recipe disagree on images; that chance is in the interval over
+    seeds and is taken off here, from two seeds on. Images of one of the `groups` (N,) are drawn together: groups then
+    are what images are otherwise. NaN where there is only one.
+    """
+    return _image_variance(*(Answers.of(x, groups) for x in (a, b) if x is not None))
+
+
+def _image_variance(a: Answers, b: Answers | None = None) -> float:
+    """As statsmodels' for clusters, less the disagreement."""
+    shares, count = (a.shares if b is None else a.shares - b.shares), len(a.sizes)
+    if count < 2:
+        return math.nan
+    off = shares - a.sizes * shares.sum()
+    disagreement = a.disagreement + (b.disagreement if b else 0.0)
+    return max(0.0, float(off @ off) * count / (count - 1) - disagreement)
+
+
+def _span(value: float, errors: Sequence[Error]) -> Span:
+    half = _half(errors, ALPHA)
+    return Span(value - half, value + half)
+
+
+def _half(errors: Sequence[Error], p: float) -> float:
+    """How far the interval of the confidence 1 - p reaches to each side."""
+    return math.hypot(*(error.size * float(stdtrit(error.freedom, p / 2)) for error in errors))
+
+
+def two_sided_p(value: float, errors: Sequence[Error]) -> float:
+    """One minus the confidence of the interval that just touches 0; of one error alone, Student's t-test."""
+    if len(errors) == 1:
+        return float(2 * stdtr(errors[0].freedom, -abs(value) / errors[0].size))
+    low, high = math.log(LEAST_P), 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _half(errors, math.exp(middle)) > abs(value) else (low, middle)
+    return math.exp(high)
+
+
+class Comparison(NamedTuple):
+    """How far arm `a` is above arm `b`; `adjusted` is p after Holm for the family of comparisons, NaN without p."""
+
+    a: str
+    b: str
+    apart: Estimate
+    adjusted: float
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the difference is shown not to be chance."""
+        return self.adjusted < ALPHA
+
+
+class Family(NamedTuple):
+    """Comparisons that were made together, and for how many of them p was adjusted."""
+
+    comparisons: list[Comparison]
+    size: int
+
+
+def against_best(arms: Mapping[str, Arm]) -> Family:
+    """The arm of the highest mean against each other one; p after Holm for all pairs.
+
+    These means picked the best, so that any pair might have been compared: for the pairs with the best alone, 20 equal
+    arms of 10 trials would show a difference in 17 of 100 sweeps.
+    """
+    if not arms:
+        return Family([], 0)
+    best = max(arms, key=lambda name: arms[name].mean)
+    pairs = [(a, b) if b != best else (b, a) for a, b in combinations(arms, 2)]
+    every = _adjusted(arms, pairs)
+    return Family([c for c in every.comparisons if c.a == best], every.size)
+
+
+def against_baseline(arms: Mapping[str, Arm], baseline: str) -> Family:
+    """Each other arm against one that was named before there were results; p after Holm for these pairs."""
+    return _adjusted(arms, [(name, baseline) for name in arms if name != baseline] if baseline in arms else [])
+
+
+def _adjusted(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> Family:
+    """Comparisons without p, of one trial each, are not in the family."""
+    estimates = [apart(arms[a], arms[b]) for a, b in pairs]
+    tested = [e.p for e in estimates if not math.isnan(e.p)]
+    adjusted = iter(holm(tested))
+    every = [
+        Comparison(a, b, e, math.nan if math.isnan(e.p) else next(adjusted))
+        for (a, b), e in zip(pairs, estimates, strict=True)
+    ]
+    return Family(every, len(tested))

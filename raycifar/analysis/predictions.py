@@ -8,37 +8,52 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from raycifar.analysis.results import Results
 from raycifar.analysis.stats import confusion
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.datasets import Facts
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.files import read_file
 from raycifar.storage.folders import TrialFolder
 
-MOST_BYTES = 100 * CIFAR10.test_images  # of one array; the logits of all test images in float64 take 80 an image
-MOST_FILE_BYTES, MOST_MEMBERS = 4 * MOST_BYTES, 100  # of the archive: its directory is read before anything else
+MOST_ARRAYS, MOST_MEMBERS = 4, 100  # whose bytes an archive may have, and that it may list
 MOST_CONFUSED = 5  # pairs of classes by arm
 ARRAYS = ("logits", "labels", "index")
 
 
+Labels = NDArray[np.unsignedinteger[Any]]  # the smallest kind that has room for all classes: of ten, uint8
+
+
+class Swept(Protocol):
+    """Of a sweep's results, what its predictions are read by: its folder, and the rows of its tested trials."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def finished(self) -> pd.DataFrame: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Which images were tested: labels uint8 (N,); index int64 (N,) into the official test images, None if unknown."""
+    """Which images of a data set were tested: labels (N,); index int64 (N,) into its test images, None if unknown."""
 
-    labels: NDArray[np.uint8]
+    labels: Labels
     index: NDArray[np.int64] | None
+    facts: Facts
 
     def same(self, other: "ImageSet") -> bool:
         return np.array_equal(self.labels, other.labels) and np.array_equal(self._known, other._known)
 
     def first(self, count: int) -> "ImageSet":
         """The first so many of them."""
-        return ImageSet(self.labels[:count], None if self.index is None else self.index[:count])
+        return ImageSet(self.labels[:count], None if self.index is None else self.index[:count], self.facts)
 
     @property
     def _known(self) -> NDArray[np.int64]:
@@ -47,12 +62,12 @@ class ImageSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tested:
-    """One finished trial: the class uint8 (N,) that it gave each test image, and its probability float32 (N,)."""
+    """One finished trial: the class (N,) that it gave each test image, and its probability float32 (N,)."""
 
     trial: str
     arm: str
     tests: ImageSet
-    predicted: NDArray[np.uint8]
+    predicted: Labels
     confidence: NDArray[np.float32]
 
     @property
@@ -93,7 +108,8 @@ class Confused:
 
 def mean_confusion(trials: Sequence[Tested]) -> NDArray[np.float64]:
     """The confusion matrix of an arm, (classes, classes): the mean over its trials of each one's shares."""
-    return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, len(CIFAR10.classes)) for t in trials], axis=0))
+    classes = len(trials[0].tests.facts.classes)
+    return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, classes) for t in trials], axis=0))
 
 
 def most_confused(trials: Sequence[Tested]) -> list[Confused]:
@@ -101,7 +117,7 @@ def most_confused(trials: Sequence[Tested]) -> list[Confused]:
     shares = np.nan_to_num(mean_confusion(trials))
     np.fill_diagonal(shares, 0.0)
     order = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
-    pairs = [divmod(int(i), len(CIFAR10.classes)) for i in order]
+    pairs = [divmod(int(i), len(shares)) for i in order]
     return [
         Confused(label, predicted, float(shares[label, predicted]))
         for label, predicted in pairs
@@ -114,13 +130,13 @@ def median_trial(trials: Sequence[Tested]) -> Tested:
     return sorted(trials, key=lambda tested: tested.right.mean())[(len(trials) - 1) // 2]
 
 
-def read_predictions(results: Results) -> Predictions:
+def read_predictions(results: Swept) -> Predictions:
     """The predictions of every finished trial, a file at a time: of a thousand trials, all logits would not fit."""
     sets, trials, problems, missing = list[ImageSet](), list[Tested](), list[str](), 0
     for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):
         path = TrialFolder(results.path / trial).predictions
         try:
-            trials.append(read_tested(trial, arm, path, accuracy, sets))
+            trials.append(read_tested(trial, arm, path, accuracy, sets, results.facts))
         except FileNotFoundError:
             missing += 1
         except Exception as error:  # whatever NumPy, zipfile or a decompressor raises: it costs this trial alone
@@ -133,42 +149,49 @@ def read_predictions(results: Results) -> Predictions:
     return Predictions(compared, missing, len(trials) - len(compared), problems)
 
 
-def read_tested(trial: str, arm: str, path: Path, accuracy: float, sets: list[ImageSet]) -> Tested:
+def read_tested(trial: str, arm: str, path: Path, accuracy: float, sets: list[ImageSet], facts: Facts) -> Tested:
     """The predictions in a file, which give the summary's `accuracy`. Raises any Exception for a bad file.
 
     `sets` are the test sets met so far, to which a new one is added.
     """
-    tested = _tested(trial, arm, path, sets)
+    tested = _tested(trial, arm, path, sets, facts)
     _agrees(tested, accuracy)
     return tested
 
 
-def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet]) -> Tested:
+def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet], facts: Facts) -> Tested:
     """`sets` are the test sets met so far, to which a new one is added. Raises any Exception for a bad file."""
-    arrays = _arrays(path)
+    classes = len(facts.classes)
+    kind = np.min_scalar_type(classes - 1)
+    arrays = _arrays(path, most_bytes(facts))
     logits, labels, index = arrays["logits"], arrays["labels"], arrays.get("index")
-    if logits.dtype.kind != "f" or logits.shape != (labels.size, len(CIFAR10.classes)) or not np.isfinite(logits).all():
+    if logits.dtype.kind != "f" or logits.shape != (labels.size, classes) or not np.isfinite(logits).all():
         shape = f"{logits.dtype} of shape {logits.shape}"
-        raise ValueError(f"its logits should be finite numbers of shape (N, {len(CIFAR10.classes)}), they are {shape}")
-    if labels.ndim != 1 or not labels.size or not np.isin(labels, range(len(CIFAR10.classes))).all():
-        raise ValueError(f"its labels should be whole numbers from 0 to {len(CIFAR10.classes) - 1}")
+        raise ValueError(f"its logits should be finite numbers of shape (N, {classes}), they are {shape}")
+    if labels.ndim != 1 or not labels.size or not np.isin(labels, range(classes)).all():
+        raise ValueError(f"its labels should be whole numbers from 0 to {classes - 1}")
     if index is not None and (index.shape != labels.shape or index.dtype.kind not in "iu"):
         raise ValueError("its index should be one whole number an image")
-    if index is None and len(labels) == CIFAR10.test_images:
-        index = np.arange(CIFAR10.test_images)
-    met = ImageSet(labels.astype(np.uint8), None if index is None else index.astype(np.int64))
+    if index is None and len(labels) == facts.test_images:
+        index = np.arange(facts.test_images)
+    met = ImageSet(labels.astype(kind), None if index is None else index.astype(np.int64), facts)
     tests = next((known for known in sets if known.same(met)), met)
     if tests is met:
         sets.append(met)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float32)
-    return Tested(trial, arm, tests, logits.argmax(axis=1).astype(np.uint8), odds.max(axis=1) / odds.sum(axis=1))
+    return Tested(trial, arm, tests, logits.argmax(axis=1).astype(kind), odds.max(axis=1) / odds.sum(axis=1))
 
 
-def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def most_bytes(facts: Facts) -> int:
+    """Of one array: the logits of all test images in float64, and some more."""
+    return (8 * len(facts.classes) + 20) * facts.test_images
+
+
+def _arrays(path: Path, most: int) -> dict[str, NDArray[np.generic]]:
     """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises an Exception of any kind."""
-    file = io.BytesIO(read_file(path, MOST_FILE_BYTES))
+    file = io.BytesIO(read_file(path, MOST_ARRAYS * most))
     with zipfile.ZipFile(file) as archive:
-        _check_members(archive.infolist())
+        _check_members(archive.infolist(), most)
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
@@ -177,11 +200,11 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     return known
 
 
-def _check_members(members: Sequence[zipfile.ZipInfo]) -> None:
+def _check_members(members: Sequence[zipfile.ZipInfo], most: int) -> None:
     """Raises ValueError for what would take more memory than the predictions of all test images."""
     if len(members) > MOST_MEMBERS:
         raise ValueError(f"{len(members):,} arrays, of {MOST_MEMBERS} at most")
-    if big := [member.filename for member in members if member.file_size > MOST_BYTES]:
+    if big := [member.filename for member in members if member.file_size > most]:
         raise ValueError(f"{big[0]} is larger than the logits of all test images")
     if other := [m for m in members if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
         raise ValueError(f"{other[0].filename} is compressed in a way that NumPy does not write")
@@ -199,14 +222,15 @@ def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
 
     They are believed only where their labels are those that the trials were tested on.
     """
-    path = cache_folder() / "cifar10.safetensors"
+    facts = tests.facts
+    path = cache_folder() / facts.file_name
     if tests.index is None:
         return None, "predictions.npz does not say which of the official test images a subset holds"
     try:
         with safe_open(path, framework="numpy") as file:
             labels, images = file.get_tensor("test_labels"), file.get_tensor("test_images")
     except (OSError, SafetensorError) as error:
-        return None, f"CIFAR-10 is not in the cache here ({error})"
+        return None, f"{facts.title} is not in the cache here ({error})"
     inside = (tests.index >= 0) & (tests.index < len(labels))
     if not inside.all() or not np.array_equal(labels[tests.index], tests.labels):
         return None, f"the labels in {path} are not those that the trials were tested on"

@@ -6,7 +6,6 @@ from importlib.resources import files
 from typing import Any
 
 from raycifar.analysis.wording import listed
-from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import SweepSpec, TrialSpec
 
 
@@ -18,6 +17,11 @@ class Reference:
     protocol: dict[str, Any]
     recomputed: dict[str, dict[str, float]]
     footnotes: dict[str, str]
+
+    @staticmethod
+    def is_of(spec: SweepSpec) -> bool:
+        """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
+        return all((trial.data.name, trial.model.name) == ("cifar10", "vgg16") for trial in spec.trials)
 
     def values(self, arm: str, column: str) -> list[float]:
         """What the report states for an arm, one value a run."""
@@ -37,8 +41,8 @@ class Reference:
         reasons = []
         if trial.data.train_images:
             reasons.append(f"{train:,} training images instead of {self.protocol['train_images']:,}")
-        if test < CIFAR10.test_images:
-            reasons.append(f"{test:,} test images instead of {CIFAR10.test_images:,}")
+        if test < (all_images := trial.data.facts.test_images):
+            reasons.append(f"{test:,} test images instead of {all_images:,}")
         if trial.epochs != epochs:
             reasons.append(f"{trial.epochs} epochs instead of {epochs}")
         if trial.batch_size != batch:

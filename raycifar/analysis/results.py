@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from raycifar.analysis.tested_arms import accuracy_frame, difference_frame
 from raycifar.analysis.trial_state import (
     Interval,
     ResultsError,
@@ -26,6 +27,8 @@ from raycifar.analysis.trial_state import (
     read_sweep,
     read_trial,
 )
+from raycifar.config.architectures import title_of
+from raycifar.config.datasets import Facts
 from raycifar.config.sweep import SweepSpec
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import EpochRecord, History, Invocation, Session, SweepRecord, TrialSummary, field_names
@@ -58,6 +61,7 @@ TRIAL_COLUMNS = [
     *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),  # of the last epoch
     "mean_train_accuracy",  # over epochs
     "train_test_gap",  # the last epoch's training accuracy minus the test accuracy
+    "plain_gap",  # plain_train_accuracy minus the test accuracy: both of the tested weights
     "own_seconds",
     "gpu_seconds",
     "energy_joules",
@@ -86,6 +90,16 @@ class Results:
     notes: list[str] = field(default_factory=list)  # what people wrote about these results, a paragraph each
 
     @property
+    def facts(self) -> Facts:
+        """What is known of the data set that all trials read."""
+        return self.spec.data.facts
+
+    @property
+    def networks(self) -> list[str]:
+        """What texts call the networks that the arms train, each once."""
+        return list(dict.fromkeys(title_of(trial.model.name) for trial in self.spec.trials))
+
+    @property
     def time_notes(self) -> list[str]:
         """What stands beside every time: the first paragraph of the notes, if there are any."""
         return [f"Note on this sweep: {note}" for note in self.notes[:1]]
@@ -106,6 +120,14 @@ class Results:
             trials = self.finished[self.finished["arm"] == arm]
             if len(trials):
                 yield arm, trials
+
+    def accuracies(self) -> pd.DataFrame:
+        """Every arm's mean test accuracy with its 95 % intervals; see tested_arms.accuracy_frame. Reads predictions."""
+        return accuracy_frame(self)
+
+    def differences(self) -> pd.DataFrame:
+        """Every arm against the best and the first one; see tested_arms.difference_frame. Reads predictions."""
+        return difference_frame(self)
 
     @property
     def compared_epochs(self) -> pd.DataFrame:
@@ -212,7 +234,12 @@ def _trial_row(trace: TrialTrace, status: str) -> dict[str, Any]:
         row["error"] = f"{trace.error.kind}: {trace.error.message}"
     row["own_seconds"] = sum(row[f"{part}_seconds"] for part in ("train", "val", "checkpoint", "test"))
     row["train_test_gap"] = row.get("train_accuracy", math.nan) - row.get("test_accuracy", math.nan)
+    row["plain_gap"] = _or_nan(row.get("plain_train_accuracy")) - row.get("test_accuracy", math.nan)
     return row | _places(trace.history, row["own_seconds"])
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _planned(trace: TrialTrace) -> dict[str, Any]:

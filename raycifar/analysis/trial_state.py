@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 from pydantic import ValidationError
 
+from raycifar.config.datasets import Facts
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.errors import InputError
@@ -82,14 +83,23 @@ def read_sweep(folder: SweepFolder) -> tuple[SweepRecord, SweepSpec]:
         if record is None:
             raise ResultsError(_no_sweep(path))
         check_name(record.name, f"{path / 'sweep.json'}: name")
-        return record, SweepSpec.model_validate(record.spec)
+        spec = SweepSpec.model_validate(record.spec)
+        return record, spec.with_facts(_facts(record, spec))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("spec", *first["loc"]))
         why = f"{path / 'sweep.json'}: {key}: {first['msg']}"
+    except LookupError:
+        why = f"{path / 'sweep.json'}: it says nothing of the data set that was read (facts)"
     except (RecordError, SpecError, OSError) as error:
         why = str(error)
     raise ResultsError(f"{why}; restore the file, or run the sweep again under another --name")
+
+
+def _facts(record: SweepRecord, spec: SweepSpec) -> Facts:
+    """What is known of the data set; in records of an earlier version only which one it is."""
+    facts = Facts.model_validate(record.facts) if record.facts else spec.data.facts
+    return facts.model_copy(update={"digest": record.data})
 
 
 def _no_sweep(path: Path) -> str:

@@ -12,18 +12,24 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.execution import sweep as execution
 from raycifar.execution.options import Options
 from raycifar.execution.plan import describe_plan, plan_table, results_table, tell_plan
+from raycifar.execution.runners import informed
 from raycifar.execution.standing import standings, time_needed
 from raycifar.execution.sweep import check_files, plan_only
+from raycifar.execution.workspace import check_folder
 from raycifar.search.records import SearchFolder, sample_name
 from raycifar.search.search import check_files as check_search_files
-from raycifar.search.search import plan_search, run_search
+from raycifar.search.search import check_folder as check_search_folder
+from raycifar.search.search import informed_search, plan_search, run_search
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import budget, samples_table, space_table
 from raycifar.storage.folders import SweepFolder
+from raycifar.tracking.trackers import written_by
 
 
 def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Console) -> int:
+    sweep = informed(sweep, options)
     folder, chosen = SweepFolder(path), sweep.only(options.only)
+    check_folder(sweep, folder, options.fresh, written_by(options.log), to_look=True)
     check_files(sweep, folder, options)
     states = {} if options.fresh else standings(chosen.trials, folder)
     plan, gpus = plan_only(sweep, options, [name for name, state in states.items() if state.is_done])
@@ -45,6 +51,8 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console, 
 
 
 def show_search_plan(search: SearchSpec, path: Path, options: Options, console: Console) -> int:
+    search = informed_search(search, options)
+    check_search_folder(search, SearchFolder(path), options.fresh, written_by(options.log), to_look=True)
     check_search_files(search, SearchFolder(path), options)
     plan, gpus = plan_search(search, options)
     console.print(space_table(search, path), budget(search), describe_plan(plan, gpus), sep="\n")

@@ -144,6 +144,7 @@ def write(sweeps: list["Results"], out: Path, formats: list[str]) -> "Report":
     from raycifar.analysis.report.formats import FormatError, write_formats
     from raycifar.analysis.report.report import write_report
     from raycifar.analysis.report.side_by_side import joined_tables, write_comparison
+    from raycifar.storage.beneath import Beneath
 
     try:
         if len(sweeps) == 1:
@@ -151,7 +152,7 @@ def write(sweeps: list["Results"], out: Path, formats: list[str]) -> "Report":
             tables = {"epochs": sweeps[0].epochs, "trials": sweeps[0].trials}
         else:
             report, tables = write_comparison(sweeps, out), joined_tables(sweeps)
-        write_formats(tables, out, formats)
+        write_formats(tables, Beneath.of(out, *(results.path for results in sweeps)), formats)
     except OSError as error:
         raise FormatError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
     return report

@@ -113,13 +113,10 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
 def _start(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     from rich.console import Console
 
-    from raycifar.execution.workspace import is_there
     from raycifar.tracking.trackers import check_trackers
 
     options = sweep_options(args, events)
     check_trackers(options.log)
-    if args.dry_run:  # a call that runs asks itself
-        is_there(path)
     # A path may hold what rich takes for markup.
     return action(path, options, Console(highlight=False, markup=False, emoji=False))
 

@@ -1,8 +1,10 @@
 """Networks as records: what settings, costs and builders need to know of one. The package `networks` builds them.
 
 The records lie in `config` because a sweep file names parts of a network, and is checked before PyTorch is imported.
+`ARCHITECTURES` names those that `model.name` of a sweep file may name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +22,11 @@ class Architecture:
         return self.blocks[-1][-1]
 
     @property
+    def least(self) -> int:
+        """The smallest side in pixels of which the poolings leave something."""
+        return 1 << len(self.blocks)
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """What `model.train` may name: everything, a block with all behind it, or the head alone."""
         return "all", *(f"block{number}" for number in range(2, len(self.blocks) + 1)), "head"
@@ -29,11 +36,28 @@ class Architecture:
         pairs = pairwise((3, *(channels for block in self.blocks for channels in block)))
         return [[next(pairs) for _ in block] for block in self.blocks]
 
-    def blocks_below(self, part: str) -> int:
-        """How many blocks lie below the part that `model.train` names, and so do not train."""
-        known = {"all": 0, "head": len(self.blocks)}
-        return known[part] if part in known else int(part.removeprefix("block")) - 1
+
+def blocks_below(part: str, blocks: int) -> int:
+    """How many of a network's `blocks` lie below the part that `model.train` names, and so do not train."""
+    known = {"all": 0, "head": blocks}
+    return known[part] if part in known else int(part.removeprefix("block")) - 1
 
 
-# Configuration D of Simonyan & Zisserman 2014.
-VGG16 = Architecture("VGG16", ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)))
+def _vgg(layers: int, convolutions: Sequence[int]) -> Architecture:
+    channels = zip((64, 128, 256, 512, 512), convolutions, strict=True)
+    return Architecture(f"VGG{layers}", tuple((of_block,) * number for of_block, number in channels))
+
+
+# Configurations A, B, D and E of Simonyan & Zisserman 2014.
+VGG16 = _vgg(16, (2, 2, 3, 3, 3))
+ARCHITECTURES = {
+    "vgg16": VGG16,
+    "vgg11": _vgg(11, (1, 1, 2, 2, 2)),
+    "vgg13": _vgg(13, (2, 2, 2, 2, 2)),
+    "vgg19": _vgg(19, (2, 2, 4, 4, 4)),
+}
+
+
+def title_of(name: str) -> str:
+    """What texts call the network that `model.name` names."""
+    return ARCHITECTURES[name].title if name in ARCHITECTURES else name.rpartition("/")[2]

@@ -8,9 +8,6 @@ from pydantic import Field
 
 from raycifar.errors import InputError
 
-# Names in a sweep's folder that belong to other files and folders than trials'.
-RESERVED_NAMES = frozenset({"analysis", "sweep.json", "sweep.lock", "invocations.json", "notes.md"})
-
 
 class SpecError(InputError):
     """A sweep file, or a setting on the command line, is wrong. The message names place, value and remedy."""

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from raycifar.config.architectures import VGG16
-from raycifar.config.datasets import CIFAR10
+from raycifar.config import limits
+from raycifar.config.architectures import ARCHITECTURES, VGG16
+from raycifar.config.datasets import BUILT_IN, Facts
 
 MOST_KEYS = 1_000  # in a table: pydantic keeps an error for each that is unknown, 600 bytes of memory
 
@@ -36,8 +37,9 @@ else:
 
 
 class Model(Table):
-    """VGG16 for the data set's classes and the size of its images."""
+    """A network for the data set's classes and the size of its images."""
 
+    name: str = "vgg16"
     weights: Literal["imagenet", "random"]
     # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
@@ -51,44 +53,91 @@ class Model(Table):
     # The images' side times this, inside the network; 7 is ImageNet's 224. Costs its square (Kornblith et al. 2019).
     upsample: Literal[1, 2, 3, 4, 5, 6, 7] = 1
 
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return limits.known(name, tuple(ARCHITECTURES))
+
 
 class Data(Table):
     """Which images train, validate and test. 0 means all there are."""
 
+    name: str = "cifar10"
     validation: Literal["holdout", "train"] = "holdout"  # "train": the training images themselves, a leak
     holdout_images: Count = 5_000  # stratified, the same for every trial and seed
     train_images: Annotated[int, Field(ge=0)] = 0  # a stratified subset
-    test_images: Annotated[int, Field(ge=0, le=CIFAR10.test_images)] = 0
+    test_images: Annotated[int, Field(ge=0)] = 0
+    # Which training images are held out, and which make a subset: 0 is the split of all earlier results; "trial" draws
+    # it anew for each trial, by the trial's seed (Bouthillier et al. 2021).
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] | Literal["trial"] = 0
+    # At a trial's end, one pass of the tested weights over the training images as they are: it changes no other number.
+    measure_training: bool = True
+    _facts: Facts | None = PrivateAttr(None)
 
-    @model_validator(mode="after")
-    def _fits(self) -> "Data":
-        held_out = self.holdout_images if self.validation == "holdout" else 0
-        classes = len(CIFAR10.classes)
-        if held_out + max(self.train_images, classes) > CIFAR10.train_images:
-            held = f"holdout_images = {held_out} + " if held_out else ""
-            raise ValueError(
-                f"{held}train_images = {self.train_images}: {CIFAR10.title} has {CIFAR10.train_images:,} training "
-                f"images, of which at least {classes} must train: lower them"
-            )
-        if held_out % classes or self.train_images % classes or self.test_images % classes:
-            raise ValueError(f"a stratified number of images is a multiple of the {classes} classes")
-        return self
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return limits.known(name, tuple(BUILT_IN))
+
+    @property
+    def source(self) -> tuple[tuple[str, str], ...]:
+        """The settings that name the images, with their values: the same in all trials of a sweep."""
+        return (("data.name", self.name),)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the settings are the same, whatever is known of the data set."""
+        return isinstance(other, Data) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
+
+    @property
+    def facts_if_known(self) -> Facts | None:
+        """What is known of the data set; None before data that is not built in has been read (see `with_facts`)."""
+        return self._facts or BUILT_IN.get(self.name)
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the data set. Raises LookupError where it has not been read yet."""
+        if (facts := self.facts_if_known) is None:
+            raise LookupError(f"{self.source}: nothing is known of these images before they have been read")
+        return facts
+
+    def with_facts(self, facts: Facts) -> "Data":
+        """The same settings, of a data set of which this is known."""
+        data = self.model_copy()
+        data._facts = facts
+        return data
+
+    @property
+    def held_out(self) -> int:
+        """How many of the training images validate and do not train."""
+        return self.holdout_images if self.validation == "holdout" else 0
+
+    @property
+    def draws_training(self) -> bool:
+        """Whether the images that train are a part of all: then `split_seed` says which part."""
+        return self.validation == "holdout" or self.train_images > 0
+
+    @property
+    def split_varies(self) -> bool:
+        """Whether each trial of an arm trains and validates on images of its own draw."""
+        return self.split_seed == "trial" and self.draws_training
 
     @property
     def images(self) -> tuple[int, int, int]:
         """How many images train, validate and test."""
-        held_out = self.holdout_images if self.validation == "holdout" else 0
-        train = self.train_images or CIFAR10.train_images - held_out
-        return train, held_out or train, self.test_images or CIFAR10.test_images
+        train = self.train_images or self.facts.train_images - self.held_out
+        return train, self.held_out or train, self.test_images or self.facts.test_images
 
 
 class Augmentation(Table):
     """How the training images are augmented, a batch at a time."""
 
-    crop: Annotated[int, Field(ge=0, le=16)] = 0  # pixels of reflect padding to crop from; 0 = none
+    crop: Annotated[int, Field(ge=0)] = 0  # pixels of reflect padding to crop from, half the side at most; 0 = none
     # "alternating" mirrors in each odd epoch exactly the images that it did not mirror in the epoch before.
     flip: Literal["none", "random", "alternating"] = "none"
-    cutout: Annotated[int, Field(ge=0, le=CIFAR10.side)] = 0  # side of a square painted with the mean; 0 = none
+    cutout: Annotated[int, Field(ge=0)] = 0  # side of a square painted with the mean; 0 = none
     policy: Literal["none", "trivial"] = "none"  # TrivialAugment, wide (Müller & Hutter 2021)
     # alpha of Beta(alpha, alpha), from which each image's own share is drawn; 0 = none.
     mixup: NonNegative = 0.0  # two images blended (Zhang et al. 2018)
@@ -210,12 +259,9 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
-    def _one_batch(self) -> "TrialSettings":
-        if self.data.images[0] < self.batch_size:
-            raise ValueError(
-                f"batch_size = {self.batch_size} must not exceed the {self.data.images[0]} images that train: "
-                "lower it, or raise data.train_images"
-            )
+    def _fits_the_data(self) -> "TrialSettings":
+        if self.data.facts_if_known:
+            check_data(self, self.data.facts)
         return self
 
     @model_validator(mode="after")
@@ -229,3 +275,16 @@ class TrialSettings(Table):
                 "each other, as the last epochs may not be reached: swa_epochs = 0, or patience = 0"
             )
         return self
+
+
+def check_data(trial: TrialSettings, facts: Facts) -> None:
+    """Raises ValueError where the settings do not suit the data set."""
+    data, augmentation = trial.data, trial.augmentation
+    limits.check_images(data.held_out, data.train_images, data.test_images, facts)
+    limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
+    limits.check_side(trial.model.name, trial.model.upsample, facts)
+    if (trains := data.images[0]) < trial.batch_size:
+        raise ValueError(
+            f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "
+            "lower it, or raise data.train_images"
+        )

@@ -4,20 +4,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from raycifar.config.names import RESERVED_NAMES, Name, SpecError, listed, short
-from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.datasets import Facts
+from raycifar.config.names import Name, SpecError, listed, short
+from raycifar.config.settings import Data, Table, TrialSettings, check_data
 from raycifar.errors import nearest
+from raycifar.storage.written import BESIDE_TRIALS
 
 MOST_TRIALS = 10_000  # of a sweep
 OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
 LATER = {
-    "model": ("upsample",),
+    "model": ("name", "upsample"),
+    "data": ("name", "split_seed"),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
@@ -33,13 +36,21 @@ class TrialSpec(TrialSettings):
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change exactly when the trial's settings could give other numbers."""
-        settings = self.model_dump(mode="json", exclude={"name", "arm"})
+        settings = self.model_dump(mode="json", exclude={"name": True, "arm": True, "data": {"measure_training"}})
         for table, keys in LATER.items():
             fields = type(getattr(self, table)).model_fields
             for key in keys:
                 if settings[table][key] == fields[key].default:
                     del settings[table][key]
         return _digest(settings)
+
+    def own_data(self) -> Data:
+        """Its `data`, with the number that its split is drawn by."""
+        return self.data.model_copy(update={"split_seed": self.seed}) if self.data.split_seed == "trial" else self.data
+
+    def with_facts(self, facts: Facts) -> Self:
+        """The same trial, of a data set of which this is known."""
+        return self.model_copy(update={"data": self.data.with_facts(facts)})
 
     def settings(self) -> dict[str, str]:
         """What its arm's trials share: "optimizer.lr" and so on, with the value as JSON, or "all" images."""
@@ -67,7 +78,7 @@ class SweepSpec(Table):
         names = [trial.name.lower() for trial in self.trials]  # some file systems ignore case
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"two trials are named {twice[0]!r} (a and A are one): {OWN_NAMES}")
-        if reserved := sorted(RESERVED_NAMES.intersection(names)):
+        if reserved := sorted(filter(BESIDE_TRIALS.fullmatch, names)):
             raise ValueError(
                 f"no trial may be named {reserved[0]!r}: the sweep's folder has a file or folder of that name"
             )
@@ -88,6 +99,27 @@ class SweepSpec(Table):
             seeds.add((trial.arm, trial.seed))
         return self
 
+    @model_validator(mode="after")
+    def _one_source(self) -> "SweepSpec":
+        first = self.trials[0].data.source
+        for trial in self.trials:
+            if (other := trial.data.source) != first:
+                key, value = next(pair for pair in other if pair not in first)
+                raise ValueError(
+                    f"trial {trial.name!r}: {key} = {value!r}: all trials of a sweep share one data set: "
+                    "make it a sweep of its own"
+                )
+        return self
+
+    @property
+    def data(self) -> Data:
+        """The settings of the first trial's data; in all trials they name the same images."""
+        return self.trials[0].data
+
+    def with_facts(self, facts: Facts) -> Self:
+        """The same sweep, of a data set of which this is known."""
+        return self.model_copy(update={"trials": tuple(trial.with_facts(facts) for trial in self.trials)})
+
     def fingerprint(self) -> str:
         """Sixteen hex digits that change exactly when a trial comes, goes or could give other numbers."""
         return _digest({trial.name: trial.fingerprint() for trial in self.trials})
@@ -101,6 +133,23 @@ class SweepSpec(Table):
                 raise SpecError(f"--only {short(name)}: no such trial{nearest(name, known)}; there are {existing}")
         chosen = tuple(trial for trial in self.trials if not names or trial.name in names or trial.arm in names)
         return self.model_copy(update={"trials": chosen})
+
+
+def checked(sweep: SweepSpec, facts: Facts) -> SweepSpec:
+    """The sweep with what is known of its data set, once each trial suits that. Raises SpecError."""
+    for trial in sweep.trials:
+        checked_trial(trial, facts)
+    return sweep.with_facts(facts)
+
+
+def checked_trial(trial: TrialSpec, facts: Facts) -> TrialSpec:
+    """As `checked`, for one trial."""
+    informed = trial.with_facts(facts)
+    try:
+        check_data(informed, facts)
+    except ValueError as why:
+        raise SpecError(f"trial {trial.name!r}: {why}") from None
+    return informed
 
 
 def _digest(data: Any) -> str:

@@ -52,6 +52,7 @@ NEEDS: dict[str, _Need] = {
     "early_stopping.monitor": _STOPPING,
     "early_stopping.min_delta": _STOPPING,
     "data.holdout_images": (lambda t: t.data.validation == "holdout", 'data.validation = "holdout"'),
+    "data.split_seed": (lambda t: t.data.draws_training, 'data.validation = "holdout" or data.train_images above 0'),
 }
 
 

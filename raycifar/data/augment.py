@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Augmentation
 from raycifar.data import trivialaugment
 from raycifar.data.splits import Split
@@ -85,13 +84,13 @@ class Mixer:
     spec: Augmentation
 
     @classmethod
-    def of(cls, spec: Augmentation, seed: int, device: torch.device) -> "Mixer | None":
+    def of(cls, spec: Augmentation, classes: int, seed: int, device: torch.device) -> "Mixer | None":
         """None where the spec asks for no mixing."""
         alpha = spec.mixup or spec.cutmix
         if not alpha or not spec.mix_probability:
             return None
         shares = torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, SHARES)).float()
-        return cls(shares.to(device), torch.eye(len(CIFAR10.classes), device=device), spec)
+        return cls(shares.to(device), torch.eye(classes, device=device), spec)
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W), labels int64 (B,) -> mixed images, and the labels' shares float32 (B, classes)."""

@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from raycifar.config.sweep import TrialSpec
+from raycifar.data.sources import facts_of
 from raycifar.data.splits import load_training
 from raycifar.devices import trials_that_fit
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.training.evaluation import predict
 from raycifar.training.loop import TrainState, step_of
 from raycifar.training.trial import Place, set_up_torch
@@ -43,7 +44,7 @@ class SharingError(Exception):
     """A trial could not be measured; the message is the last line that its process wrote."""
 
 
-def measure_sharing(trial: TrialSpec, cifar10: Path, most: int, device: str) -> list[Shared]:
+def measure_sharing(trial: TrialSpec, data: Path, most: int, device: str) -> list[Shared]:
     """1, 2, ... of the trial side by side on the device, at most `most`; the last number is the first not worth it.
 
     Raises SharingError.
@@ -51,7 +52,7 @@ def measure_sharing(trial: TrialSpec, cifar10: Path, most: int, device: str) -> 
     tried: list[Shared] = []
     while len(tried) < most and (len(tried) < 2 or _was_worth_it(tried)):
         try:
-            tried.append(side_by_side(len(tried) + 1, trial, cifar10, device))
+            tried.append(side_by_side(len(tried) + 1, trial, data, device))
         except SharingError:
             if not tried:
                 raise
@@ -76,8 +77,8 @@ def described(tried: Sequence[Shared]) -> str:
     return f"--trials-per-gpu auto: {best_sharing(tried)} (images/s by trials side by side: {rates}{memory})"
 
 
-def side_by_side(trials: int, trial: TrialSpec, cifar10: Path, device: str) -> Shared:
-    command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(cifar10), device]
+def side_by_side(trials: int, trial: TrialSpec, data: Path, device: str) -> Shared:
+    command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(data), device]
     with ExitStack() as stack:
         team = [start_member(command, stack) for _ in range(trials)]
         for member in team:
@@ -108,11 +109,12 @@ def next_line(process: "subprocess.Popen[str]") -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """One of the processes side by side: warms up, says so, waits for a line, trains for SECONDS, and says how fast."""
-    trial, device = TrialSpec.model_validate_json(arguments[0]), torch.device(arguments[2])
+    trial, data, device = TrialSpec.model_validate_json(arguments[0]), Path(arguments[1]), torch.device(arguments[2])
+    trial = trial.with_facts(facts_of(data, trial.data))
     set_up_torch(trial, Place(arguments[2], 1, ""))
-    train = load_training(Path(arguments[1]), trial.data, device).train
+    train = load_training(data, trial.data, device).train
     # Random weights are as fast as any, and need no file.
-    model = build_vgg16(trial.model.model_copy(update={"weights": "random"}), trial.seed)
+    model = build_network(trial.model.model_copy(update={"weights": "random"}), trial.data.facts, trial.seed)
     state = TrainState(model, trial, device)
     step = step_of(state, train, trial)
     index = torch.arange(min(trial.batch_size, len(train)), device=device)

@@ -16,6 +16,7 @@ from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import asked_gpus, check_local, local_plan
 from raycifar.execution.session import Session
+from raycifar.storage.beneath import beneath, make_folder
 from raycifar.storage.checkpoints import prune_checkpoints, saved_history, tidy_checkpoints
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import EpochRecord
@@ -41,6 +42,9 @@ class Local:
     def measured(self, plan: Plan, assets: Assets, options: Options, console: Console) -> Plan:
         return plan
 
+    def check(self, session: Session, path: Path) -> None:
+        pass
+
     def listeners(self, name: str) -> list[Listener]:
         return []
 
@@ -63,7 +67,7 @@ def run_here(trial: TrialSpec, folder: SweepFolder, assets: Assets, place: Place
 
 
 def _run(trial: TrialSpec, path: Path, assets: Assets, place: Place, bus: Bus) -> None:
-    path.mkdir(exist_ok=True)
+    make_folder(beneath(path))
     for problem in tidy_checkpoints(path):
         bus.complain(problem)
     bus.start(trial.name, Start(trial.model_dump(mode="json"), saved_history(path).epochs))

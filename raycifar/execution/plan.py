@@ -10,7 +10,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
@@ -51,6 +50,8 @@ def check_options(options: Options) -> None:
         check_local(options)
     if options.gpus == 0:
         check_sharing(options)
+    if options.weights_as_they_are and options.weights is None:
+        raise PlacementError("--weights-as-they-are is about the file that --weights names: name it, or leave it out")
     if options.workers_per_trial > 1 and options.trials_per_gpu != 1:
         raise PlacementError(
             "--trials-per-gpu and --workers-per-trial exclude each other: share GPUs, or use several a trial"
@@ -105,12 +106,21 @@ def asked_gpus(asked: int | None, available: int, who: str) -> int:
     return asked
 
 
+def check_usable(gpus: int, who: str) -> None:
+    """Raises PlacementError for GPUs of this machine that this PyTorch cannot use, unless a test wants them logical."""
+    if gpus and not (torch.cuda.is_available() or logical_gpus()):
+        raise PlacementError(
+            f"{who} {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
+            "install a CUDA build of it, or type --gpus 0 to run on the CPU"
+        )
+
+
 def check_gpus(options: Options) -> None:
-    """Raises PlacementError for more GPUs than a Ray of its own would find here: Ray's start takes long."""
+    """Raises PlacementError for GPUs that a Ray of its own would not find here, or not use: its start takes long."""
     ray = sys.modules.get("ray")
     started = ray is not None and ray.is_initialized()  # by the caller, perhaps with GPUs that are not there
     if not (options.local or options.address or started or logical_gpus()):
-        asked_gpus(options.gpus, gpu_count(), "this machine has")
+        check_usable(asked_gpus(options.gpus, gpu_count(), "this machine has"), "this machine has")
 
 
 def describe_plan(plan: Plan, gpus: int) -> str:
@@ -200,7 +210,7 @@ def flop_unit(flops: float) -> FlopUnit:
 def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {CIFAR10.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    weights += f", {trial.data.facts.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,
@@ -228,7 +238,8 @@ def _result(trial: TrialSpec, folder: SweepFolder) -> Sequence[str | Text]:
     if summary := files.summary():
         seconds = summary.train_seconds + summary.val_seconds + summary.checkpoint_seconds + summary.test_seconds
         figures = (summary.best_val_accuracy, summary.test_accuracy, summary.test_accuracy_flip)
-        return ("done", str(summary.epochs_run), *(f"{100 * figure:.2f} %" for figure in figures), f"{seconds:.1f}")
+        shown = ("–" if figure is None else f"{100 * figure:.2f} %" for figure in figures)
+        return ("done", str(summary.epochs_run), *shown, f"{seconds:.1f}")
     epochs = f"{len(files.history().epochs)} of {trial.epochs}"
     if error := files.error():
         return (Text(f"failed: {error.kind}: {' '.join(error.message.split())}"), epochs)

@@ -16,9 +16,7 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 
 # isort: split
 import ray
-import torch
 
-from raycifar.devices import logical_gpus
 from raycifar.execution import interruption, ray_faults
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_address import check_address, check_cluster, check_environment
@@ -83,11 +81,6 @@ def machine_of(resources: dict[str, float], nodes: Sequence[dict[str, float]]) -
         memory=resources.get("memory", math.inf),
         gpu_cpus=int(min(to_a_gpu, default=0) * resources.get("GPU", 0)),
     )
-
-
-def gpus_can_compute() -> bool:
-    """Whether this machine's PyTorch can use the GPUs that Ray schedules, or a test wants them logical."""
-    return torch.cuda.is_available() or logical_gpus()
 
 
 def _connect(address: str | None, verbose: bool) -> tuple[str | None, str]:

@@ -17,18 +17,20 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raycifar.execution import ray_look
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.session import Session
+from raycifar.storage.beneath import Beneath, delete, write_bytes
 
 PACKAGE = "raycifar"
 LOOK_SECONDS = 120.0  # for all nodes: a worker process starts there first
 
 
 def check_nodes(session: Session, folder: Path) -> None:
-    """Raises PlacementError, a line a fault, where a node lacks the storage folder, the package or the cached files."""
-    if not session.options.address:
-        return
+    """Raises PlacementError, a line a fault, where a node lacks the storage folder, the package or the cached files.
+
+    The folder need not be there: then the nearest one above it is looked for.
+    """
     gpus = session.plan.gpus_per_worker > 0
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])}
-    assets = [session.assets.cifar10, *filter(None, [session.assets.imagenet])]
+    assets = [session.assets.data, *filter(None, [session.assets.imagenet])]
     sizes = {str(path): path.stat().st_size for path in assets}
     with _token(folder) as (file, token):
         asked = {
@@ -62,15 +64,16 @@ def _version() -> str:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file just written into the folder, and what it holds; deleted at the end."""
+    """A file just written into the folder, or above it, and what it holds; deleted at the end."""
     token = secrets.token_hex(8)
-    file = folder / f".seen-by-nodes.{token}"
-    file.write_text(token, encoding="ascii")
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    file = Beneath(there) / f".seen-by-nodes.{token}"
+    write_bytes(file, token.encode("ascii"))
     try:
-        yield file, token
+        yield file.path, token
     finally:
         with contextlib.suppress(OSError):
-            file.unlink()
+            delete(file)
 
 
 def _asked(node: str, arguments: tuple[Any, ...]) -> Any:

@@ -16,7 +16,6 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 # isort: split
 import ray
 import ray.tune
-import torch
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 from rich.console import Console
 
@@ -25,14 +24,15 @@ from raycifar.devices import logical_gpus
 from raycifar.execution import gpu_sharing
 from raycifar.execution.options import Options
 from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, Plan, make_plan, most_to_share
-from raycifar.execution.plan import asked_gpus, check_precision, plan_on
-from raycifar.execution.ray_cluster import Cluster, cluster, gpus_can_compute, shut_down, watched
+from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
+from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
 from raycifar.execution.ray_private import start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session
 from raycifar.networks.cost import largest_step
+from raycifar.storage.beneath import delete, make_folder
 from raycifar.storage.checkpoints import tidy_checkpoints
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.tracking.listener import Bus, Listener
@@ -54,12 +54,8 @@ class OnRay:
 
     def place(self, trials: Sequence[TrialSpec], options: Options) -> tuple[Plan, int]:
         gpus = asked_gpus(options.gpus, self._machine.gpus, "Ray sees")
-        if gpus and not options.address and not gpus_can_compute():
-            raise PlacementError(
-                f"Ray sees {gpus} GPUs, but PyTorch {torch.__version__} cannot use them: "
-                "install a CUDA build of it, or type --gpus 0 to run on the CPU"
-            )
         if not options.address:
+            check_usable(gpus, "Ray sees")
             check_precision(trials, gpus)
         return plan_on(trials, self._with(gpus), options), gpus
 
@@ -78,8 +74,11 @@ class OnRay:
     def listeners(self, name: str) -> list[Listener]:
         return [Gauges(name)]
 
+    def check(self, session: Session, path: Path) -> None:
+        if session.options.address:
+            check_nodes(session, path)
+
     def run_sweep(self, session: Session, folder: SweepFolder, bus: Bus) -> None:
-        check_nodes(session, folder.path)
         if self.notice:
             bus.complain(self.notice)
         start_helpers()
@@ -152,12 +151,12 @@ def as_exception(error: object) -> BaseException:
 
 def _forget_earlier_runs(trial: TrialFolder, bus: Bus) -> None:
     """Ray's own notes of an earlier session would contradict the checkpoints; ours say all that is worth keeping."""
-    trial.path.mkdir(exist_ok=True)
+    make_folder(trial.files)
     stale = ["result.json", "progress.csv", "error.txt", "error.pkl"]
     if trial.summary() is None:  # else only Tune is told again
         stale.append("checkpoint_manager_snapshot.json")
     for name in stale:
-        (trial.path / name).unlink(missing_ok=True)
+        delete(trial.files / name)
     for problem in tidy_checkpoints(trial.path):
         bus.complain(problem)
 
@@ -165,7 +164,7 @@ def _forget_earlier_runs(trial: TrialFolder, bus: Bus) -> None:
 def _best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console) -> int:
     """How many trials like this one should share a GPU, measured on one GPU of the cluster. Raises PlacementError."""
     try:
-        found = ray.get(_measure_sharing.remote(trial, assets.cifar10, most))
+        found = ray.get(_measure_sharing.remote(trial, assets.data, most))
     except ray.exceptions.RayTaskError as error:
         raise PlacementError(
             f"--trials-per-gpu auto: trial {trial.name!r} could not be measured: {error.cause}: give a number instead"
@@ -175,6 +174,6 @@ def _best_sharing(trial: TrialSpec, assets: Assets, most: int, console: Console)
 
 
 @ray.remote(num_cpus=0, num_gpus=1, max_retries=0)
-def _measure_sharing(trial: TrialSpec, cifar10: Path, most: int) -> list[gpu_sharing.Shared]:
+def _measure_sharing(trial: TrialSpec, data: Path, most: int) -> list[gpu_sharing.Shared]:
     device = "cpu" if logical_gpus() else "cuda:0"  # Ray shows the process no other GPU
-    return gpu_sharing.measure_sharing(trial, cifar10, most, device)
+    return gpu_sharing.measure_sharing(trial, data, most, device)

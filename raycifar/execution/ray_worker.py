@@ -23,6 +23,7 @@ from raycifar.execution.ray_meeting import Meeting
 from raycifar.execution.ray_private import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog
+from raycifar.storage.beneath import delete
 from raycifar.storage.checkpoints import KEPT, checkpoint_epoch, checkpoint_name, prune_checkpoints, saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import EpochRecord
@@ -46,7 +47,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         ray.tune.report(_metrics(record))
     if tested:
         return
-    (trial.path / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    delete(trial.files / "checkpoint_manager_snapshot.json")
     try:
         _trainer(spec, job, config, len(saved)).fit()
     except ray.train.TrainingFailedError as error:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raycifar.config.sweep import TrialSpec
-from raycifar.data.cifar10 import fetch_cifar10
+from raycifar.config.settings import Data
+from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
+from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
 from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
@@ -39,22 +40,32 @@ def start_ray(options: Options) -> AbstractContextManager[Runner]:
     return ray_runner(options)
 
 
+def informed(sweep: SweepSpec, options: Options) -> SweepSpec:
+    """The sweep with what is known of its data set, which suits its trials. Raises AssetError or SpecError."""
+    return checked(sweep, known_facts(sweep.data, options.data))
+
+
+def informed_trial(trial: TrialSpec, options: Options) -> TrialSpec:
+    """As `informed`, for one trial."""
+    return checked_trial(trial, known_facts(trial.data, options.data))
+
+
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
     """The cached files that the trials read, ImageNet weights only where one starts from them. Raises AssetError."""
     pretrained = any(trial.model.weights == "imagenet" for trial in trials)
-    data = fetch_cifar10(options.data)
+    data = fetch_data(trials[0].data, options.data)
     return Assets(data, fetch_vgg16(options.weights, options.weights_as_they_are) if pretrained else None)
 
 
-def check_named_files(options: Options, path: Path, weights: str, needs_weights: bool) -> None:
+def check_named_files(data: Data, options: Options, path: Path, weights: str, needs_weights: bool) -> None:
     """Read and verify what --data and --weights name, whatever is left to run; nothing is fetched or written.
 
-    `path` are the results, `weights` the ImageNet weights that they have on record, "" for none. Raises AssetError, or
-    SweepError for other weights than these and for weights that nothing reads.
+    `data` names what the trials read, `path` are the results, `weights` the ImageNet weights that they have on record,
+    "" for none. Raises AssetError, or SweepError for other weights than these and for weights that nothing reads.
     """
     check_cache()
     if options.data is not None:
-        fetch_cifar10(options.data, get=examine)
+        fetch_data(data, options.data, get=examine)
     if options.weights is not None and not needs_weights:
         raise SweepError(f"--weights {options.weights}: no trial starts from ImageNet weights: leave it out")
     if options.weights is not None:

@@ -29,7 +29,7 @@ class Job:
     """What a process that trains needs to know besides its trial: plain values, for it travels as JSON."""
 
     folder: str  # the results', absolute: on Ray, trials run in a folder of Ray's
-    cifar10: str
+    data: str
     imagenet: str | None
     workers: int
     gpus_per_worker: float
@@ -40,7 +40,7 @@ class Job:
     @property
     def assets(self) -> Assets:
         """The cached files that trials read."""
-        return Assets(Path(self.cifar10), Path(self.imagenet) if self.imagenet else None)
+        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -60,6 +60,9 @@ class Runner(Protocol):
 
     def measured(self, plan: Plan, assets: Assets, options: Options, console: Console) -> Plan:
         """The plan again, once what `options` leave to a measurement has been measured. Raises PlacementError."""
+
+    def check(self, session: "Session", path: Path) -> None:
+        """Raises PlacementError where trials could not run, or write their results in `path`; nothing is made there."""
 
     def listeners(self, name: str) -> list[Listener]:
         """Who hears of the sweep of this name here, and nowhere else."""
@@ -87,7 +90,7 @@ class Session:
         plan, imagenet = self.plan, self.assets.imagenet
         return Job(
             folder=str(folder),
-            cifar10=str(self.assets.cifar10),
+            data=str(self.assets.data),
             imagenet=str(imagenet) if imagenet else None,
             workers=plan.workers,
             gpus_per_worker=plan.gpus_per_worker,
@@ -108,7 +111,8 @@ class Session:
             hardware=hardware(),
             versions=versions(),
             command=self.options.called,
-            data=digest_on_file(self.assets.cifar10),
+            data=digest_on_file(self.assets.data),
+            facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 
     def show_plan(self) -> None:

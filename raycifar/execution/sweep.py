@@ -10,7 +10,7 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
-from raycifar.execution.runners import check_named_files, session
+from raycifar.execution.runners import check_named_files, informed, session
 from raycifar.execution.session import Session
 from raycifar.execution.workspace import all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
@@ -19,6 +19,7 @@ from raycifar.storage.records import TrialSummary
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.tracking.terminal import Terminal
+from raycifar.tracking.trackers import written_by
 
 
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
@@ -27,9 +28,10 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
     Raises workspace.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
     """
     folder = SweepFolder(path)
-    chosen = sweep.only(options.only)
     check_options(options)
-    check_folder(sweep, folder, options.fresh)
+    sweep = informed(sweep, options)
+    chosen = sweep.only(options.only)
+    check_folder(sweep, folder, options.fresh, written_by(options.log))
     check_files(sweep, folder, options)
     unfinished = [t for t in chosen.trials if options.fresh or not _is_done(folder.trial(t.name), options)]
     if unfinished:
@@ -47,7 +49,7 @@ def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
     record = None if options.fresh or options.weights is None else folder.record()
     needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
-    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_only(sweep: SweepSpec, options: Options, done: Collection[str] = ()) -> tuple[Plan, int]:
@@ -79,6 +81,7 @@ def _tune_lacks_epochs(trial: TrialFolder) -> bool:
 def _run(session: Session, sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder) -> None:
     """Run what is not done, with everybody listening; the folder is locked, and the call on record, meanwhile."""
     options = session.options
+    session.runner.check(session, folder.path)
     with opened(sweep, chosen, folder, session.call, options.fresh):
         session.show_plan()
         histories = {trial.name: saved_history(folder.trial(trial.name).path) for trial in chosen.trials}

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,11 @@ from pydantic import ValidationError
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
-from raycifar.storage.files import sweep_leftovers
+from raycifar.storage.beneath import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
+from raycifar.storage.foreign import clear_for_ray, refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
+from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
 from raycifar.texts import without_secrets
 
 
@@ -39,7 +41,8 @@ class Call:
     hardware: str
     versions: dict[str, str]
     command: tuple[str, ...] = ()  # its words; a single one is Python code
-    data: str = ""  # the SHA-256 of the cached CIFAR-10
+    data: str = ""  # the SHA-256 of the images and labels
+    facts: dict[str, Any] = field(default_factory=dict)  # what is known of them
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -55,24 +58,34 @@ def sweep_folder(storage: str, name: str) -> Path:
         raise SpecError(f"--storage {storage!r}: expected a folder ({error})") from None
 
 
-def check_folder(sweep: SweepSpec, folder: SweepFolder, fresh: bool = False) -> None:
-    """Refuse a folder that is not this sweep's, or that another call works on. Raises SweepError."""
-    if check_place(folder, "sweep.json") and not fresh and folder.record():
+def check_folder(
+    sweep: SweepSpec, folder: SweepFolder, fresh: bool = False, by_trackers: Sequence[str] = (), to_look: bool = False
+) -> None:
+    """Refuse another sweep's folder or, unless it is only `to_look`, one in use. Raises SweepError, RecordError."""
+    if check_place(folder, "sweep.json", to_look) and not fresh and folder.record():
         _refuse_another_sweep(sweep, folder)
         _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
+        refuse_foreign(folder.files, (trial.name for trial in sweep.trials), by_trackers)
 
 
-def check_place(folder: SweepFolder, record: str) -> bool:
-    """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record."""
+def check_place(folder: SweepFolder, record: str, to_look: bool = False) -> bool:
+    """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record.
+
+    Where it is only `to_look`, another call may use it, and its lock is not touched.
+    """
     if not is_there(folder.path):
         return False
-    if folder.lock.exists():
+    if folder.lock.exists() and not to_look:
         _locked(folder).release()
-    names = {path.name for path in folder.path.iterdir()}
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
-    if record not in names and any(n != folder.lock.name and not n.startswith(f".{record}.") for n in names):
+    others = (path.name for path in folder.path.iterdir() if not _is_left(path.name, folder))
+    if not os.path.lexists(folder.path / record) and any(others):
         raise SweepError(f"{folder.path}: holds something else (no {record}): choose another --name or --storage")
     return True
+
+
+def _is_left(name: str, folder: SweepFolder) -> bool:
+    return name == folder.lock.name or bool(LEFTOVER.fullmatch(name) or LEFTOVER_EARLIER.fullmatch(name))
 
 
 def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
@@ -119,7 +132,20 @@ def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
             )
 
 
+def tidy(folder: SweepFolder, trials: Sequence[str]) -> None:
+    """Take away what killed writers left, and what leads out of the folder; the folder is locked. Raises SweepError."""
+    try:
+        refuse_foreign(folder.files, trials)
+        for place in (folder.files, *(folder.files / name for name in trials)):
+            sweep_leftovers(place)
+        clear_for_ray(folder.files, trials)
+    except OSError as error:
+        raise SweepError(f"{error.filename}: {error.strerror}: choose another --name") from None
+
+
 def _locked(folder: SweepFolder) -> FileLock:
+    if folder.lock.is_symlink() or (folder.lock.is_file() and folder.lock.stat().st_nlink > 1):
+        raise SweepError(f"{folder.lock}: is a link to another file: remove it, or choose another --name")
     lock = FileLock(folder.lock)
     try:
         return lock.acquire(timeout=1).lock
@@ -141,8 +167,7 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
     with held(folder, fresh):
         _refuse_another_sweep(sweep, folder)  # which may have begun, and ended, since check_folder
         _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
-        for path in (folder.path, *(folder.trial(trial.name).path for trial in sweep.trials)):
-            sweep_leftovers(path)
+        tidy(folder, [trial.name for trial in sweep.trials])
         _describe(sweep, folder, call)
         with on_record(folder, call, lambda: all_finished(chosen, folder)):
             yield
@@ -218,6 +243,7 @@ def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, 
         "hardware": call.hardware,
         "weights": agreed_weights(path, before.weights if before else "", call.weights),
         "data": agreed_data(path, before.data if before else "", call.data),
+        "facts": call.facts,
     }
 
 
@@ -245,6 +271,9 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
         status = 0 if finished() else 1
     except KeyboardInterrupt:
         status = 130
+        raise
+    except InputError:
+        status = 2
         raise
     finally:
         folder.write_invocations([*earlier, replace(invocation, ended_at=time.time(), exit_status=status)])

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 
-from raycifar.config.architectures import VGG16
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.architectures import ARCHITECTURES, VGG16, Architecture, blocks_below
 from raycifar.config.sweep import TrialSpec
 
 
@@ -14,51 +13,56 @@ def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
     return max(trials, key=lambda trial: trial.batch_size * flops_an_image(trial)[1])
 
 
-def blocks(upsample: int = 1) -> list[tuple[int, list[tuple[int, int]]]]:
+def blocks(network: Architecture = VGG16, side: int = 32) -> list[tuple[int, list[tuple[int, int]]]]:
     """The side of the images, and the channels into and out of each convolution, by block."""
-    return [((CIFAR10.side * upsample) >> depth, block) for depth, block in enumerate(VGG16.convolutions())]
+    return [(side >> depth, block) for depth, block in enumerate(network.convolutions())]
 
 
 def work(trial: TrialSpec) -> float:
-    """Floating-point operations of the whole trial: training, validation every epoch, one test with mirror images."""
+    """Floating-point operations of the whole trial: training, validation every epoch, and what comes at its end."""
     train, val, test = trial.data.images
     forward, step = flops_an_image(trial)
     averaging = trial.averaging
     # The plain mean of one epoch's weights is the network itself, and so has its statistics.
     recomputed = trial.epochs if averaging.ema_recompute_batch_norm else max(0, averaging.swa_epochs - 1)
     passes = recomputed if trial.model.batch_norm else 0  # over the training images, for batch norm's statistics
-    return trial.epochs * (train * step + val * forward) + passes * train * forward + 2 * test * forward
+    tests = 2 if trial.data.facts.mirror else 1  # of which one sees mirror images
+    at_the_end = tests * test + trial.data.measure_training * train
+    return trial.epochs * (train * step + val * forward) + passes * train * forward + at_the_end * forward
 
 
 def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
-    forward, step = _flops_an_image(trial.model.hidden, trial.model.train, trial.model.upsample)
-    muon = _muon_flops(trial.model.train) if trial.optimizer.name == "muon" else 0.0
+    network, facts, model = ARCHITECTURES[trial.model.name], trial.data.facts, trial.model
+    widths = (network.features, *model.hidden, len(facts.classes))
+    forward, step = _flops_an_image(network, facts.side * model.upsample, widths, model.train)
+    muon = _muon_flops(network, model.train) if trial.optimizer.name == "muon" else 0.0
     return forward, step + muon / trial.batch_size
 
 
 @cache
-def _flops_an_image(hidden: tuple[int, ...], train: str, upsample: int) -> tuple[float, float]:
+def _flops_an_image(network: Architecture, side: int, widths: tuple[int, ...], train: str) -> tuple[float, float]:
+    """`widths` are those into and out of the head's layers."""
     layers = [
         2.0 * 9 * in_channels * out_channels * side**2
-        for side, convolutions in blocks(upsample)
+        for side, convolutions in blocks(network, side)
         for in_channels, out_channels in convolutions
     ]
-    layers += [2.0 * inputs * outputs for inputs, outputs in pairwise((VGG16.features, *hidden, len(CIFAR10.classes)))]
-    first = _first_trained(train)
+    layers += [2.0 * inputs * outputs for inputs, outputs in pairwise(widths)]
+    first = _first_trained(network, train)
     # Each trained layer costs a forward pass's worth again for its weights' gradient, and once more for its input's,
     # which the first trained layer does not need.
     return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
 
 
 @cache
-def _muon_flops(train: str) -> float:
+def _muon_flops(network: Architecture, train: str) -> float:
     """Of a step's matrix products in muon.orthogonal, for all trained kernels (out_channels, 9 * in_channels)."""
-    channels = [pair for block in VGG16.convolutions() for pair in block][_first_trained(train) :]
+    channels = [pair for block in network.convolutions() for pair in block][_first_trained(network, train) :]
     kernels = [(out_channels, 9 * in_channels) for in_channels, out_channels in channels]
     return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
 
 
-def _first_trained(train: str) -> int:
+def _first_trained(network: Architecture, train: str) -> int:
     """The number of the first convolution that trains, which is how many are frozen."""
-    return sum(len(block) for block in VGG16.blocks[: VGG16.blocks_below(train)])
+    return sum(len(block) for block in network.blocks[: blocks_below(train, len(network.blocks))])

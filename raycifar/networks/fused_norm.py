@@ -25,7 +25,7 @@ COMBINED, FEW, MOST_COMBINED = (
 )  # channels of a program that combines tiles, and how many tiles it has room for
 
 
-class Trunk(nn.Sequential):
+class FusedLayers(nn.Sequential):
     """A sequence of layers; where a GPU trains, batch norm and what follows it, up to the ReLU, are one operation.
 
     Hooks of the layers that are taken together are then not called.

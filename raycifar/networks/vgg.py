@@ -1,74 +1,55 @@
-"""VGG16 (Simonyan & Zisserman 2014) for small images: torchvision's convolutions, a new head, its own normalisation."""
+"""VGG (Simonyan & Zisserman 2014) for small images: torchvision's convolutions without its head."""
 
-from pathlib import Path
-from typing import cast
+from functools import partial
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from raycifar.config.architectures import VGG16
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.architectures import ARCHITECTURES, Architecture
+from raycifar.config.datasets import Facts
 from raycifar.config.settings import Model
 from raycifar.networks.convolution import Convolution
-from raycifar.networks.fused_norm import Trunk
+from raycifar.networks.fused_norm import FusedLayers
+from raycifar.networks.network import Network, Prefixes, Trunk, initialise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-IMAGES_AT_ONCE = 1_000  # without gradients and not enlarged: activations of 0.3 GB in fp32
+IMAGENET_SIDE = 224
 
 
-class VGG(nn.Module):
-    """uint8 images (N, 3, H, W) -> logits (N, classes).
-
-    `features` has torchvision's parameter names; there are no biases before batch norm.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, spec: Model) -> None:
-        super().__init__()
-        self.images_at_once = IMAGES_AT_ONCE // spec.upsample**2
-        pretrained = spec.weights == "imagenet"
-        self.register_buffer("mean", _channels(IMAGENET_MEAN if pretrained else CIFAR10.mean), persistent=False)
-        self.register_buffer("std", _channels(IMAGENET_STD if pretrained else CIFAR10.std), persistent=False)
-        self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
-        self.features = _trunk(spec.batch_norm)
-        self.pool = nn.AdaptiveAvgPool2d(1) if spec.upsample > 1 else nn.Identity()
-        self.head = _head(spec)
-        self.apply(_initialise)
-
-    def forward(self, images: Tensor) -> Tensor:
-        pixels = self.enlarge(normalised(images, self.mean, self.std))
-        return cast(Tensor, self.head(self.pool(self.features(pixels)).flatten(1)))
+def vgg_trunk(spec: Model, facts: Facts) -> Trunk:
+    """The convolutions of one of ARCHITECTURES; there are no biases before batch norm."""
+    architecture = ARCHITECTURES[spec.name]
+    features = _convolutions(architecture, spec.batch_norm)
+    is_one_pixel = facts.side * spec.upsample == architecture.least
+    return Trunk(
+        module=features,
+        features=architecture.features,
+        blocks=_begun_by(nn.MaxPool2d, features)[: len(architecture.blocks)],
+        layers=_begun_by(nn.Conv2d, features)[1:],
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        side=IMAGENET_SIDE,
+        least=architecture.least,
+        normed=spec.batch_norm,
+        load=partial(_load_trunk, features),
+        initialise=lambda module: module.apply(initialise),
+        pool=nn.Identity if is_one_pixel else partial(nn.AdaptiveAvgPool2d, 1),
+    )
 
 
-def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are those of pixels in 0..1."""
-    return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
-
-
-def build_vgg16(spec: Model, seed: int, imagenet: Path | None = None) -> VGG:
-    """A VGG16 on the CPU, initialised from `seed`; `imagenet` is the cached trunk that weights.fetch_vgg16 returns.
-
-    Parameters that `spec.train` excludes do not require gradients. A network with ImageNet weights and batch norm is
-    not ready yet: `calibrate_batch_norm` has to follow. Raises ValueError where the spec asks for ImageNet weights and
-    there is no file.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = VGG(spec)
-    if spec.weights == "imagenet":
-        if imagenet is None:
-            raise ValueError("a model with ImageNet weights needs their file")
-        _load_trunk(model.features, load_file(imagenet))
-    for parameter in _frozen(model, spec.train):
-        parameter.requires_grad_(False)
-    return model.to(memory_format=torch.channels_last)
+def _begun_by(kind: type[nn.Module], features: nn.Sequential) -> tuple[Prefixes, ...]:
+    """The names of the layers with parameters: those before the first of this kind, then from each one to the next."""
+    parts: list[list[str]] = [[]]
+    for name, layer in features.named_children():
+        if isinstance(layer, kind):
+            parts.append([])
+        if next(layer.parameters(), None) is not None:
+            parts[-1].append(name)
+    return tuple(tuple(part) for part in parts)
 
 
 @torch.no_grad()
-def calibrate_batch_norm(model: VGG, images: Tensor) -> None:
+def calibrate_batch_norm(model: Network, images: Tensor) -> None:
     """Give batch norm the mean and variance of its input for `images`, uint8 (N, 3, H, W), and parameters that undo it.
 
     The network then computes what it would compute without batch norm: exactly so in evaluation, and in training as
@@ -86,7 +67,8 @@ def calibrate_batch_norm(model: VGG, images: Tensor) -> None:
         }
         norm.load_state_dict(norm.state_dict() | values)
 
-    hooks = [m.register_forward_pre_hook(calibrate) for m in model.features if isinstance(m, nn.BatchNorm2d)]
+    norms = [module for module in model.features.children() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(calibrate) for norm in norms]
     was_training = model.training
     model.eval()(images)
     model.train(was_training)
@@ -108,46 +90,13 @@ def _load_trunk(features: nn.Sequential, weights: dict[str, Tensor]) -> None:
         bias_owner.load_state_dict({"bias": weights[f"features.{source}.bias"]}, strict=False)
 
 
-def _channels(values: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(values).view(3, 1, 1)
-
-
-def _trunk(batch_norm: bool) -> nn.Sequential:
+def _convolutions(architecture: Architecture, batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for convolutions in VGG16.convolutions():
+    for convolutions in architecture.convolutions():
         for in_channels, out_channels in convolutions:
             # no bias before batch norm, which would subtract it again
             layers.append(Convolution(in_channels, out_channels, bias=not batch_norm))
             layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
         layers.insert(-1, nn.MaxPool2d(2))  # before the ReLU, not after: the same numbers from a quarter of the pixels
-    return Trunk(*layers)
-
-
-def _head(spec: Model) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    width = VGG16.features  # five poolings leave 1 x 1 of an image
-    for hidden in spec.hidden:
-        layers += [nn.Dropout(spec.dropout), nn.Linear(width, hidden), nn.ReLU(inplace=True)]
-        width = hidden
-    return nn.Sequential(*layers, nn.Dropout(spec.dropout), nn.Linear(width, len(CIFAR10.classes)))
-
-
-def _initialise(layer: nn.Module) -> None:
-    # He et al. 2015 by fan-out: without batch norm, VGG16 does not train from PyTorch's default initialisation.
-    if isinstance(layer, nn.Conv2d):
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(layer, nn.Linear):
-        nn.init.normal_(layer.weight, std=0.01)
-    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
-def _frozen(model: VGG, train: str) -> list[nn.Parameter]:
-    """The parameters below the part that `train` names, block by block."""
-    blocks: list[list[nn.Parameter]] = [[]]
-    for layer in model.features:
-        blocks[-1].extend(layer.parameters())
-        if isinstance(layer, nn.MaxPool2d):
-            blocks.append([])
-    return [parameter for block in blocks[: VGG16.blocks_below(train)] for parameter in block]
+    return FusedLayers(*layers)

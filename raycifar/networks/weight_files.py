@@ -5,7 +5,9 @@ The content tells the kind of file, not its name. Nothing is unpickled but tenso
 
 from __future__ import annotations
 
+import itertools
 import pickle
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +19,7 @@ import numpy as np
 
 from raycifar.storage.asset_cache import Tensors
 from raycifar.storage.files import open_file
-from raycifar.storage.kinds import HEAD_BYTES, is_text, kind_of
+from raycifar.storage.kinds import HEAD_BYTES, is_tar, is_text, kind_of
 from raycifar.storage.tensor_files import check_saved, shapes_in
 
 FEATURES = "features."  # torchvision's prefix of the trunk
@@ -55,13 +57,15 @@ class Place:
         return not self.keys and self.prefix == FEATURES
 
     def array(self, name: str) -> np.ndarray:
-        """The tensor of this name, without a copy. Raises TypeError where something else has the name."""
+        """The tensor of this name, half precision as float32. Raises TypeError where something else has the name."""
         import torch
 
         value = self.content[name]
-        if not isinstance(value, torch.Tensor | np.ndarray):
+        if not isinstance(value, torch.Tensor):
             raise TypeError(f"{self}{name} is a {type(value).__name__}, expected a tensor")
-        return value.detach().numpy() if isinstance(value, torch.Tensor) else value
+        is_half = value.is_floating_point() and value.element_size() < 4  # also bfloat16, which NumPy has not
+        array: np.ndarray = (value.float() if is_half else value).detach().numpy()
+        return array
 
 
 def find_trunk(state: Mapping[str, Any], names: list[str]) -> Place:
@@ -128,10 +132,12 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     kind = kind_of(head)
     if head.startswith(b"PK\x03\x04"):
         kind = _kind_of_zip(path)
+    elif is_tar(head):
+        kind = _kind_of_tar(path)
     if kind:
         raise ValueError(f"no state dict but {kind}")
     if path.suffix == ".safetensors" or head[8:9] == b"{":  # behind the header's length
-        from safetensors.numpy import load_file
+        from safetensors.torch import load_file
 
         shapes_in(path, MOST_BYTES)  # its header is read before anything else
         return load_file(path)
@@ -153,6 +159,21 @@ def _kind_of_zip(path: Path) -> str | None:
     if members and all(name.endswith(".npy") for name in members):
         return "a NumPy archive (.npz)"
     return "a Keras model (.keras)" if "model.weights.h5" in members else kind_of(b"PK\x03\x04")
+
+
+def _kind_of_tar(path: Path) -> str:
+    """What a tar archive is: early versions of PyTorch wrote such files, which cannot be read without running code."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            members = {member.name for member in itertools.islice(archive, 4)}
+    except tarfile.TarError:
+        return "a tar archive that is cut short or damaged: get it again"
+    if {"pickle", "storages"} <= members:
+        return (
+            "a file of PyTorch before 0.1.10, which may hold code: if you trust it, write it anew: "
+            "torch.save(torch.load(FILE, weights_only=False), NEW)"
+        )
+    return "a tar archive: unpack it first"
 
 
 def _unpickled(path: Path, is_text: bool) -> Mapping[str, Any]:

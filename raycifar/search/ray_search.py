@@ -22,7 +22,6 @@ from ray.tune.search.optuna import OptunaSearch
 from raycifar.config.names import SpecError
 from raycifar.devices import full_memory
 from raycifar.execution.placement import PlacementError
-from raycifar.execution.ray_nodes import check_nodes
 from raycifar.execution.ray_progress import never_ends_a_sweep
 from raycifar.execution.ray_sweep import run_config, run_to_the_end, tune_config
 from raycifar.execution.ray_worker import here
@@ -40,25 +39,22 @@ from raycifar.search.records import (
 )
 from raycifar.search.sample import sample_epochs
 from raycifar.search.spec import Range, SearchSpec
+from raycifar.storage.beneath import delete, names_in
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord
+from raycifar.storage.written import OF_A_SAMPLE
 from raycifar.tracking.listener import Bus, Start
 from raycifar.training.failures import trial_error
 from raycifar.training.loop import NonFiniteLossError
 
-# What a sample's folder gets from us and, from params.json on, from Tune's loggers.
-WRITTEN = ("history.json", "error.json", "params.json", "params.pkl", "result.json", "progress.csv", "error.txt",
-           "error.pkl", "events.out.tfevents.*")  # fmt: skip
 OBJECTIVE = "best_val_accuracy"  # so far: it chooses a trial's epoch too
 
 
 def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bus: Bus) -> None:
     """Run the samples that have not ended. Returns when each has ended or failed for good; their folders say which.
 
-    Raises KeyboardInterrupt after Ctrl-C, PlacementError before anything starts; Ray must be running.
+    Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
     """
-    _refuse_a_ray_without_dashboard(session)
-    check_nodes(session, folder.path)
     plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
@@ -71,8 +67,8 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
     run_to_the_end(tuner, folder.sweep)
 
 
-def _refuse_a_ray_without_dashboard(session: Session) -> None:
-    """Samples are stopped before their end: without the dashboard's API, their GPUs may not come back."""
+def check_dashboard(session: Session) -> None:
+    """Raises PlacementError for a Ray without its dashboard: a sample that is stopped may not give its GPUs back."""
     if session.runner.notice:
         raise PlacementError(f"{session.runner.notice.rpartition('; ')[0]}; a search cannot run without it")
 
@@ -126,9 +122,9 @@ class Draws(OptunaSearch):  # type: ignore[misc]
 
 def _forget_earlier_run(trial: TrialFolder) -> None:
     """A sample that has not ended starts over, without the files that the product and Tune wrote for it."""
-    for name in WRITTEN:
-        for path in trial.path.glob(name):
-            path.unlink()
+    for name in names_in(trial.files):
+        if OF_A_SAMPLE.fullmatch(name):
+            delete(trial.files / name)
 
 
 def asha(search: SearchSpec, folder: SearchFolder) -> ASHAScheduler:

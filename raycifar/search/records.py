@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from raycifar.storage.beneath import make_folder, names_in
 from raycifar.storage.files import RecordError, refuse_link, write_json
 from raycifar.storage.folders import SweepFolder, TrialFolder, read_record
 from raycifar.storage.records import SHARE, UNIX_SECONDS, JsonRecord
@@ -40,8 +41,9 @@ class SearchRecord(JsonRecord):
     versions: dict[str, str]
     commit: str | None
     hardware: str
-    weights: str = ""  # these two as a sweep's
+    weights: str = ""  # these three as a sweep's
     data: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +78,25 @@ class SearchFolder:
         return self.path / "samples.csv"
 
     def trial(self, name: str) -> TrialFolder:
-        return TrialFolder(self.path / name)
+        return self.sweep.trial(name)
 
     def record(self) -> SearchRecord | None:
         return read_record(self.path / "search.json", SearchRecord)
 
     def write_record(self, record: SearchRecord) -> None:
-        write_json(self.path / "search.json", record.to_json())
+        write_json(self.sweep.files / "search.json", record.to_json())
 
     def samples(self) -> list[SampleRecord]:
         """Those drawn so far, in the order of the draws. Raises RecordError, also for a link or a name not its own."""
-        return [sample for path in sorted(self.path.glob("sample-*")) if (sample := _sample(path))]
+        try:
+            names = sorted(name for name in names_in(self.sweep.files) if name.startswith("sample-"))
+        except OSError as error:
+            raise RecordError(f"{self.path}: {error.strerror}") from error
+        return [sample for name in names if (sample := _sample(self.path / name))]
 
     def write_sample(self, sample: SampleRecord) -> None:
-        folder = self.path / sample.name
-        folder.mkdir(exist_ok=True)
-        refuse_link(folder)
+        folder = self.sweep.files / sample.name
+        make_folder(folder)
         write_json(folder / "sample.json", sample.to_json())
 
 

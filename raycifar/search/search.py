@@ -1,5 +1,6 @@
 """A search from its spec to its folder: runs on Ray what has not ended, and writes a sweep file of the best sample."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,15 +10,17 @@ from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
-from raycifar.execution.runners import check_named_files, session
+from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record
+from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
 from raycifar.search.tables import best_sample, write_best, write_table
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
+from raycifar.tracking.trackers import written_by
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -29,7 +32,8 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     """
     folder = SearchFolder(path)
     _check(options)
-    _check_folder(search, folder, options.fresh)
+    search = informed_search(search, options)
+    check_folder(search, folder, options.fresh, written_by(options.log))
     check_files(search, folder, options)
     missing = search.samples - (0 if options.fresh else len(ended(folder.samples())))
     if missing <= 0:
@@ -45,11 +49,16 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     return _finished(search, folder)
 
 
+def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
+    """The search with what is known of its data set, which suits its trial. Raises AssetError or SpecError."""
+    return search.model_copy(update={"trial": informed_trial(search.trial, options)})
+
+
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
     record = None if options.fresh or options.weights is None else folder.record()
     needs_weights = search.trial.model.weights == "imagenet"
-    check_named_files(options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 
 
 def plan_search(search: SearchSpec, options: Options) -> tuple[Plan, int]:
@@ -71,9 +80,13 @@ def _check(options: Options) -> None:
         raise SweepError(f"a search needs {missing[0]}: {program().install('search')}")
 
 
-def _check_folder(search: SearchSpec, folder: SearchFolder, fresh: bool) -> None:
-    if check_place(folder.sweep, "search.json") and not fresh:
+def check_folder(
+    search: SearchSpec, folder: SearchFolder, fresh: bool, by_trackers: Sequence[str] = (), to_look: bool = False
+) -> None:
+    """As workspace.check_folder, for a search."""
+    if check_place(folder.sweep, "search.json", to_look) and not fresh:
         _refuse_another_search(search, folder)
+        refuse_foreign(folder.sweep.files, [sample.name for sample in folder.samples()], by_trackers)
 
 
 def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
@@ -87,11 +100,14 @@ def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
 
 def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
     """Run the missing samples, with everybody listening; the folder is locked, and the call on record, meanwhile."""
-    from raycifar.search.ray_search import search_on_ray
+    from raycifar.search.ray_search import check_dashboard, search_on_ray
 
     options, call = session.options, session.call
+    check_dashboard(session)
+    session.runner.check(session, folder.path)
     with held(folder.sweep, options.fresh):
-        _refuse_another_search(search, folder)  # which may have begun, and ended, since _check_folder
+        _refuse_another_search(search, folder)  # which may have begun, and ended, since check_folder
+        tidy(folder.sweep, [sample.name for sample in folder.samples()])
         describe(search, folder, call)
         with on_record(folder.sweep, call, lambda: _finished(search, folder)):
             session.show_plan()

@@ -106,7 +106,8 @@ class SearchSpec(_Settings):
             for table in tables:
                 inner = inner[table]
             inner[last] = value
-        return validate(TrialSpec, data, place)
+        sample, facts = validate(TrialSpec, data, place), self.trial.data.facts_if_known
+        return sample.with_facts(facts) if facts else sample
 
     def corners(self, place: str) -> Iterator[TrialSpec]:
         """The trial at every value that could break a rule, then wherever such values of several settings meet."""

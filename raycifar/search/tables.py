@@ -9,7 +9,7 @@ from rich.text import Text
 from raycifar.config.sweep_file import idle
 from raycifar.search.records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search.spec import SearchSpec
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import write_bytes
 from raycifar.texts import csv_cell
 
 SHOWN = 10  # of the samples, the best
@@ -68,7 +68,8 @@ def write_table(folder: SearchFolder) -> None:
 
     samples = ranked(folder.samples())
     rows = [{"sample": s.name} | {key: getattr(s, key) for key in ENDS} | s.settings for s in samples]
-    write_bytes(folder.table, pd.DataFrame(rows).map(csv_cell).to_csv(index=False).encode())
+    table = pd.DataFrame(rows).map(csv_cell).to_csv(index=False)
+    write_bytes(folder.sweep.files / folder.table.name, table.encode())
 
 
 def best_sample(folder: SearchFolder) -> SampleRecord | None:
@@ -91,4 +92,4 @@ def write_best(search: SearchSpec, folder: SearchFolder, best: SampleRecord, sou
         "# That accuracy chose them, so it flatters them; the test images have not been read yet.\n"
         "# One seed: `repeats` adds others.\n\n"
     )
-    write_bytes(folder.best, (head + tomli_w.dumps(content)).encode())
+    write_bytes(folder.sweep.files / folder.best.name, (head + tomli_w.dumps(content)).encode())

@@ -99,8 +99,13 @@ def check_cache() -> None:
 
 def digest_on_file(path: Path) -> str:
     """The SHA-256 in a cached file's metadata; "" for a file that has none. Raises OSError or ValueError."""
+    return metadata_on_file(path).get("sha256", "")
+
+
+def metadata_on_file(path: Path) -> dict[str, str]:
+    """A cached file's metadata. Raises OSError or ValueError."""
     with open_file(path) as file:
-        return read_header(file)[1].get("sha256", "")
+        return read_header(file)[1]
 
 
 def _lock(path: Path, title: str) -> AbstractContextManager[object]:

@@ -5,20 +5,22 @@
 under another name and renamed.
 """
 
+import contextlib
 import errno
 import os
-import re
-import shutil
+import secrets
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
-from raycifar.storage.files import RecordError, open_file, read_json, write_bytes, write_json
+from raycifar.storage.beneath import Beneath, beneath, delete, names_in, new_folder, rename, write_bytes
+from raycifar.storage.files import RecordError, open_file, read_json, write_json
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
+from raycifar.storage.written import CHECKPOINT, PARTIAL
 
 KEPT = 2  # the latest, and the one before in case the latest is damaged
 
-_NAME = re.compile(r"checkpoint_(\d{6,})$")
 _FILES = ("state.pt", "history.json")
 # Errors that will come up again whenever the checkpoint is read, and so prove it damaged: no such file, no folder, no
 # regular file, too large.
@@ -32,7 +34,7 @@ def checkpoint_name(epoch: int) -> str:
 
 def checkpoint_epoch(path: Path) -> int:
     """The epoch in a checkpoint's name. Raises ValueError for any other name."""
-    if match := _NAME.match(path.name):
+    if match := CHECKPOINT.fullmatch(path.name):
         return int(match[1])
     raise ValueError(f"{path}: not a checkpoint's name")
 
@@ -44,25 +46,25 @@ def write_checkpoint(folder: Path, state: bytes | memoryview, history: History) 
 
     Raises OSError where the disk is full or cannot be written to; earlier checkpoints are left as they are.
     """
-    final = folder / checkpoint_name(history.epochs[-1].epoch)
-    partial = folder / f".{final.name}.{os.getpid()}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    trial = beneath(folder)
+    final = checkpoint_name(history.epochs[-1].epoch)
+    partial = trial / f".{final}.{secrets.token_hex(8)}{_own()}"
     try:
         _write_files(partial, state, history)
+        delete(trial / final)  # a damaged one of the same epoch
+        rename(partial, final)
     except BaseException:  # a full disk, Ctrl-C: a partial folder would take up room
-        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            delete(partial)
         raise
-    shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same epoch
-    os.replace(partial, final)
-    _sync(folder)
-    return final
+    return folder / final
 
 
-def _write_files(partial: Path, state: bytes | memoryview, history: History) -> None:
-    partial.mkdir()
+def _write_files(partial: Beneath, state: bytes | memoryview, history: History) -> None:
+    new_folder(partial)
     write_bytes(partial / "state.pt", state)
     write_json(partial / "history.json", history.to_json())
-    write_json(partial / "manifest.json", {name: _fingerprint(partial / name) for name in _FILES})
+    write_json(partial / "manifest.json", {name: _fingerprint(partial.path / name) for name in _FILES})
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -91,27 +93,35 @@ def tidy_checkpoints(folder: Path) -> list[str]:
         if problem is None:
             break
         problems.append(f"{path}: {problem}: deleted; the epochs since the checkpoint before are trained again")
-        _delete(path)
-    prune_checkpoints(folder)
+        delete(beneath(folder) / path.name)
+    _prune(folder, lambda _: True)
     return problems
 
 
 def prune_checkpoints(folder: Path) -> None:
     """Delete all but the newest KEPT, and what interrupted writers left; this process's writer may be at work."""
-    own = f".{os.getpid()}.partial"
-    leftovers = [path for path in folder.glob(".checkpoint_*.partial") if not path.name.endswith(own)]
-    for path in [*_checkpoints(folder)[:-KEPT], *leftovers]:
-        shutil.rmtree(path, ignore_errors=True)
+    _prune(folder, lambda partial: not partial.endswith(_own()))
 
 
-def _delete(path: Path) -> None:
-    """Delete the path, also where it is a file, or a link to a folder."""
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def _prune(folder: Path, is_left: Callable[[str], bool]) -> None:
+    trial = beneath(folder)
+    leftovers = [name for name in names_in(trial) if PARTIAL.fullmatch(name) and is_left(name)]
+    for name in [*(path.name for path in _checkpoints(folder)[:-KEPT]), *leftovers]:
+        with contextlib.suppress(OSError):
+            delete(trial / name)
+
+
+def _own() -> str:
+    """How the names end of the folders that this process is writing."""
+    return f".{os.getpid()}.partial"
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     """The folder's checkpoints, sound or not, in the order of their epochs."""
-    named = [path for path in folder.glob("checkpoint_*") if _NAME.match(path.name)]
+    try:
+        named = [folder / name for name in names_in(beneath(folder)) if CHECKPOINT.fullmatch(name)]
+    except OSError as error:
+        raise RecordError(f"{folder}: {error.strerror}") from error
     return sorted(named, key=checkpoint_epoch)
 
 
@@ -134,11 +144,3 @@ def _fingerprint(path: Path) -> dict[str, int]:
         while block := file.read(1 << 22):
             crc = zlib.crc32(block, crc)
     return {"bytes": path.stat().st_size, "crc32": crc}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

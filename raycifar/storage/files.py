@@ -1,21 +1,20 @@
-"""Reading of regular files only, and only up to a size; writing of files completely or not at all."""
+"""Reading of regular files only, and only up to a size; records as JSON."""
 
 import errno
 import io
 import json
 import os
-import re
 import stat
 from pathlib import Path
 from typing import Any
 
 from raycifar.errors import InputError
+from raycifar.storage.beneath import Where, write_bytes
 
 # Without it, opening a pipe waits until another process writes into the pipe. (Windows has no such pipes.)
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
 MOST_BYTES = 60_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
 MOST_ITEMS = 1_500_000  # in a JSON file: Python takes up to 400 bytes for each; that history has 1.2 million
-_BESIDE = re.compile(r"\..+\.(json|npz|safetensors)\.\d+")  # names of write_bytes' files before it renames them
 
 
 def open_file(path: Path) -> io.BufferedReader:
@@ -40,40 +39,15 @@ class RecordError(InputError):
     """A file of a sweep's folder is not what it should be, or cannot be read; the message names the file."""
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write to a temporary file, flush it to the disk and rename it: readers see the old file or the new one.
-
-    Raises OSError; the old file is then left as it is.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.unlink(missing_ok=True)  # left by a killed process of the same number, or a link that someone put there
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:  # a full disk, Ctrl-C
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def refuse_link(folder: Path) -> None:
     """Raises RecordError where a folder of results is a link: writing or deleting in it would change other files."""
     if folder.is_symlink():
         raise RecordError(f"{folder}: is a link, expected a folder of its own")
 
 
-def sweep_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process's write_bytes left. No process may be writing in the folder."""
-    for path in folder.glob(".*"):
-        if _BESIDE.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
+def write_json(where: Where, data: Any) -> None:
     """As write_bytes. Raises TypeError for what JSON cannot hold; bytes of a path that are no UTF-8 become "?"."""
-    write_bytes(path, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
+    write_bytes(where, json.dumps(data, indent=1, ensure_ascii=False).encode(errors="replace"))
 
 
 def read_json(path: Path) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from raycifar.storage.beneath import Beneath, beneath, delete
 from raycifar.storage.files import RecordError, read_file, read_json, write_json
 from raycifar.storage.records import History, Invocation, JsonRecord, SweepRecord, TrialError, TrialSummary
 
@@ -30,6 +31,11 @@ class TrialFolder:
     path: Path
 
     @property
+    def files(self) -> Beneath:
+        """For what is written and deleted there."""
+        return beneath(self.path)
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions.npz"
 
@@ -50,18 +56,18 @@ class TrialFolder:
         return read_record(self.path / "error.json", TrialError)
 
     def write_history(self, history: History) -> None:
-        write_json(self.path / "history.json", history.to_json())
+        write_json(self.files / "history.json", history.to_json())
 
     def write_summary(self, summary: TrialSummary) -> None:
-        write_json(self.path / "summary.json", summary.to_json())
+        write_json(self.files / "summary.json", summary.to_json())
 
     def write_error(self, error: TrialError) -> None:
         """Write the error unless there is one: of several processes that fail, the first one's error is the cause."""
         if self.error() is None:
-            write_json(self.path / "error.json", error.to_json())
+            write_json(self.files / "error.json", error.to_json())
 
     def clear_error(self) -> None:
-        (self.path / "error.json").unlink(missing_ok=True)
+        delete(self.files / "error.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +77,23 @@ class SweepFolder:
     path: Path
 
     @property
+    def files(self) -> Beneath:
+        """For what is written and deleted there."""
+        return Beneath(self.path)
+
+    @property
     def lock(self) -> Path:
         return self.path / "sweep.lock"
 
     def trial(self, name: str) -> TrialFolder:
-        return TrialFolder(self.path / name)
+        return TrialFolder((self.files / name).path)
 
     def record(self) -> SweepRecord | None:
         """None where there is no file. Raises RecordError."""
         return read_record(self.path / "sweep.json", SweepRecord)
 
     def write_record(self, record: SweepRecord) -> None:
-        write_json(self.path / "sweep.json", record.to_json())
+        write_json(self.files / "sweep.json", record.to_json())
 
     def invocations(self) -> list[Invocation]:
         """Every call so far; none where there is no file. Raises RecordError."""
@@ -110,4 +121,4 @@ class SweepFolder:
         return [paragraph for paragraph in re.split(r"(?:\r?\n[ \t]*){2,}", text) if paragraph.strip()]
 
     def write_invocations(self, invocations: list[Invocation]) -> None:
-        write_json(self.path / "invocations.json", [i.to_json() for i in invocations])
+        write_json(self.files / "invocations.json", [i.to_json() for i in invocations])

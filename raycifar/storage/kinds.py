@@ -32,9 +32,14 @@ def kind_of(head: bytes) -> str | None:
     """What a file with these first HEAD_BYTES is, and for an archive or a pointer what to do; None where unknown."""
     if not head:
         return "an empty file"
-    if head[_TAR] == b"ustar":
+    if is_tar(head):
         return "a tar archive: unpack it first"
     return stands_in(head) or next((kind for start, kind in _STARTS.items() if head.startswith(start)), None)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether these first HEAD_BYTES of a file begin a tar archive."""
+    return head[_TAR] == b"ustar"
 
 
 def is_text(head: bytes) -> bool:

@@ -175,7 +175,9 @@ class TrialSummary(JsonRecord):
     best_val_loss: float
     test_loss: float
     test_accuracy: Annotated[float, SHARE]
-    test_accuracy_flip: Annotated[float, SHARE]  # probabilities averaged over image and mirror image; a separate figure
+    # Of probabilities averaged over image and mirror image: a separate figure. None where a mirror image is of another
+    # class.
+    test_accuracy_flip: Annotated[float | None, SHARE]
     train_images: int
     val_images: int
     test_images: int
@@ -189,6 +191,9 @@ class TrialSummary(JsonRecord):
     precision: str  # "bf16" or "fp32", as it ran
     workers: int
     versions: dict[str, str]
+    # Of the tested weights on the training images, not augmented, where that was measured.
+    plain_train_accuracy: Annotated[float | None, SHARE] = None
+    plain_train_seconds: float = 0.0  # that measuring took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,4 +249,5 @@ class SweepRecord(JsonRecord):
     commit: str | None  # of this project, where it runs from a git checkout
     hardware: str
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
-    data: str = ""  # the SHA-256 of the cached CIFAR-10; empty in files of an earlier version
+    data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
+    facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version

@@ -92,9 +92,13 @@ class Estimate:
 
 
 def test_seconds(spec: TrialSpec, record: EpochRecord) -> float:
-    """How long a test takes, by a validation's speed: each test image is seen twice, once as its mirror image."""
-    _, val, test = spec.data.images
-    return 2 * record.val_seconds * test / val
+    """How long a test takes, by a validation's speed: it may see each test image twice, once as its mirror image.
+
+    Where the trial measures itself on its training images, too, each of them is seen once.
+    """
+    train, val, test = spec.data.images
+    tests = 2 if spec.data.facts.mirror else 1
+    return record.val_seconds * (tests * test + spec.data.measure_training * train) / val
 
 
 def mean_epoch(row: Row) -> float:

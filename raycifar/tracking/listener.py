@@ -83,6 +83,11 @@ class Tracker(Listener):
         """What keeps it from logging here, with the remedy, though its packages are installed."""
         return None
 
+    @classmethod
+    def beside(cls) -> tuple[str, ...]:
+        """The files and folders that it opens in the results' folder, by names that everybody knows."""
+        return ()
+
 
 @dataclass(slots=True)
 class Bus(AbstractContextManager["Bus"]):

@@ -12,6 +12,7 @@ from raycifar.storage.records import EpochRecord, TrialSummary
 from raycifar.tracking.listener import Start, Tracked, Tracker
 
 RUN_TAG = "raycifar.run"
+SQLITE_ENDS = ("", "-journal", "-wal", "-shm")
 SCHEMES = ("file", "http", "https", "databricks", "uc", "sqlite", "postgresql", "mysql", "mssql")  # MLflow 3.17
 
 
@@ -46,6 +47,10 @@ class MLflow(Tracker):
         if len(scheme) < 2 or scheme in _schemes():  # a folder, on Windows with its drive
             return None
         return f"MLFLOW_TRACKING_URI begins with {scheme}: expected a folder, or one of {', '.join(_schemes())}"
+
+    @classmethod
+    def beside(cls) -> tuple[str, ...]:
+        return () if os.environ.get("MLFLOW_TRACKING_URI") else tuple(f"mlflow.db{end}" for end in SQLITE_ENDS)
 
     def start(self, trial: str, start: Start) -> None:
         """Take up the trial's run, or begin one; then log the epochs that it lacks."""

@@ -2,8 +2,10 @@
 
 from tensorboardX import SummaryWriter
 
+from raycifar.storage.beneath import delete, names_in
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.storage.written import EVENTS
 from raycifar.tracking.listener import Listener, Start
 
 TAGS = {
@@ -58,6 +60,7 @@ class TensorBoard(Listener):
 
 
 def _fresh_writer(trial: TrialFolder) -> SummaryWriter:
-    for earlier in trial.path.glob("events.out.tfevents.*"):
-        earlier.unlink()
+    for name in names_in(trial.files):
+        if EVENTS.fullmatch(name):
+            delete(trial.files / name)
     return SummaryWriter(str(trial.path))

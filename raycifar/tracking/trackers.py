@@ -26,6 +26,11 @@ def check_trackers(names: Sequence[str]) -> None:
             raise TrackerError(f"--log {name}: {problem}")
 
 
+def written_by(names: Sequence[str]) -> list[str]:
+    """The files and folders that the trackers open in the results' folder by their names."""
+    return [name for tracker in names for name in TRACKERS[tracker].beside()]
+
+
 def chosen_trackers(names: Sequence[str], tracked: Tracked) -> list[Tracker]:
     """Those that `--log` names, ready to listen."""
     return [TRACKERS[name](tracked) for name in names]

@@ -1,10 +1,11 @@
 """`--log wandb`: Weights & Biases, offline unless WANDB_MODE says otherwise, with one run a trial."""
 
 import os
-import shutil
 from typing import Any
 
+from raycifar.storage.beneath import Beneath, delete, names_in
 from raycifar.storage.records import EpochRecord, TrialSummary
+from raycifar.storage.written import WANDB_RUN
 from raycifar.tracking.listener import Start, Tracked, Tracker
 
 # The terminal is ours, and what it shows, the machine's settings and the code are nobody's business.
@@ -41,11 +42,17 @@ class WandB(Tracker):
             return "WANDB_MODE=online without a login: `wandb login`, or WANDB_MODE=offline"
         return None
 
+    @classmethod
+    def beside(cls) -> tuple[str, ...]:
+        return ("wandb",)
+
     def start(self, trial: str, start: Start) -> None:
         self._finish(trial, INTERRUPTED)  # its driver is started again
         run = self.tracked.run_id(trial)
-        for earlier in (self.tracked.folder / "wandb").glob(f"offline-run-*-{run}"):
-            shutil.rmtree(earlier)
+        earlier = Beneath(self.tracked.folder) / "wandb"
+        for name in names_in(earlier):
+            if WANDB_RUN.fullmatch(name) and name.endswith(f"-{run}"):
+                delete(earlier / name)
         self._runs[trial] = self._begun(trial, run, start)
         for record in start.epochs:
             self.epoch(trial, record)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raycifar.config.settings import Averaging, Monitor, Optimizer, Schedule
+from raycifar.networks.network import Network
 from raycifar.storage.records import EpochRecord
 from raycifar.training.muon import Muon
 
@@ -61,8 +62,12 @@ def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
 def _by_depth(model: nn.Module) -> Iterator[tuple[int, nn.Parameter]]:
     """The trained parameters with their depth: 0 in the module `head`, 1 in the layer before it, and so on.
 
-    A layer begins with a weight of several dimensions; its bias and its batch norm follow.
+    A network may tell its own `depths`. In others, a layer begins with a weight of several dimensions; its bias and its
+    batch norm follow.
     """
+    if isinstance(model, Network):
+        yield from ((depth, parameter) for depth, parameter in model.depths() if parameter.requires_grad)
+        return
     head = {id(parameter) for parameter in getattr(model, "head", nn.Module()).parameters()}
     trunk = [parameter for parameter in model.parameters() if id(parameter) not in head]
     depth = 1 + sum(parameter.ndim > 1 for parameter in trunk)

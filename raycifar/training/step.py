@@ -43,7 +43,7 @@ class Step:
         self.generator = torch.Generator(device)  # of the augmentation
         self._optimizer, self._average, self._train, self._spec = optimizer, average, train, spec
         self.augmenter = Augmenter.of(train, spec.augmentation, spec.seed)
-        self.mixer = Mixer.of(spec.augmentation, spec.seed, device)
+        self.mixer = Mixer.of(spec.augmentation, len(spec.data.facts.classes), spec.seed, device)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
         # What differs between steps, at fixed addresses.

@@ -9,12 +9,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from raycifar.config.sweep import TrialSpec
-from raycifar.data.splits import Cifar10, Split
+from raycifar.data.splits import Split, Splits
 from raycifar.devices import versions
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import write_bytes
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History, TrialSummary
-from raycifar.training.evaluation import Sign, evaluate_logits, predict
+from raycifar.training.evaluation import Sign, evaluate, evaluate_logits, predict
 from raycifar.training.loop import TrainState
 from raycifar.training.workers import world
 
@@ -26,33 +26,59 @@ class Tested:
     logits: Tensor  # float32 (N, classes), on the device
     loss: float
     accuracy: float
-    accuracy_flip: float  # of probabilities averaged over image and mirror image
+    accuracy_flip: float | None  # of probabilities averaged over image and mirror image
     seconds: float
 
 
-def run_test(state: TrainState, test: Split, precision: str, alive: Sign) -> Tested:
-    """Load the best weights into the evaluated network and test it; nothing that comes after depends on the result."""
+def run_test(state: TrainState, test: Split, precision: str, alive: Sign, mirror: bool = True) -> Tested:
+    """Load the best weights into the evaluated network and test it; nothing that comes after depends on the result.
+
+    `mirror` says whether a mirror image is of the same class.
+    """
     start = time.perf_counter()
     state.evaluated.load_state_dict(state.best_weights)
     logits = predict(state.evaluated, test, precision, alive=alive)
-    mirrored = predict(state.evaluated, test, precision, mirrored=True, alive=alive)
-    answers = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
-    accuracy_flip = (answers == test.labels).float().mean().item()
+    accuracy_flip = _flip_averaged(state, test, logits, precision, alive) if mirror else None
     return Tested(logits, *evaluate_logits(logits, test.labels), accuracy_flip, time.perf_counter() - start)
 
 
-def write_tested(trial: TrialFolder, state: TrainState, data: Cifar10, tested: Tested) -> None:
+def _flip_averaged(state: TrainState, test: Split, logits: Tensor, precision: str, alive: Sign) -> float:
+    mirrored = predict(state.evaluated, test, precision, mirrored=True, alive=alive)
+    answers = (logits.softmax(1) + mirrored.softmax(1)).argmax(1)
+    return (answers == test.labels).float().mean().item()
+
+
+@dataclass(frozen=True, slots=True)
+class OnTraining:
+    """How the best epoch's weights did on the training images, not augmented."""
+
+    accuracy: float
+    seconds: float
+
+
+def on_training(state: TrainState, train: Split, precision: str, alive: Sign) -> OnTraining:
+    """Load the best weights into the evaluated network and measure it on the training images, as test images are.
+
+    Workers share the images, so every one of them calls this.
+    """
+    start = time.perf_counter()
+    state.evaluated.load_state_dict(state.best_weights)
+    _, accuracy = evaluate(state.evaluated, train, precision, alive)
+    return OnTraining(accuracy, time.perf_counter() - start)
+
+
+def write_tested(trial: TrialFolder, state: TrainState, data: Splits, tested: Tested) -> None:
     """Write predictions.npz and best.safetensors. Raises OSError."""
     content = io.BytesIO()
     arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
     np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
-    write_bytes(trial.predictions, content.getvalue())
+    write_bytes(trial.files / trial.predictions.name, content.getvalue())
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
-    write_bytes(trial.best_weights, save(weights))
+    write_bytes(trial.files / trial.best_weights.name, save(weights))
 
 
 def summary_of(
-    spec: TrialSpec, state: TrainState, data: Cifar10, history: History, tested: Tested, last_pause: float
+    spec: TrialSpec, state: TrainState, data: Splits, history: History, tested: Tested, last_pause: float
 ) -> TrialSummary:
     """The finished trial's summary. `last_pause`: seconds that the last epoch's checkpoint took."""
     epochs = history.epochs

@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from raycifar.config.sweep import TrialSpec
-from raycifar.data.splits import Split, load_cifar10
+from raycifar.data.sources import facts_of
+from raycifar.data.splits import Split, load_splits
 from raycifar.networks.fused_norm import works
-from raycifar.networks.vgg import build_vgg16, calibrate_batch_norm
+from raycifar.networks.registry import build_network
+from raycifar.networks.vgg import calibrate_batch_norm
 from raycifar.storage.checkpoints import checkpoint_name, newest_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord, History, TrialSummary
@@ -28,7 +30,7 @@ from raycifar.training.failures import OtherNetworkError, explained, trial_error
 from raycifar.training.loop import TrainState, fit
 from raycifar.training.precision import require_native
 from raycifar.training.session import Start, begun, collected_warnings, extended, kept_precision, kept_threads
-from raycifar.training.tested import run_test, summary_of, write_tested
+from raycifar.training.tested import OnTraining, on_training, run_test, summary_of, write_tested
 from raycifar.training.workers import from_first, gathered, world
 
 
@@ -36,7 +38,7 @@ from raycifar.training.workers import from_first, gathered, world
 class Assets:
     """Paths of the cached files; nothing is downloaded inside a trial."""
 
-    cifar10: Path
+    data: Path
     imagenet: Path | None  # None where no trial has ImageNet weights
 
 
@@ -75,6 +77,7 @@ def run_trial(spec: TrialSpec, folder: Path, assets: Assets, place: Place, calle
     """
     trial = TrialFolder(folder)
     try:
+        spec = spec.with_facts(facts_of(assets.data, spec.data))
         with collected_warnings(caller.warn) as warnings:
             return _Run(spec, trial, assets, place, caller).to_summary(warnings)
     except Exception as error:
@@ -100,7 +103,7 @@ class _Run:
         set_up_torch(spec, self.place)
 
         # Where the trial stands: fresh, or as its newest checkpoint has it.
-        self.data = load_cifar10(assets.cifar10, spec.data, place.device)
+        self.data = load_splits(assets.data, spec.own_data(), place.device)
         self.state, self.history = _restore(spec, trial, network(spec, assets, self.data.train), place)
         if not self.history.epochs:  # a trial that began where bf16 is native may go on where it is emulated
             require_native(spec, self.state.device)
@@ -112,7 +115,9 @@ class _Run:
         meter = self._begin_session()
         self._tell_saved_epochs()
         last_pause = self._train(meter, warnings)
-        return self._test(last_pause) if self.writes else None
+        measures = self.spec.data.measure_training
+        plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None
+        return self._test(last_pause, plain) if self.writes else None
 
     def _begin_session(self) -> EnergyMeter:
         """Record the session: one that ends before its first epoch counts, too. Its energy counts from here on."""
@@ -151,14 +156,17 @@ class _Run:
                 last_pause = time.perf_counter() - pause
         return last_pause
 
-    def _test(self, last_pause: float) -> TrialSummary:
+    def _test(self, last_pause: float, plain: OnTraining | None) -> TrialSummary:
         """Test the best epoch's weights; write the predictions, the weights and, last of all, the summary."""
-        tested = run_test(self.state, self.data.test, self.precision, self.caller.alive)
+        mirror = self.spec.data.facts.mirror
+        tested = run_test(self.state, self.data.test, self.precision, self.caller.alive, mirror)
         write_tested(self.trial, self.state, self.data, tested)
         session = self.history.sessions[-1]
         self.history.sessions[-1] = replace(session, ended_at=max(session.ended_at, time.time()))
         self.trial.write_history(self.history)
         summary = summary_of(self.spec, self.state, self.data, self.history, tested, last_pause)
+        if plain:
+            summary = replace(summary, plain_train_accuracy=plain.accuracy, plain_train_seconds=plain.seconds)
         self.trial.write_summary(summary)
         return summary
 
@@ -176,7 +184,7 @@ def set_up_torch(spec: TrialSpec, place: Place) -> None:
 
 def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
     """The trial's network before its first step; on the CPU, or once calibrated on the training images' device."""
-    model = build_vgg16(spec.model, spec.seed, assets.imagenet)
+    model = build_network(spec.model, spec.data.facts, spec.seed, assets.imagenet)
     if spec.model.weights == "imagenet" and spec.model.batch_norm:
         images = train.images[: model.images_at_once]
         calibrate_batch_norm(model.to(images.device), images)

@@ -13,8 +13,9 @@ import pytest
 from numpy.lib.npyio import NpzFile
 from safetensors.numpy import load_file
 
-from raycifar.analysis.predictions import MOST_BYTES, Predictions, load_images, read_predictions
+from raycifar.analysis.predictions import Predictions, load_images, most_bytes, read_predictions
 from raycifar.analysis.results import read_results
+from raycifar.config.datasets import CIFAR10
 from raycifar.storage.folders import SweepFolder
 from tests.support.paths import SAMPLE
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
@@ -134,7 +135,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "many arrays": (lambda path: np.savez(path, **{f"a{i}": np.zeros(1) for i in range(200)}), "200 arrays, of 100"),
     "a pipe": (lambda path: [path.unlink(), os.mkfifo(path)], "not a file but a pipe"),
-    "huge": (lambda path: np.savez_compressed(path, logits=np.zeros(MOST_BYTES), labels=np.zeros(1)), "larger than"),
+    "huge": (
+        lambda path: np.savez_compressed(path, logits=np.zeros(most_bytes(CIFAR10)), labels=np.zeros(1)),
+        "larger than",
+    ),
     "of another trial": (
         lambda path: np.savez(path, logits=np.eye(10)[[0] * N], labels=np.zeros(N, int)),
         "100.00 % of",

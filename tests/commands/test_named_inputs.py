@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.numpy import save_file
 
 import raycifar.execution.local
+import raycifar.execution.plan
 import raycifar.execution.runners
 from raycifar.commands import run_sweep
 from raycifar.config.sweep_file import load_sweep
@@ -193,6 +195,7 @@ CONTRADICTIONS = {
     "--local --address=auto": "leave out --workers-per-trial, --trials-per-gpu and --address, or leave out --local",
     "--local --workers-per-trial=2": "leave out --workers-per-trial, --trials-per-gpu and --address",
     "--local --gpus=4": "--local --gpus 4: one GPU at most",
+    "--weights-as-they-are": "about the file that --weights names: name it, or leave it out",
     "--gpus=0 --trials-per-gpu=2": "--trials-per-gpu 2 needs a GPU, and this runs on CPUs: leave it out",
     "--gpus=0 --trials-per-gpu=auto": "--trials-per-gpu auto measures GPUs, and this runs on CPUs: leave it out",
     "--gpus=4 --workers-per-trial=2 --trials-per-gpu=2": "exclude each other",
@@ -206,6 +209,42 @@ def test_options_that_undo_each_other_are_refused_whatever_is_left_to_run(own, c
     status, printed, errors = command(*state(own, ""), *options.split())
     assert (status, printed, errors.count("\n")) == (2, "", 1)
     assert line in errors
+
+
+def another_sweep(own):
+    finished_sweep(own, "")
+    return ["q.toml", "--set=epochs=4"], "has other settings in this sweep"
+
+
+def another_search(own):
+    finished_search(own, "")
+    return ["s.toml", "--set=epochs=9"], "another trial or space was searched there"
+
+
+def a_searchs_folder(own):
+    finished_search(own, "")
+    return ["q.toml", "--name=s"], "holds something else"
+
+
+def a_sweeps_folder(own):
+    finished_sweep(own, "")
+    return ["s.toml", "--name=q"], "holds something else"
+
+
+@pytest.mark.parametrize("make", [another_sweep, another_search, a_searchs_folder, a_sweeps_folder])
+def test_a_plan_in_a_folder_of_another_is_refused_as_the_run_would_be(own, command, make):
+    arguments, line = make(own)
+    before = everything(own)
+    refused = command(*arguments)
+    assert command(*arguments, "--dry-run") == refused
+    assert (refused[0], refused[1], refused[2].count("\n")) == (2, "", 1)
+    assert line in refused[2]
+    assert everything(own) == before
+
+
+def test_a_plan_is_shown_while_another_call_works_there(own, command):
+    with FileLock(own / "results/q/sweep.lock") if finished_sweep(own, "") else None:
+        assert command("q.toml", "--dry-run")[0] == 0
 
 
 def test_a_plan_for_a_cluster_needs_its_gpus_named(own, command):
@@ -233,6 +272,15 @@ def test_more_gpus_than_this_machine_has_are_refused_before_ray_starts(own, comm
     assert not (own / "results").exists()
 
 
+@pytest.mark.parametrize("options", [[], ["--gpus=1"]])
+def test_gpus_that_this_pytorch_cannot_use_are_refused_before_ray_starts(own, command, monkeypatch, options):
+    monkeypatch.setattr(raycifar.execution.plan, "gpu_count", lambda: 2)  # as NVML counts them
+    status, printed, errors = command("q.toml", *options)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert re.search(r"this machine has [12] GPUs, but PyTorch .* cannot use them: install .* or type --gpus 0", errors)
+    assert not (own / "results").exists()
+
+
 def test_gpus_are_not_asked_for_where_nothing_is_left_to_run(own, command):
     assert command(*finished_sweep(own, ""), "--gpus=4")[0] == 0
 
@@ -253,6 +301,23 @@ def test_ray_is_asked_for_gpus_that_it_alone_knows(own, command, monkeypatch, pr
     more = prepare(monkeypatch)
     monkeypatch.setattr(raycifar.execution.runners, "start_ray", refuse)
     assert command("q.toml", "--gpus=4", *more) == (2, "", "run_sweep.py: Ray was asked\n")
+
+
+def test_a_runner_that_cannot_run_leaves_nothing(own, command, monkeypatch):
+    """Such as a node without the storage folder; earlier results are not even moved aside."""
+
+    def refuse(*_):
+        raise PlacementError("node b: does not see it")
+
+    finished_sweep(own, "")
+    monkeypatch.setattr(raycifar.execution.local.Local, "check", refuse)
+    file = own / "data.safetensors"
+    save_file({"none": np.zeros(1)}, file, metadata={"sha256": "a1"})
+    monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: Assets(file, None))
+    before = everything(own)
+    for more in ([], ["--name=other"]):
+        assert command("q.toml", "--local", "--fresh", *more) == (2, "", "run_sweep.py: node b: does not see it\n")
+    assert everything(own) == before
 
 
 # What was read is on record ------------------------------------------------------------------------------------------

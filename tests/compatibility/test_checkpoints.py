@@ -11,7 +11,7 @@ import raycifar.execution.runners
 import raycifar.training.trial
 from raycifar.config.sweep import TrialSpec
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
 from raycifar.networks.weights import fetch_vgg16
@@ -34,7 +34,7 @@ SMALL_NETWORK, VGG16, VGG16_OTHERWISE_DRAWN = 1e-6, 1e-5, 0.1
 
 @pytest.fixture
 def a_small_network(monkeypatch):
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: SmallNetwork())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: SmallNetwork())
     monkeypatch.setattr(raycifar.execution.runners, "fetch_assets", lambda *_: Assets(SAMPLE, None))
 
 
@@ -62,7 +62,7 @@ def trained(settings, steps):
     base["data"] = {"train_images": 10 * steps, "holdout_images": 20, "test_images": 20}
     spec = TrialSpec.model_validate(base | settings)
     set_up_torch(spec, Place("cpu", 1, "here:cpu"))
-    data = load_cifar10(SAMPLE, spec.data)
+    data = load_splits(SAMPLE, spec.data)
     imagenet = fetch_vgg16(None) if spec.model.weights == "imagenet" else None
     state = TrainState(network(spec, Assets(SAMPLE, imagenet), data.train), spec)
     return state, [without_times(asdict(record)) for record in fit(state, data.train, data.val, spec)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from raycifar.config.names import SpecError, check_name
-from raycifar.config.settings import Model, TrialSettings
+from raycifar.config.settings import Data, Model, TrialSettings
 from raycifar.config.sweep import LATER, SweepSpec, TrialSpec
 from raycifar.config.sweep_file import MOST_BYTES, load_sweep
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
@@ -111,7 +111,8 @@ def leaves(model, above=()):
             yield (*above, key), field.annotation
 
 
-NUMERIC_FIELDS = [*leaves(TrialSettings), (("seed",), int)]
+MEASURES = ("data", "measure_training")  # which changes no number
+NUMERIC_FIELDS = [*(leaf for leaf in leaves(TrialSettings) if leaf[0] != MEASURES), (("seed",), int)]
 
 
 def changed(value, annotation):
@@ -120,6 +121,8 @@ def changed(value, annotation):
         return next(choice for choice in typing.get_args(annotation) if choice != value)
     if isinstance(value, bool):
         return not value
+    if isinstance(value, str):
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist"}[value]
     if isinstance(value, tuple):
         return [64]
     return value + 10 if isinstance(value, int) else value / 2 + 0.125
@@ -142,6 +145,30 @@ def test_every_setting_changes_the_fingerprint(keys, annotation):
     for key in keys:
         value = getattr(value, key)
     assert with_value(keys, changed(value, annotation)).fingerprint() != with_value(keys, value).fingerprint()
+
+
+def test_a_trial_that_does_not_measure_its_training_images_has_the_same_fingerprint():
+    assert with_value(MEASURES, False).fingerprint() == BASE.fingerprint()
+
+
+def test_a_split_of_its_own_is_drawn_by_the_trials_seed():
+    trial = with_value(("data", "split_seed"), "trial").model_copy(update={"seed": 7})
+    assert (trial.own_data().split_seed, BASE.own_data().split_seed) == (7, 0)
+    assert trial.fingerprint() != with_value(("data", "split_seed"), 7).model_copy(update={"seed": 7}).fingerprint()
+
+
+VARIES = {
+    "the default": ({}, False),
+    "another number": ({"split_seed": 3}, False),
+    "a trial's own held-out images": ({"split_seed": "trial"}, True),
+    "all images train": ({"split_seed": "trial", "validation": "train"}, False),
+    "a trial's own training images": ({"split_seed": "trial", "validation": "train", "train_images": 100}, True),
+}
+
+
+@pytest.mark.parametrize(("data", "varies"), VARIES.values(), ids=VARIES)
+def test_the_settings_say_whether_the_split_varies_between_seeds(data, varies):
+    assert Data(**data).split_varies is varies
 
 
 def test_results_from_before_a_setting_keep_their_fingerprint():
@@ -481,6 +508,8 @@ def test_defaults_stay_what_they_were_for_results_that_left_them_out():
     ones = ("upsample", "head_decay_ratio", "head_lr_ratio", "layer_decay", "mix_probability")
     assert {key: float(later.pop(key)) for key in ones} == dict.fromkeys(ones, 1.0)
     assert (later.pop("policy"), later.pop("muon_lr")) == ('"none"', "0.01")
+    assert (settings["model.name"], settings["data.name"]) == ('"vgg16"', '"cifar10"')
+    del later["name"]
     assert set(later.values()) == {"0", "0.0", "false"}
     assert BASE.data.images == (45_000, 5_000, 10_000)
 

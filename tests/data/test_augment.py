@@ -68,7 +68,7 @@ CPU = torch.device("cpu")
 
 def mixed(train, **settings):
     """The first 200 images, mixed, with their labels' shares."""
-    mixer = Mixer.of(Augmentation(**settings), 1, CPU)
+    mixer = Mixer.of(Augmentation(**settings), 10, 1, CPU)
     return mixer(train.images[:200], train.labels[:200], generator())
 
 
@@ -80,8 +80,8 @@ def own_shares(train, shares):
 
 
 def test_without_mixup_and_cutmix_nothing_is_mixed():
-    assert Mixer.of(Augmentation(), 1, CPU) is None
-    assert Mixer.of(Augmentation(mixup=1.0, mix_probability=0.0), 1, CPU) is None
+    assert Mixer.of(Augmentation(), 10, 1, CPU) is None
+    assert Mixer.of(Augmentation(mixup=1.0, mix_probability=0.0), 10, 1, CPU) is None
 
 
 def test_mixup_blends_each_image_with_the_one_before_by_its_share(train_images):
@@ -105,7 +105,7 @@ def test_cutmix_pastes_a_box_of_the_image_before_and_counts_its_pixels(train_ima
 
 
 def test_a_cutmix_box_has_the_area_that_the_share_leaves(train_images):
-    mixer = Mixer.of(Augmentation(cutmix=1.0), 1, CPU)
+    mixer = Mixer.of(Augmentation(cutmix=1.0), 10, 1, CPU)
     mixer.shares.fill_(0.75)
     _, shares = mixer(train_images.images[:200], train_images.labels[:200], generator())
     own = own_shares(train_images, shares)
@@ -122,7 +122,7 @@ def test_mixed_labels_are_shares_of_one(train_images, kind):
 
 def test_the_shares_are_drawn_from_the_beta_distribution():
     for alpha in (0.2, 1.0):
-        shares = Mixer.of(Augmentation(mixup=alpha), 1, CPU).shares
+        shares = Mixer.of(Augmentation(mixup=alpha), 10, 1, CPU).shares
         assert shares.mean() == pytest.approx(0.5, abs=0.01)
         assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), abs=0.005)
 

@@ -99,6 +99,48 @@ def test_the_cached_cifar10_is_the_official_one_byte_for_byte():
     assert [hashlib.sha256(batch).hexdigest() for batch in batches] == OFFICIAL_BATCHES
 
 
+def shifted(split):
+    return split | {"train_labels": split["train_labels"] + 1}
+
+
+def swapped(split):
+    return split | {"train_images": np.tile(split["test_images"], (5, 1, 1, 1))}
+
+
+def relabelled(split):
+    return swapped(split) | {"train_labels": np.tile(split["test_labels"], 5)}
+
+
+def channels_last(split):
+    return split | {"train_images": split["train_images"].transpose(0, 2, 3, 1)}
+
+
+def blue_first(split):
+    return split | {"train_images": split["train_images"][:, ::-1]}
+
+
+MISTAKEN = {
+    shifted: r"train_labels begin \[7, 10, 10",
+    swapped: "train_images have channel moments",
+    relabelled: r"train_labels begin \[3, 8, 8",
+    channels_last: r"train_images is uint8 \(50000, 32, 32, 3\), expected",
+    blue_first: "train_images have channel moments",
+}
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(("mistake", "line"), MISTAKEN.items(), ids=[mistake.__name__ for mistake in MISTAKEN])
+def test_cifar10_with_another_meaning_is_refused(mistake, line):
+    found = mistake(load_file(cifar10.fetch_cifar10()))
+
+    def check():
+        asset_cache.check_layout(found, cifar10.CIFAR10_LAYOUT)
+        cifar10.check_cifar10(found)
+
+    with pytest.raises(ValueError, match=line):
+        check()
+
+
 @pytest.mark.assets
 def test_pickled_batches_give_the_same_arrays_from_a_folder_and_by_download(tmp_path, monkeypatch, serve):
     from torchvision.datasets import CIFAR10

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from raycifar.config.settings import Data
-from raycifar.data.splits import batch_count, batches, load_cifar10, stratified, train_val_indices
+from raycifar.data.splits import batch_count, batches, load_splits, stratified, train_val_indices
 from tests.support.paths import SAMPLE
 
 SMALL = Data(train_images=100, holdout_images=50, test_images=40)
@@ -16,7 +16,7 @@ def test_held_out_images_never_train(sample):
 
 
 def test_no_split_shares_an_image_with_another():
-    data = load_cifar10(SAMPLE, SMALL)
+    data = load_splits(SAMPLE, SMALL)
     images = [{image.numpy().tobytes() for image in split.images} for split in (data.train, data.val, data.test)]
     assert [len(split) for split in images] == [100, 50, 40]
     assert not images[0] & images[1]
@@ -38,7 +38,7 @@ def test_a_stratified_subset_has_every_class_equally_often(sample, count):
 
 
 def test_the_leak_validates_on_the_training_images_themselves():
-    data = load_cifar10(SAMPLE, Data(validation="train", train_images=100))
+    data = load_splits(SAMPLE, Data(validation="train", train_images=100))
     assert data.val.images.equal(data.train.images)
 
 
@@ -54,13 +54,28 @@ def test_drop_last_leaves_out_only_the_smaller_batch():
     assert (batch_count(50, 16, True), batch_count(50, 16)) == (3, 4)
 
 
+def test_another_split_seed_holds_out_and_trains_on_others_and_tests_on_the_same():
+    data, other = (load_splits(SAMPLE, SMALL.model_copy(update={"split_seed": seed})) for seed in (0, 1))
+    assert not data.val.images.equal(other.val.images)
+    assert not data.train.images.equal(other.train.images)
+    assert data.test_index.equal(other.test_index)
+    assert data.val.labels.bincount().equal(other.val.labels.bincount())
+    held_out, train = ({image.numpy().tobytes() for image in split.images} for split in (other.val, other.train))
+    assert not held_out & train
+
+
+def test_a_split_that_no_trial_has_drawn_yet_is_refused():
+    with pytest.raises(ValueError, match=r"data\.split_seed = 'trial' is no number yet"):
+        load_splits(SAMPLE, SMALL.model_copy(update={"split_seed": "trial"}))
+
+
 def test_a_subset_larger_than_a_class_is_refused(sample):
     with pytest.raises(ValueError, match="class 0 has 32 images"):
         stratified(sample["train_labels"], 1000)
 
 
 def test_the_test_index_tells_which_images_are_tested(sample):
-    data = load_cifar10(SAMPLE, SMALL)
+    data = load_splits(SAMPLE, SMALL)
     assert data.test.images.equal(sample["test_images"][data.test_index])
 
 

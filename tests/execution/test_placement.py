@@ -22,8 +22,8 @@ from raycifar.execution.placement import (
     most_to_share,
 )
 from raycifar.networks.cost import flops_an_image, largest_step, work
-from raycifar.networks.vgg import build_vgg16
 from raycifar.training.optimizers import build_optimizer
+from tests.support.networks import build_vgg16
 from tests.support.paths import SWEEPS
 
 
@@ -93,15 +93,18 @@ def test_recomputing_batch_norm_is_work_where_there_is_any(make_trial):
 
 
 def test_work_is_training_and_validation_every_epoch_and_a_test_with_mirror_images(make_trial):
-    trial = make_trial(epochs=3, data={"train_images": 40, "holdout_images": 20, "test_images": 10})
+    data = {"train_images": 40, "holdout_images": 20, "test_images": 10, "measure_training": False}
+    trial = make_trial(epochs=3, data=data)
     forward, step = flops_an_image(trial)
     assert work(trial) == 3 * (40 * step + 20 * forward) + 2 * 10 * forward
+    measures = make_trial(epochs=3, data=data | {"measure_training": True})
+    assert work(measures) == work(trial) + 40 * forward
 
 
 def test_validation_on_the_training_images_costs_as_many_as_they_are(make_trial):
     trial = make_trial(epochs=1, data={"train_images": 40, "validation": "train", "test_images": 10})
     forward, step = flops_an_image(trial)
-    assert work(trial) == 40 * (step + forward) + 2 * 10 * forward
+    assert work(trial) == 40 * (step + forward) + (2 * 10 + 40) * forward
 
 
 def test_the_longest_trial_starts_first_and_equals_keep_their_order(vgg):

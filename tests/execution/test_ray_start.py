@@ -88,12 +88,12 @@ def test_a_callback_never_ends_a_search(tmp_path):
 
 
 def test_a_search_is_refused_where_the_dashboard_did_not_start():
-    from raycifar.search.ray_search import search_on_ray
+    from raycifar.search.ray_search import check_dashboard
 
     notice = "Ray's dashboard did not start: its process ended; its log: /l; the sweep runs without it"
     session = SimpleNamespace(runner=SimpleNamespace(notice=notice))
     with pytest.raises(PlacementError, match="its log: /l; a search cannot run without it"):
-        search_on_ray(None, None, session, None)
+        check_dashboard(session)
 
 
 SEEN = {"storage": True, "version": "1", "missing": []}

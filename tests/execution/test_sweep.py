@@ -15,14 +15,13 @@ from safetensors.torch import load_file
 
 import raycifar.storage.records
 from raycifar.config.sweep import SweepSpec
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.execution import local, plan, runners
 from raycifar.execution.options import Options
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.plan import describe_plan
 from raycifar.execution.runners import fetch_assets
 from raycifar.execution.sweep import plan_only, run_sweep
-from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.checkpoints import prune_checkpoints
 from raycifar.storage.folders import SweepFolder
@@ -30,6 +29,7 @@ from raycifar.tracking.listener import Bus
 from raycifar.training.checkpoint_writer import load_checkpoint
 from raycifar.training.evaluation import evaluate_logits, predict
 from raycifar.training.trial import Assets
+from tests.support.networks import build_vgg16
 from tests.support.paths import SAMPLE
 from tests.support.records import TIMES
 from tests.support.sweep_folders import sweep_spec, write_sweep
@@ -143,7 +143,7 @@ def test_predictions_are_those_of_the_best_weights_on_the_test_images(uninterrup
     files = uninterrupted[0].trial(trial.name)
     saved = np.load(files.predictions)
     logits, labels = torch.from_numpy(saved["logits"]), torch.from_numpy(saved["labels"])
-    test = load_cifar10(SAMPLE, trial.data).test
+    test = load_splits(SAMPLE, trial.data).test
     model = build_vgg16(trial.model, seed=5)
     model.load_state_dict(load_file(files.best_weights))
     assert labels.equal(test.labels)
@@ -320,7 +320,7 @@ def test_without_its_data_a_sweep_leaves_nothing(folder, monkeypatch):
 @pytest.mark.parametrize(("weights", "fetched"), [("imagenet", ["cifar10", "vgg16"]), ("random", ["cifar10"])])
 def test_imagenet_weights_are_fetched_only_for_a_trial_that_starts_from_them(monkeypatch, weights, fetched):
     calls = []
-    monkeypatch.setattr(runners, "fetch_cifar10", lambda data: calls.append("cifar10") or Path("cifar10"))
+    monkeypatch.setattr(runners, "fetch_data", lambda *_: calls.append("cifar10") or Path("cifar10"))
     monkeypatch.setattr(runners, "fetch_vgg16", lambda *_: calls.append("vgg16") or Path("vgg16"))
     assets = fetch_assets(sweep_of(a={}, b={"model": {"weights": weights}}).trials, Options())
     assert calls == fetched

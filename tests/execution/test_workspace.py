@@ -147,6 +147,16 @@ def test_a_trial_may_not_be_removed(finished):
         check_folder(sweep_spec("q", {"transfer": (2, 3)}, {}), finished)
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(SweepError("refused"), 2), (RecordError("damaged"), 2), (KeyboardInterrupt(), 130), (OSError("no disk"), 1)],
+)
+def test_the_status_on_record_is_the_one_that_the_command_returns(folder, error, status):
+    with pytest.raises(type(error)), opened(SWEEP, SWEEP, folder, CALL):
+        raise error
+    assert [call.exit_status for call in folder.invocations()] == [status]
+
+
 def test_an_added_trial_is_on_record_afterwards(finished):
     more = sweep_spec("q", ARMS | {"more": (1, 2)}, {})
     with opened(more, more, finished, CALL):

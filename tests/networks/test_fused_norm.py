@@ -89,7 +89,7 @@ def test_the_trunk_gives_what_its_layers_give(monkeypatch):
     torch.manual_seed(1)
     layers = [nn.Conv2d(3, 64, 3, padding=1), layer(), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)]
     layers += [layer(), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
-    trunk = fused_norm.Trunk(*layers).to(DEVICE)
+    trunk = fused_norm.FusedLayers(*layers).to(DEVICE)
     given, fused = images(2, 3, 8, 8).detach(), []
     expected = nn.Sequential(*layers)(given)
     monkeypatch.setattr(fused_norm, "at_once", lambda made, _: fused.append(made) or True)

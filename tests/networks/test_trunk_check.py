@@ -8,9 +8,10 @@ from safetensors.torch import load_file as load_tensors
 
 from raycifar.config.settings import Model
 from raycifar.networks import trunk_check, weights
-from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD, build_vgg16
+from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_STD
 from raycifar.storage.asset_cache import AssetError
 from tests.support.asset_files import small_trunk, vgg16_toy, vgg16_zeros
+from tests.support.networks import build_vgg16
 from tests.support.paths import SAMPLE
 
 MEAN, STD = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))

@@ -4,8 +4,10 @@ import torchvision
 from safetensors.torch import save_file
 
 from raycifar.config.settings import Model
-from raycifar.networks.vgg import VGG, build_vgg16, calibrate_batch_norm, normalised
+from raycifar.networks.network import normalised
+from raycifar.networks.vgg import calibrate_batch_norm
 from raycifar.networks.weights import fetch_vgg16
+from tests.support.networks import build_vgg16
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,11 @@ def test_upsampling_is_what_enlarged_images_give_averaged_over_places(train_imag
 
 
 def test_larger_images_are_fewer_at_once():
-    assert [VGG(Model(weights="random", upsample=side)).images_at_once for side in (1, 2, 7)] == [1000, 250, 20]
+    assert [build_vgg16(Model(weights="random", upsample=side), 1).images_at_once for side in (1, 2, 7)] == [
+        1000,
+        250,
+        20,
+    ]
 
 
 def test_it_has_the_known_number_of_parameters():

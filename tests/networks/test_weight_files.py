@@ -1,8 +1,12 @@
 """Files of weights as others write them: their wrappings and kinds."""
 
+import io
+import tarfile
+
+import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 
 from raycifar.networks import weights
 from raycifar.networks.weight_files import read_trunk
@@ -42,7 +46,7 @@ def test_the_usual_wrappings_of_a_state_dict_are_read(tmp_path, state):
 
 @pytest.mark.parametrize("name", ["w", "w.pth", "w.bin"])
 def test_safetensors_are_known_by_their_content(tmp_path, name):
-    save_file({"features.0.bias": MARK.numpy()}, tmp_path / name)
+    save_file({"features.0.bias": MARK}, tmp_path / name)
     assert (read_trunk(tmp_path / name, ["features.0.bias"])["features.0.bias"] == MARK.numpy()).all()
 
 
@@ -52,3 +56,60 @@ def test_a_dictionary_that_holds_itself_ends_in_a_line(tmp_path):
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"features\.0\.weight is missing: the file holds part0, part1"):
         read_trunk(tmp_path / "w.pth", weights.VGG16_LAYOUT)
+
+
+def legacy(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save, legacy], ids=["safetensors", "torch.save", "before 1.6"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_float32(tmp_path, save, dtype):
+    values = torch.linspace(-2, 2, 64).to(dtype)
+    save({"features.0.bias": values}, tmp_path / "w")
+    found = read_trunk(tmp_path / "w", ["features.0.bias"])["features.0.bias"]
+    assert found.dtype == np.float32
+    assert (found == values.float().numpy()).all()
+
+
+def tar_of(*members):
+    """As PyTorch before 0.1.10 wrote its files, or any other tar archive: only names are looked at."""
+
+    def make(path):
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+            for name in members:
+                archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+
+    return make
+
+
+def transposed(*axes):
+    """Every kernel with its axes in another order, as other frameworks have them."""
+    trunk = small_trunk()
+    return {name: tensor.permute(*axes) if tensor.ndim == 4 else tensor for name, tensor in trunk.items()}
+
+
+def saved(state):
+    return lambda path: torch.save(state, path)
+
+
+NOT_READ = {
+    "PyTorch before 0.1.10": (
+        tar_of("sys_info", "pickle", "tensors", "storages"),
+        "before 0.1.10, which may hold c",
+    ),
+    "a tar archive": (tar_of("w.pth"), "a tar archive: unpack it first"),
+    "a tar archive cut short": (lambda path: path.write_bytes(bytes(257) + b"ustar" + bytes(250)), "cut short or dam"),
+    "channels last (HWIO)": (saved(transposed(2, 3, 1, 0)), r"weight is float32 \(3, 3, 3, 64\), expected"),
+    "channels last (OHWI)": (saved(transposed(0, 2, 3, 1)), r"weight is float32 \(64, 3, 3, 64\), expected"),
+    "float64": (saved({name: value.double() for name, value in small_trunk().items()}), "is float64"),
+    "8-bit integers": (saved({name: value.char() for name, value in small_trunk().items()}), "is int8"),
+    "a single tensor": (saved(MARK), "holds a Tensor, expected a state dict"),
+}
+
+
+@pytest.mark.parametrize(("make", "line"), NOT_READ.values(), ids=NOT_READ)
+def test_what_cannot_be_read_is_called_what_it_is(tmp_path, make, line):
+    make(tmp_path / "w.pth")
+    with pytest.raises((ValueError, TypeError), match=line):
+        check_layout(read_trunk(tmp_path / "w.pth", weights.VGG16_LAYOUT), weights.VGG16_LAYOUT)

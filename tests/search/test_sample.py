@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from raycifar.data.splits import Training, load_cifar10, load_training
+from raycifar.data.splits import Training, load_splits, load_training
 from raycifar.search.sample import sample_epochs
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.loop import NonFiniteLossError
@@ -27,14 +27,14 @@ def without_test(sample, tmp_path):
 def test_a_sample_trains_from_a_file_that_holds_no_test_images(make_trial, without_test, tmp_path):
     spec = make_trial(model=HEAD)
     with pytest.raises(KeyError):
-        load_cifar10(without_test, spec.data)
+        load_splits(without_test, spec.data)
     records = list(sample_epochs(spec, tmp_path, Assets(without_test, None), HERE))
     assert [record.epoch for record in records] == [1, 2]
 
 
 def test_what_a_search_trains_on_has_no_test_split_but_the_same_other_two(make_trial, without_test):
     data = make_trial().data
-    training, everything = load_training(without_test, data), load_cifar10(SAMPLE, data)
+    training, everything = load_training(without_test, data), load_splits(SAMPLE, data)
     assert set(Training.__slots__) == {"train", "val"}
     for mine, theirs in ((training.train, everything.train), (training.val, everything.val)):
         assert torch.equal(mine.images, theirs.images)

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from raycifar.storage.files import RecordError, read_json, sweep_leftovers, write_json
+from raycifar.storage.beneath import Beneath, sweep_leftovers
+from raycifar.storage.files import RecordError, read_json, write_json
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import (
     SHARE,
@@ -211,7 +212,7 @@ KILLED_BEFORE_THE_RENAME = """
 import os, signal, sys
 from pathlib import Path
 from raycifar.storage.files import write_json
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 write_json(Path(sys.argv[1]), "new")
 """
 
@@ -253,7 +254,7 @@ def test_a_reader_never_sees_half_of_a_file(tmp_path):
 def test_the_file_is_on_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "fsync", lambda _: calls.append("fsync"))
-    monkeypatch.setattr(os, "replace", lambda *_: calls.append("replace"))
+    monkeypatch.setattr(os, "replace", lambda *_, **__: calls.append("replace"))
     write_json(tmp_path / "a.json", 1)
     assert calls == ["fsync", "replace"]
 
@@ -264,5 +265,5 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
     kept = {"history.json", ".validate_storage_marker", ".notes", "a.json.5", ".checkpoint_000001.5.partial"}
     for name in kept:
         (tmp_path / name).touch()
-    sweep_leftovers(tmp_path)
+    sweep_leftovers(Beneath(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == kept

@@ -1,7 +1,15 @@
-"""Small networks that stand in for VGG16, where a test does not depend on which network trains."""
+"""VGG16 for CIFAR-10; and small networks that stand in for it, where a test does not depend on which network trains."""
 
 import torch
 from torch import nn
+
+from raycifar.config.datasets import CIFAR10
+from raycifar.networks.registry import build_network
+
+
+def build_vgg16(spec, seed, imagenet=None):
+    """The network that a trial on CIFAR-10 begins with."""
+    return build_network(spec, CIFAR10, seed, imagenet)
 
 
 class Small(nn.Module):

@@ -33,13 +33,18 @@ class Replay:
     end: float
 
 
+def as_it_ran(trial: TrialSpec) -> TrialSpec:
+    """These trials were recorded before trials measured themselves on their training images."""
+    return trial.model_copy(update={"data": trial.data.model_copy(update={"measure_training": False})})
+
+
 def recorded(name: str, call: int) -> Replay:
     folder = SweepFolder(ROOT / "results" / name)
     begun, record = folder.invocations()[call], folder.record()
     assert record is not None
     assert begun.ended_at is not None
     events, trials, lanes = [], [], [begun.started_at] * begun.trials_at_once
-    known = {trial.name: trial for trial in SweepSpec.model_validate(record.spec).trials}
+    known = {trial.name: as_it_ran(trial) for trial in SweepSpec.model_validate(record.spec).trials}
     found = [(folder.trial(trial).history(), trial) for trial in known]
     found = [(history, trial) for history, trial in found if history.sessions]
     for history, trial in sorted(found, key=lambda pair: pair[0].sessions[0].started_at):

@@ -17,8 +17,9 @@ from tests.support.progress import Progress
 
 
 def trials(*names, epochs=3, repeats=None):
+    data = {"measure_training": False}
     return [
-        TrialSpec(name=name, arm=name[:8], seed=1, epochs=epochs, model={"weights": "random"})
+        TrialSpec(name=name, arm=name[:8], seed=1, epochs=epochs, model={"weights": "random"}, data=data)
         for name in names or [f"transfer-{i + 1}" for i in range(repeats)]
     ]
 
@@ -338,6 +339,14 @@ def test_the_sweep_takes_the_sum_when_one_trial_runs_at_a_time(clock):
     progress = Progress(trials("a", "b", "c"), terminal())
     progress.epoch("a", record(1, seconds=60))
     assert eta(progress, -1) == "0:08:18"  # with three tests
+
+
+def test_the_time_left_counts_a_pass_over_the_training_images(clock):
+    (trial,) = trials("a", epochs=11)
+    measures = trial.model_copy(update={"data": trial.data.model_copy(update={"measure_training": True})})
+    progress = Progress([measures], terminal())
+    progress.epoch("a", record(1, seconds=60))
+    assert eta(progress, -1) == "0:10:20"  # with the test, and nine times as many images as are held out
 
 
 @pytest.mark.parametrize("over", ["testing", "done", "failed"])

@@ -31,7 +31,7 @@ EPOCHS = 5
 
 @pytest.fixture(autouse=True)
 def a_small_network(monkeypatch):
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: Small())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: Small())
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})  # or bf16 would be refused
 
 

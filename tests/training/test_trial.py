@@ -19,18 +19,18 @@ from safetensors.torch import load_file, save_file
 import raycifar.training.checkpoint_writer
 import raycifar.training.session
 import raycifar.training.trial
-from raycifar.data.splits import load_cifar10
+from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
-from raycifar.networks.vgg import build_vgg16
 from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
 from raycifar.storage.folders import TrialFolder
+from raycifar.training.evaluation import evaluate
 from raycifar.training.failures import HOPELESS, CheckpointError, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
 from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
 from tests.support.errors import FULL_MEMORY
-from tests.support.networks import Floats, Small
+from tests.support.networks import Floats, Small, build_vgg16
 from tests.support.paths import SAMPLE
 from tests.support.records import numbers
 
@@ -90,9 +90,53 @@ def test_the_summary_says_what_the_history_says(finished):
 def test_predictions_give_the_test_accuracy_again(finished):
     spec, folder, summary = finished
     saved = np.load(folder / "predictions.npz", allow_pickle=False)
-    test = load_cifar10(SAMPLE, spec.data).test
+    test = load_splits(SAMPLE, spec.data).test
     assert saved["labels"].tolist() == test.labels.tolist()
     assert (saved["logits"].argmax(1) == saved["labels"]).mean() == pytest.approx(summary.test_accuracy)
+
+
+@pytest.mark.slow
+def test_the_training_images_are_measured_as_test_images_are(finished):
+    spec, folder, summary = finished
+    set_up_torch(spec, PLACE)
+    data, model = load_splits(SAMPLE, spec.data), build_vgg16(spec.model, spec.seed)
+    model.load_state_dict(load_file(folder / "best.safetensors"))
+    assert summary.plain_train_accuracy == evaluate(model, data.train, summary.precision)[1]
+    assert summary.test_accuracy == evaluate(model, data.test, summary.precision)[1]
+    assert summary.plain_train_seconds > 0
+
+
+@pytest.mark.slow
+def test_measuring_the_training_images_changes_no_other_number(finished, tmp_path):
+    spec, folder, summary = finished
+    quiet = spec.model_copy(update={"data": spec.data.model_copy(update={"measure_training": False})})
+    without = run(quiet, tmp_path)
+    assert (without.plain_train_accuracy, without.plain_train_seconds) == (None, 0.0)
+    assert numbers(TrialFolder(tmp_path).history().epochs) == numbers(TrialFolder(folder).history().epochs)
+    for name in ("best.safetensors", "predictions.npz"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    states = [(newest_checkpoint(path) / "state.pt").read_bytes() for path in (tmp_path, folder)]
+    assert states[0] == states[1]
+    same = ("test_accuracy", "test_accuracy_flip", "test_loss", "best_val_accuracy", "best_val_loss", "fingerprint")
+    assert [getattr(without, name) for name in same] == [getattr(summary, name) for name in same]
+
+
+@pytest.mark.slow
+def test_a_trial_with_a_split_of_its_own_resumes_on_the_same_images(finished, tmp_path):
+    spec, _, _ = finished
+    own = spec.model_copy(update={"data": spec.data.model_copy(update={"split_seed": "trial"})})
+
+    def interrupt(record, path):
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(own, tmp_path, interrupt)
+    run(own, tmp_path)
+    run(own, tmp_path / "whole")
+    resumed, whole = (TrialFolder(path).history().epochs for path in (tmp_path, tmp_path / "whole"))
+    assert numbers(resumed) == numbers(whole)
+    assert numbers(whole) != numbers(TrialFolder(finished[1]).history().epochs)
 
 
 @pytest.mark.slow
@@ -164,7 +208,7 @@ def test_a_loss_that_is_not_finite_is_written_down(make_trial, tmp_path):
 def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_path, small_network, monkeypatch):
     run(make_trial(epochs=1), tmp_path)
     (tmp_path / "summary.json").unlink()
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: torch.nn.Sequential(Small()))
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: torch.nn.Sequential(Small()))
     with pytest.raises(OtherNetworkError, match="--fresh"):
         run(make_trial(epochs=2), tmp_path)
     error = TrialFolder(tmp_path).error()
@@ -215,7 +259,7 @@ def test_batch_norm_comes_to_the_pretrained_network_calibrated_on_its_training_i
         if name.endswith("bias"):  # they begin as zeros
             trunk[name] += 0.1 * torch.arange(len(trunk[name])).sin()
     save_file({f"features.{name}": value.contiguous() for name, value in trunk.items()}, tmp_path / "trunk")
-    data, assets = load_cifar10(SAMPLE, make_trial().data), Assets(SAMPLE, tmp_path / "trunk")
+    data, assets = load_splits(SAMPLE, make_trial().data), Assets(SAMPLE, tmp_path / "trunk")
     with_norm, without = (
         network(make_trial(model={"weights": "imagenet", "batch_norm": norm}), assets, data.train)
         for norm in (True, False)
@@ -261,7 +305,7 @@ def test_several_workers_give_one_workers_numbers_to_rounding(make_trial, tmp_pa
 @pytest.fixture
 def small_network(monkeypatch):
     """In the place of VGG16, where the network does not matter."""
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: Small())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: Small())
 
 
 GB = 10**9
@@ -287,7 +331,7 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
         def forward(self, images):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has ...")
 
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: TooLarge())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: TooLarge())
     with pytest.raises(GpuMemoryError):
         run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", sharing), Caller(print))
     error = TrialFolder(tmp_path).error()
@@ -298,7 +342,7 @@ def test_a_gpu_that_is_too_small_is_explained_with_what_fits(
 def test_a_gpu_that_cannot_even_be_asked_is_shared_by_one_less(make_trial, tmp_path, monkeypatch):
     full = RuntimeError("CUDA error: out of memory")
     monkeypatch.setattr(torch.cuda, "mem_get_info", Mock(side_effect=full))
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", Mock(side_effect=full))
+    monkeypatch.setattr(raycifar.training.trial, "build_network", Mock(side_effect=full))
     with pytest.raises(GpuMemoryError, match="4 trials share the GPU: type --trials-per-gpu 3,"):
         run_trial(make_trial(), tmp_path, Assets(SAMPLE, None), Place("cpu", 1, "here:0", 4), Caller(print))
 
@@ -313,7 +357,7 @@ def test_a_gpu_that_cannot_even_be_asked_is_shared_by_one_less(make_trial, tmp_p
 )
 def test_a_full_gpu_has_other_words_than_pytorchs(make_trial, tmp_path, monkeypatch, told, reason):
     error = RuntimeError(told) if isinstance(told, str) else told
-    monkeypatch.setattr(raycifar.training.trial, "load_cifar10", Mock(side_effect=error))
+    monkeypatch.setattr(raycifar.training.trial, "load_splits", Mock(side_effect=error))
     with pytest.raises(GpuMemoryError, match=rf"trial 'tiny': {reason}: it has the GPU to itself: lower batch_size"):
         run(make_trial(), tmp_path)
 
@@ -326,7 +370,7 @@ def test_what_slows_a_trial_down_is_told_at_once_and_on_record(make_trial, tmp_p
             return super().forward(images)
 
     heard = []
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: Slow())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: Slow())
     caller = Caller(lambda record, path: None, warn=heard.append)
     run_trial(make_trial(epochs=2), tmp_path, ASSETS, PLACE, caller)
     assert heard == ["no compiler"]
@@ -392,7 +436,7 @@ def test_data_that_may_not_be_read_is_no_matter_of_the_trials_folder(make_trial,
     def denied(*_):
         raise PermissionError(errno.EACCES, "Permission denied", "/data/cifar10")
 
-    monkeypatch.setattr(raycifar.training.trial, "load_cifar10", denied)
+    monkeypatch.setattr(raycifar.training.trial, "load_splits", denied)
     with pytest.raises(PermissionError):
         run(make_trial(), tmp_path)
 
@@ -450,7 +494,7 @@ def test_a_clock_that_is_set_back_makes_no_negative_time(make_trial, tmp_path, s
 
 
 def test_the_seed_decides_the_weights_that_a_trial_begins_with(make_trial):
-    train = load_cifar10(SAMPLE, make_trial().data).train
+    train = load_splits(SAMPLE, make_trial().data).train
     one, other = (network(make_trial(seed=seed), ASSETS, train).head[1].weight for seed in (1, 2))
     assert not one.equal(other)
 
@@ -464,12 +508,12 @@ def linear():
 
 @pytest.mark.parametrize("averaging", [{}, {"ema_decay": 0.5}], ids=["as trained", "averaged"])
 def test_what_is_tested_is_the_best_epochs_network_also_on_mirror_images(make_trial, tmp_path, monkeypatch, averaging):
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: linear())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: linear())
     data = {"train_images": 40, "holdout_images": 20, "test_images": 160}
     spec = make_trial(epochs=8, optimizer={"lr": 0.003}, averaging=averaging, data=data, precision="fp32")
     summary = run(spec, tmp_path)
     assert summary.best_epoch < summary.epochs_run, "the last epoch is the best one: nothing is tested here"
-    model, test = linear(), load_cifar10(SAMPLE, spec.data).test
+    model, test = linear(), load_splits(SAMPLE, spec.data).test
     model.load_state_dict(load_file(tmp_path / "best.safetensors"))
     with torch.inference_mode():
         logits, mirrored = model(test.images), model(test.images.flip(-1))
@@ -489,7 +533,7 @@ def test_all_that_a_trial_computes_is_in_its_precision(make_trial, tmp_path, mon
             return logits
 
     seen = set()
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: Watched())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: Watched())
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     averaging = {"ema_decay": 0.9, "ema_recompute_batch_norm": True}  # its pass is in training mode
     run(make_trial(precision=precision, averaging=averaging), tmp_path)
@@ -534,7 +578,7 @@ def test_each_trial_of_a_process_hears_that_triton_does_not_run(make_trial, tmp_
             return super().forward(images)
 
     monkeypatch.setattr(fused_norm, "self_test", lambda *_: "no compiler")
-    monkeypatch.setattr(raycifar.training.trial, "build_vgg16", lambda *_: OnAGpu())
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: OnAGpu())
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         run_trial(make_trial(), tmp_path / name, ASSETS, PLACE, Caller(lambda record, path: None))

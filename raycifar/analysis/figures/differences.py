@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from raycifar.analysis.contrasts import Contrast, any_leaks, contrast, finished_arm, lettered, shared_arms
 from raycifar.analysis.figures.style import BLUE, GREY, Drawing, canvas, mark, shorten, style
 from raycifar.analysis.results import Results
+from raycifar.analysis.several_sweeps import Contrast, any_leaks, contrast, finished_arm, lettered, shared_arms
 from raycifar.analysis.wording import NONE, between, percent
 
 MOST_DRAWN = 40  # rows; the table has all

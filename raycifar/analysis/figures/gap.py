@@ -12,6 +12,8 @@ from raycifar.analysis.results import leaks
 from raycifar.analysis.wording import blended, signed
 
 DESCRIBED = 20  # trials in the text for screen readers
+AUGMENTED = "Training is measured on augmented images, with dropout if any, which can put it below test"
+PLAIN = "Training is measured as test is: the best epoch's weights, on the training images as they are"
 
 
 def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ()) -> Drawing:
@@ -20,6 +22,8 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     `unlike` are the arms that train on images blended of two.
     """
     leak = leaks(finished)
+    finished, is_plain = _measured_alike(finished)
+    unlike = () if is_plain else unlike
     rows = finished[finished["train_test_gap"].notna()]
     by_arm = rows.groupby("arm", sort=False)["train_test_gap"].mean()
     on_average = " on average" if len(rows) > len(by_arm) else ""
@@ -29,14 +33,16 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     height = min(1.9 + 0.27 * len(rows), 18)
     figure, axes = canvas("Over-fitting: training and test accuracy", leak, height)
     _bars(axes, rows, arms, unlike)
+    which = "training, best epoch's weights" if is_plain else "training, last epoch"
+    axes.scatter([], [], marker="o", facecolors="white", edgecolors=GREY, linewidths=1.6, label=which)
+    axes.scatter([], [], marker="D", color=GREY, label="test, best epoch's weights")
     margin = 0.32 if rows["arm"].isin(unlike).any() else 0.18  # for the words beside
     _axes(axes, [shorten(str(trial), 20) for trial in rows["trial"]], margin)
     legend(figure, axes)
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
     caption = (
         f"The gap is {mean_gaps}{on_average}. Training far above test: the network has learnt its training images by "
-        "heart. Training is measured on augmented images, with dropout if any, which can put it below "
-        f"test{mark(leak)}."
+        f"heart. {PLAIN if is_plain else AUGMENTED}{mark(leak)}."
     )
     if why := blended([arm for arm in by_arm.index if arm in unlike]):
         caption += f" Dotted: {why}."
@@ -45,6 +51,13 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     gaps = ", ".join(f"{trial} {signed(value, 1)}" for trial, value in values)
     alt = f"Training accuracy minus test accuracy in percentage points: {gaps}{mark(leak)}."
     return Drawing("train-test-gap", "Over-fitting", caption, alt, figure)
+
+
+def _measured_alike(finished: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """The trials with the accuracy on plain training images in place of the last epoch's, where all have it."""
+    if finished["plain_gap"].isna().any():
+        return finished, False
+    return finished.assign(train_accuracy=finished["plain_train_accuracy"], train_test_gap=finished["plain_gap"]), True
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str]) -> None:
@@ -60,8 +73,6 @@ def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], unlike: Sequence[
         beside = max(train, test), y
         text = signed(train - test, 1) + (" (blended images)" if arm in unlike else "")
         axes.annotate(text, beside, (9, 0), textcoords="offset points", va="center")
-    axes.scatter([], [], marker="o", facecolors="white", edgecolors=GREY, linewidths=1.6, label="training, last epoch")
-    axes.scatter([], [], marker="D", color=GREY, label="test, best epoch's weights")
 
 
 def _axes(axes: Axes, names: Sequence[str], margin: float) -> None:

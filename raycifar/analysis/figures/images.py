@@ -20,7 +20,6 @@ from raycifar.analysis.figures.style import (
 )
 from raycifar.analysis.predictions import Predictions, Tested, mean_confusion, most_confused
 from raycifar.analysis.stats import BINS, calibration, proportion_interval
-from raycifar.config.datasets import CIFAR10
 
 Groups = dict[str, list[Tested]]
 
@@ -32,7 +31,7 @@ def class_figures(
     groups = predictions.by_arm(arms)
     if not groups:
         return
-    if len(np.unique(predictions.tests.labels)) == len(CIFAR10.classes):
+    if len(np.unique(predictions.tests.labels)) == len(predictions.tests.facts.classes):
         yield accuracy_by_class(groups, arms, leak)
         for arm, trials in groups.items():
             yield confusion_matrix(arm, trials, leak)
@@ -53,22 +52,22 @@ def class_figures(
 def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     """A row for each class; in it a mark for each arm's mean, and a bar from its lowest to its highest trial."""
     figure, axes = canvas("Test accuracy by class", leak, 4.6)
-    descriptions, hardest = [], []
+    descriptions, hardest, names = [], [], _names(groups)
     for arm, trials in groups.items():
         i = arms.index(arm)
         shares = np.array([np.diag(mean_confusion([trial])) for trial in trials]) * 100
         offset = 0.5 * ((i + 0.5) / len(arms) - 0.5)
-        y = np.arange(len(CIFAR10.classes)) + offset
+        y = np.arange(len(names)) + offset
         colour, marker = _colour(i), _marker(i)
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
-        means = dict(zip(CIFAR10.classes, shares.mean(0).tolist(), strict=True))
+        means = dict(zip(names, shares.mean(0).tolist(), strict=True))
         least = min(means, key=lambda name: means[name])
         hardest.append(f"{least} for {arm} ({means[least]:.1f} %)")
         descriptions.append(f"{arm} {', '.join(f'{name} {share:.0f} %' for name, share in means.items())}")
-    _class_axis(axes)
-    axes.set_ylim(len(CIFAR10.classes) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("images of the class that are classified correctly (%)")
     legend(figure, axes)
     caption = (
@@ -89,12 +88,12 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         text = f"{shares[i, j]:.0f}"
         text = "" if text == "0" and i != j else text
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink(shade))
-    _class_axis(axes)
-    axes.set_xticks(range(len(CIFAR10.classes)), CIFAR10.classes, rotation=90)
+    names = trials[0].tests.facts.classes
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_xlabel("classified as")
     axes.set_ylabel("images of")
     axes.grid(visible=False)
-    names = CIFAR10.classes
     worst = [
         f"{names[pair.label]} classified as {names[pair.predicted]}, {100 * pair.share:.1f} % of the class"
         for pair in most_confused(trials)
@@ -105,8 +104,9 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
     return Drawing(f"arm-{arm}-confusion", f"{arm}: confusion matrix", caption, alt, figure)
 
 
-def _class_axis(axes: Axes) -> None:
-    axes.set_yticks(range(len(CIFAR10.classes)), CIFAR10.classes)
+def _names(groups: Groups) -> Sequence[str]:
+    """Of the classes; all trials were tested on the same images."""
+    return next(trials[0].tests.facts.classes for trials in groups.values())
 
 
 def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from raycifar.analysis.figures.style import VERMILLION, WIDTH, Drawing, mark, shorten
 from raycifar.analysis.predictions import Tested, most_confused
 from raycifar.analysis.results import LEAK
-from raycifar.config.datasets import CIFAR10
 
 IMAGES_A_ROW = 8
 GUTTER = 3  # pixels between two images
-PITCH = CIFAR10.side + GUTTER
 ROWS_OF_EXAMPLES = 2
 
 Images = NDArray[np.uint8]  # (N, H, W, 3)
@@ -25,12 +23,11 @@ def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bo
     pairs = most_confused(trials)
     figure = _photographs(f"{shorten(arm)}: what it confuses most", 0.5 + 1.02 * len(pairs), leak)
     rows = figure.subplots(len(pairs), squeeze=False)[:, 0]
-    titles = []
+    titles, names = [], trials[0].tests.facts.classes
     for row, pair in zip(rows, pairs, strict=True):
         chosen = _strongest(trials, pair.label, pair.predicted)[:IMAGES_A_ROW]
         _row(row, images, chosen)
-        label, predicted = CIFAR10.classes[pair.label], CIFAR10.classes[pair.predicted]
-        title = f"{label} classified as {predicted}: {100 * pair.share:.1f} % of the class"
+        title = f"{names[pair.label]} classified as {names[pair.predicted]}: {100 * pair.share:.1f} % of the class"
         row.set_title(title, loc="left", fontsize=9)
         titles.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
     caption = (
@@ -54,16 +51,16 @@ def only_one_right(
     starts = range(0, len(chosen), IMAGES_A_ROW)
     title = f"{shorten(right, 18)} is right, {shorten(wrong, 18)} is wrong"
     figure = _photographs(title, 0.5 + 1.25 * len(starts), leak)
-    labels, predicted = losers[0].tests.labels, losers[0].predicted
+    labels, predicted, names = losers[0].tests.labels, losers[0].predicted, losers[0].tests.facts.classes
     for row, start in zip(figure.subplots(len(starts), squeeze=False)[:, 0], starts, strict=True):
         here = chosen[start : start + IMAGES_A_ROW]
-        _row(row, images, here, [f"{CIFAR10.classes[labels[i]]}\nnot {CIFAR10.classes[predicted[i]]}" for i in here])
+        _row(row, images, here, [f"{names[labels[i]]}\nnot {names[predicted[i]]}" for i in here])
     which = f"every trial of {right} gets right and every trial of {wrong} wrong"
     caption = (
         f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %) are those that {which}. Shown are "
         f"those of which {wrong} was surest, with the true class and the one that {losers[0].trial} gave"
     )
-    truth = "; ".join(f"{CIFAR10.classes[labels[i]]}, not {CIFAR10.classes[predicted[i]]}" for i in chosen)
+    truth = "; ".join(f"{names[labels[i]]}, not {names[predicted[i]]}" for i in chosen)
     alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
     name = f"examples-{right}-right-{wrong}-wrong"
     return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
@@ -87,14 +84,16 @@ def _photographs(title: str, height: float, leak: bool) -> Figure:
 
 def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
     """Up to IMAGES_A_ROW images side by side, a pixel a pixel, with labels above them."""
-    strip = np.full((CIFAR10.side, IMAGES_A_ROW * PITCH - GUTTER, 3), 255, np.uint8)
+    side = images.shape[1]
+    pitch = side + GUTTER
+    strip = np.full((side, IMAGES_A_ROW * pitch - GUTTER, 3), 255, np.uint8)
     for place, i in enumerate(chosen):
-        strip[:, place * PITCH : place * PITCH + CIFAR10.side] = images[i]
+        strip[:, place * pitch : place * pitch + side] = images[i]
     axes.imshow(strip, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_axis_off()
     for place, label in enumerate(labels):
-        axes.text(place * PITCH + 16, -2, label, ha="center", va="bottom", fontsize=6.5)
+        axes.text(place * pitch + side // 2, -2, label, ha="center", va="bottom", fontsize=6.5)
 
 
 def _numbers(tested: Tested, chosen: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """How every figure looks: palette, titles, legends, units and files. Figures are objects; no global state of pyplot."""
 
-import os
+import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from raycifar.analysis.results import LEAK
+from raycifar.storage.beneath import Where, beneath, make_folder, write_bytes
 
 # Okabe and Ito (2008), told apart with any colour vision; its yellow is left out, too pale for a line on white.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -125,14 +126,14 @@ def ink(colour: str) -> str:
     return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "#FFFFFF"
 
 
-def save(drawing: Drawing, folder: Path) -> tuple[Path, Path]:
+def save(drawing: Drawing, folder: Where) -> tuple[Path, Path]:
     """Write <folder>/<name>.png and .svg, each beside and then renamed; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / f"{drawing.name}.png", folder / f"{drawing.name}.svg"
+    make_folder(beneath(folder))
+    files = [beneath(folder) / f"{drawing.name}{suffix}" for suffix in (".png", ".svg")]
     with style():
-        for path, metadata in zip(paths, ({"Software": None}, {"Date": None}), strict=True):
-            beside = path.with_name(f".{path.name}")
-            drawing.figure.savefig(beside, format=path.suffix[1:], dpi=150, metadata=metadata)
-            os.replace(beside, path)
+        for file, metadata in zip(files, ({"Software": None}, {"Date": None}), strict=True):
+            content = io.BytesIO()
+            drawing.figure.savefig(content, format=file.path.suffix[1:], dpi=150, metadata=metadata)
+            write_bytes(file, content.getbuffer())
             drawing.figure.set_layout_engine("none")  # the layout that the first file found; finding it is slow
-    return paths
+    return files[0].path, files[1].path

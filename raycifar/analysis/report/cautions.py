@@ -7,7 +7,6 @@ from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.findings import status_line
 from raycifar.analysis.results import LEAK, MOST_ARMS, Results
 from raycifar.analysis.wording import listed
-from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import TrialSpec
 
 MOST_LINES = 10  # of one kind that a reader reads
@@ -24,6 +23,7 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
         *_leaking(results),
         *_unlike_arms(results),
         *_unlike_reference(results),
+        *_in_part(results),
         *_many_arms(results),
         *_unreadable([*results.problems, *unusable]),
     ]
@@ -55,13 +55,18 @@ def _leaking(results: Results) -> list[str]:
 
 
 def _unlike_reference(results: Results) -> list[str]:
-    differences = load_reference().differences(results.spec)
-    if not differences:
+    reference = load_reference()
+    if not reference.is_of(results.spec):
         return []
-    notes = [f"Not comparable with the reference report: {'; '.join(differences)}."]
-    if any(trial.data.train_images for trial in results.spec.trials):
-        notes.append("A run on a part of CIFAR-10 shows that everything works, not how accurate VGG16 can be.")
-    return notes
+    differences = reference.differences(results.spec)
+    return [f"Not comparable with the reference report: {'; '.join(differences)}."] if differences else []
+
+
+def _in_part(results: Results) -> list[str]:
+    if not any(trial.data.train_images for trial in results.spec.trials):
+        return []
+    title, networks = results.facts.title, listed(results.networks)
+    return [f"A run on a part of {title} shows that everything works, not how accurate {networks} can be."]
 
 
 def _many_arms(results: Results) -> list[str]:
@@ -88,7 +93,7 @@ def _unlike_arms(results: Results) -> list[str]:
         *_unlike_images(arms),
         *_unlike_devices(results),
         *_slower(results),
-        *_enlarged(arms),
+        *_enlarged(results, arms),
         *_mixed(results, arms),
     ]
 
@@ -100,7 +105,15 @@ def _unlike_images(arms: Mapping[str, TrialSpec]) -> list[str]:
         if len(set(numbers.values())) > 1:
             each = [f"{arm} on {number:,}" for arm, number in numbers.items()]
             notes.append(f"The arms are not {verb} on the same images: {listed(each)}.")
-    return notes
+    return notes + _unlike_splits(arms)
+
+
+def _unlike_splits(arms: Mapping[str, TrialSpec]) -> list[str]:
+    splits = {arm: trial.data.split_seed for arm, trial in arms.items() if trial.data.draws_training}
+    if len(set(splits.values())) < 2:
+        return []
+    each = [f"{arm} with {split if split != 'trial' else 'the seed of each trial'}" for arm, split in splits.items()]
+    return [f"The arms' training and held-out images are not the same draw (data.split_seed): {listed(each)}."]
 
 
 def _unlike_devices(results: Results) -> list[str]:
@@ -116,9 +129,10 @@ def _slower(results: Results) -> list[str]:
     return [f"Some trials were slower than they might have been: {listed(slow)}."] if slow else []
 
 
-def _enlarged(arms: Mapping[str, TrialSpec]) -> list[str]:
+def _enlarged(results: Results, arms: Mapping[str, TrialSpec]) -> list[str]:
+    side = results.facts.side
     return [
-        f"{arm} enlarges its images to {CIFAR10.side * trial.model.upsample} pixels a side inside the network, which "
+        f"{arm} enlarges its images to {side * trial.model.upsample} pixels a side inside the network, which "
         f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
         for arm, trial in arms.items()
         if trial.model.upsample > 1

@@ -13,6 +13,7 @@ from raycifar.analysis.wording import (
     compare,
     cut_at,
     epochs_of,
+    listed,
     n_of,
     percent,
     signed,
@@ -67,7 +68,7 @@ def _question(results: Results, arms: Sequence[str]) -> str:
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
     parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
     arms_are = "an arm is one configuration: all seeds of one recipe"
-    return f"VGG16 trained on CIFAR-10, by arm ({arms_are}): {', '.join(parts)}."
+    return f"{listed(results.networks)} trained on {results.facts.title}, by arm ({arms_are}): {', '.join(parts)}."
 
 
 def status_line(results: Results) -> str:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from raycifar.errors import InputError
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import Where, beneath, write_bytes
 from raycifar.texts import csv_cell
 
 FORMATS = ("pdf", "parquet")
@@ -42,14 +42,14 @@ def find_browser() -> str:
     return browser
 
 
-def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
+def write_rows(path: Where, rows: Iterable[Sequence[str]]) -> None:
     """Write rows of text as CSV, the headings first. Raises OSError."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([csv_cell(cell) for cell in row] for row in rows)
     write_csv(path, text.getvalue())
 
 
-def write_frames(frames: Mapping[str, pd.DataFrame], out: Path) -> None:
+def write_frames(frames: Mapping[str, pd.DataFrame], out: Where) -> None:
     """Write each frame as <name>.csv. Raises OSError."""
     for name, frame in frames.items():
         write_csv(out / f"{name}.csv", harmless(frame).to_csv(index=False))
@@ -62,12 +62,12 @@ def harmless(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{str(name): frame[name].map(csv_cell) for name in changed})
 
 
-def write_csv(path: Path, text: str) -> None:
+def write_csv(path: Where, text: str) -> None:
     """Every CSV file of the analysis is written here, so that all have one encoding. Raises OSError."""
     write_bytes(path, text.encode(CSV_ENCODING))
 
 
-def write_formats(tables: Mapping[str, pd.DataFrame], out: Path, formats: Sequence[str]) -> None:
+def write_formats(tables: Mapping[str, pd.DataFrame], out: Where, formats: Sequence[str]) -> None:
     """Add the formats to the report that lies in `out`; `tables` become <name>.parquet. Raises FormatError, OSError."""
     if "parquet" in formats:
         for name, table in tables.items():
@@ -76,8 +76,9 @@ def write_formats(tables: Mapping[str, pd.DataFrame], out: Path, formats: Sequen
         print_pdf(out / "report.html")
 
 
-def print_pdf(page: Path) -> Path:
+def print_pdf(where: Where) -> Path:
     """Print one of our pages as PDF beside itself. Raises FormatError where the browser fails."""
+    page = beneath(where).path
     root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # Chromium has none for root
     with TemporaryDirectory() as scratch:
         printed = Path(scratch, "report.pdf")
@@ -90,5 +91,5 @@ def print_pdf(page: Path) -> Path:
         if not printed.is_file():
             why = " ".join(done.stderr.split())[-200:] or f"exit status {done.returncode}"
             raise FormatError(f"--format pdf: {command[0]} printed nothing of {page} ({why})")
-        write_bytes(page.with_suffix(".pdf"), printed.read_bytes())
+        write_bytes(beneath(where).parent / f"{page.stem}.pdf", printed.read_bytes())
     return page.with_suffix(".pdf")

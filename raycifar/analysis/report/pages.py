@@ -3,13 +3,13 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from raycifar.analysis.figures.style import Drawing, save
 from raycifar.analysis.results import LEAK
 from raycifar.analysis.tables.table import Table
+from raycifar.storage.beneath import Where
 from raycifar.texts import markdown, plain
 
 
@@ -59,7 +59,7 @@ class Picture:
         return self.drawing.name.startswith("trial-")
 
     @classmethod
-    def of(cls, drawing: Drawing, folder: Path) -> "Picture":
+    def of(cls, drawing: Drawing, folder: Where) -> "Picture":
         png, svg = save(drawing, folder)
         data = base64.b64encode(svg.read_bytes()).decode()
         return cls(drawing, f"figures/{png.name}", f"figures/{svg.name}", f"data:image/svg+xml;base64,{data}")

@@ -24,20 +24,23 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
 from raycifar.analysis.wording import listed, ranges
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
 from raycifar.texts import plain
+
+LEFT_SECONDS = 3600.0  # a file that is being written for so long was left by a killed process
 
 
 def make_report(results: Results, predictions: Predictions | None = None) -> Report:
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
+    is_reference = reference.is_of(results.spec)
     tables = [
         accuracy_by_trial(results),
         averages_by_arm(results),
         at_equal_cost(results),
         milestones(results),
         paired_tests(results, predictions),
-        against_reference(results, reference),
+        *([against_reference(results, reference)] if is_reference else []),
         learning_speed(results),
         overfitting(results),
         accuracy_by_class(results, predictions),
@@ -55,7 +58,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
-        errata=list(reference.footnotes.items()),
+        errata=list(reference.footnotes.items()) if is_reference else [],
         failures=failures(results),
         provenance=provenance(results),
         commands=[plain(call.command) for call in results.invocations],
@@ -110,20 +113,32 @@ def _date(at: float) -> str:
 
 def write_report(results: Results, out: Path) -> Report:
     """Write all files into `out`, each beside and then renamed. Raises OSError where that cannot be done."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_frames({"epochs": results.epochs, "trials": results.trials}, out)
+    place = report_folder(out, results)
+    write_frames({"epochs": results.epochs, "trials": results.trials}, place)
     predictions = read_predictions(results)
     report = make_report(results, predictions)
-    write_tables(report, out)
+    write_tables(report, place)
     images, why = load_images(predictions.tests) if predictions.trials else (None, "")
-    pictures = [Picture.of(drawing, out / "figures") for drawing in all_figures(results, predictions, images)]
+    pictures = [Picture.of(drawing, place / "figures") for drawing in all_figures(results, predictions, images)]
     for name, text in pages(report, pictures, why).items():
-        write_bytes(out / name, text.encode())
+        write_bytes(place / name, text.encode())
     return report
 
 
-def write_tables(report: Report, out: Path) -> None:
+def report_folder(out: Path, *results: Results) -> Beneath:
+    """The folder of a report, with its own folders, made and without what killed writers left. Raises OSError.
+
+    What lies in a folder of results may be a stranger's: a link on the way there is refused (storage.beneath).
+    """
+    place = Beneath.of(out, *(one.path for one in results))
+    for folder in (place, place / "figures", place / "tables"):
+        make_folder(folder)
+        sweep_leftovers(folder, LEFT_SECONDS)
+    return place
+
+
+def write_tables(report: Report, out: Where) -> None:
     """Every table with all its rows as a file of tables/, for machines. Raises OSError."""
-    (out / "tables").mkdir(exist_ok=True)
+    make_folder(beneath(out / "tables"))
     for table in report.whole_tables:
         write_rows(out / "tables" / f"{table.key}.csv", table.plain_rows())

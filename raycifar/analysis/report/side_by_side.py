@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import (
+from raycifar.analysis.figures.differences import difference_figures
+from raycifar.analysis.predictions import Predictions, read_predictions
+from raycifar.analysis.report.cautions import noted
+from raycifar.analysis.report.findings import status_line
+from raycifar.analysis.report.formats import write_frames
+from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.report import report_folder, write_tables
+from raycifar.analysis.results import LEAK, Results, leaks
+from raycifar.analysis.several_sweeps import (
     LETTERS,
     Contrast,
     Setting,
@@ -16,19 +24,11 @@ from raycifar.analysis.contrasts import (
     lettered,
     shared_arms,
 )
-from raycifar.analysis.figures.differences import difference_figures
-from raycifar.analysis.predictions import Predictions, read_predictions
-from raycifar.analysis.report.cautions import noted
-from raycifar.analysis.report.findings import status_line
-from raycifar.analysis.report.formats import write_frames
-from raycifar.analysis.report.pages import Picture, Report, pages
-from raycifar.analysis.report.report import write_tables
-from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.tables.paired_sweeps import image_tests
 from raycifar.analysis.tables.side_by_side import QUANTITIES, quantity_table, settings_table, sweeps_table
 from raycifar.analysis.tables.table import Table
 from raycifar.analysis.wording import above_or_below, between, epochs_of, listed, percent
-from raycifar.storage.files import write_bytes
+from raycifar.storage.beneath import write_bytes
 from raycifar.texts import plain
 
 SENTENCES = 6  # of the answer; the table has all
@@ -41,13 +41,13 @@ def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
 
     Raises OSError where that cannot be done.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    write_frames(joined_tables(sweeps), out)
+    place = report_folder(out, *sweeps)
+    write_frames(joined_tables(sweeps), place)
     report = compare_sweeps(sweeps)
-    write_tables(report, out)
-    pictures = [Picture.of(drawing, out / "figures") for drawing in difference_figures(sweeps)]
+    write_tables(report, place)
+    pictures = [Picture.of(drawing, place / "figures") for drawing in difference_figures(sweeps)]
     for name, text in pages(report, pictures).items():
-        write_bytes(out / name, text.encode())
+        write_bytes(place / name, text.encode())
     return report
 
 

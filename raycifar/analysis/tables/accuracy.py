@@ -164,6 +164,9 @@ def overfitting(results: Results) -> Table:
     unlike = [arm for arm in blended_arms(results.spec) if arm in [record[0] for record in records]]
     notes += [f"{why}." for why in [blended(unlike)] if why]
     notes += _widest_gap({arm: gap for arm, _, gap in records if arm not in unlike}, are_all=not unlike)
+    is_plain = bool(results.finished["plain_gap"].notna().any())
+    if is_plain:
+        notes.append("Plain: of the tested weights, on the training images as they are, measured as the test is.")
     notes = notes if records else [NOTHING_FINISHED]
     columns: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
         Column("arm", lambda r: word(r[0]), is_name=True),
@@ -172,8 +175,21 @@ def overfitting(results: Results) -> Table:
         Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
         Column("gap, points", lambda r: _gap(r[2], is_blended=r[0] in unlike)),
         Column("95 % interval of the gap", lambda r: range_of(r[2], percent, "+"), key="gap_points", parts=RANGE),
+        *(_PLAIN if is_plain else []),
     ]
     return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
+
+
+_PLAIN: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
+    Column("plain training %", lambda r: figure(r[1]["plain_train_accuracy"].mean(), percent)),
+    Column("plain gap, points", lambda r: figure(r[1]["plain_gap"].mean(), percent, "+")),
+    Column(
+        "95 % interval of the plain gap",
+        lambda r: range_of(sample(r[1]["plain_gap"]), percent, "+"),
+        key="plain_gap_points",
+        parts=RANGE,
+    ),
+]
 
 
 def _gap(values: Sample, *, is_blended: bool) -> Cell:

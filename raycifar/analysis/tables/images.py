@@ -19,7 +19,6 @@ from raycifar.analysis.tables.table import (
     word,
 )
 from raycifar.analysis.wording import number, percent, tenths
-from raycifar.config.datasets import CIFAR10
 
 NO_PREDICTIONS = "No finished trial has left readable predictions: this table needs them."
 
@@ -87,14 +86,16 @@ def _class_column(arm: str, n: int) -> Column[ClassAccuracies]:
 
 def _classes(predictions: Predictions, groups: dict[str, list[Tested]]) -> list[ClassAccuracies]:
     """The classes of which images were tested."""
-    labels = predictions.tests.labels if groups else np.empty(0)
+    if not groups:
+        return []
+    labels, names = predictions.tests.labels, predictions.tests.facts.classes
     return [
         ClassAccuracies(
             name,
             int((labels == label).sum()),
             {arm: sample(t.right[labels == label].mean() for t in trials) for arm, trials in groups.items()},
         )
-        for label, name in enumerate(CIFAR10.classes)
+        for label, name in enumerate(names)
         if (labels == label).any()
     ]
 
@@ -106,11 +107,12 @@ def confused_pairs(results: Results, predictions: Predictions) -> Table:
         for arm, trials in predictions.by_arm(results.shown_arms).items()
         for pair in most_confused(trials)
     ]
+    names = results.facts.classes
     notes = ["Means over the arm's trials."] if records else [NO_PREDICTIONS]
     columns: list[Column[Confusion]] = [
         Column("arm", lambda c: word(c.arm), is_name=True),
-        Column("images of", lambda c: word(CIFAR10.classes[c.pair.label]), is_name=True),
-        Column("classified as", lambda c: word(CIFAR10.classes[c.pair.predicted]), is_name=True),
+        Column("images of", lambda c: word(names[c.pair.label]), is_name=True),
+        Column("classified as", lambda c: word(names[c.pair.predicted]), is_name=True),
         Column("share of the class, %", lambda c: figure(c.pair.share, percent)),
         Column("images a trial", lambda c: figure(c.pair.share * c.images, tenths)),
     ]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from raycifar.analysis.contrasts import shared_arms
 from raycifar.analysis.predictions import Predictions, Tested, median_trial
 from raycifar.analysis.results import Results, leaks
+from raycifar.analysis.several_sweeps import shared_arms
 from raycifar.analysis.tables.images import left_out
 from raycifar.analysis.tables.paired import ALPHA, PairedTest, chance, tests_of
 from raycifar.analysis.tables.table import Column, Table, count, figure, word

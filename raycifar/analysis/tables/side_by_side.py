@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from raycifar.analysis.contrasts import (
+from raycifar.analysis.results import Results
+from raycifar.analysis.several_sweeps import (
     ABSENT,
     LETTERS,
     TIMES,
@@ -16,7 +17,6 @@ from raycifar.analysis.contrasts import (
     lettered,
     time_notes,
 )
-from raycifar.analysis.results import Results
 from raycifar.analysis.tables.table import RANGE, Cell, Column, Table, count, figure, lacking, word
 from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, seconds
 from raycifar.texts import plain

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raycifar.analysis.figures.images import class_figures
-from raycifar.analysis.figures.photographs import IMAGES_A_ROW, PITCH
+from raycifar.analysis.figures.photographs import GUTTER, IMAGES_A_ROW
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.results import LEAK, read_results
@@ -39,7 +39,7 @@ def draw(predictions: Predictions, images: np.ndarray | None, leak: bool = False
 def shown(drawing: Drawing) -> list[int]:
     """The numbers of the images in a figure of photographs."""
     strips = [np.asarray(axes.get_images()[0].get_array()) for axes in drawing.figure.axes]
-    pixels = [strip[0, place * PITCH] for strip in strips for place in range(IMAGES_A_ROW)]
+    pixels = [strip[0, place * (CIFAR10.side + GUTTER)] for strip in strips for place in range(IMAGES_A_ROW)]
     return [int(pixel[0]) * 256 + int(pixel[1]) for pixel in pixels if pixel[2] == 7]
 
 

@@ -495,11 +495,46 @@ def test_last_epoch_and_test_have_rows_of_their_own(files: dict[str, list[dict[s
     assert cells == [f"{percent(scratch[key])} (n = 1)" for key in ("val_accuracy", "test_accuracy")]
 
 
+SPLITS = {"the same": (0, 0, 0), "two numbers": (0, 1, 1), "a number and the trial's": (0, "trial", 1)}
+
+
+@pytest.mark.parametrize(("one", "other", "lines"), SPLITS.values(), ids=SPLITS)
+def test_arms_whose_training_images_are_other_draws_are_among_the_cautions(
+    tmp_path: Path, one: int, other: int | str, lines: int
+) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["data"]["split_seed"] = other if trial["arm"] == "scratch" else one
+    folder.write_record(record)
+    said = [line for line in cautions(read_results(folder.path)) if "data.split_seed" in line]
+    assert len(said) == lines
+    assert all("transfer with 0, scratch with" in line for line in said)
+
+
 def test_the_largest_gap_is_named(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
     trial = folder.trial("scratch")
     trial.write_summary(replace(trial.summary(), test_accuracy=0.0))
     assert "The largest gap is that of scratch." in overfitting(read_results(folder.path)).notes
+
+
+def test_the_gap_on_plain_training_images_stands_beside_where_it_was_measured(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
+    assert not [column for column in overfitting(read_results(folder.path)).columns if "plain" in column.heading]
+    for name, accuracy in (("transfer-1", 0.9), ("transfer-2", 0.92)):
+        trial = folder.trial(name)
+        trial.write_summary(replace(trial.summary(), plain_train_accuracy=accuracy, test_accuracy=0.8))
+    results = read_results(folder.path)
+    table = overfitting(results)
+    assert cells(table, "transfer")["plain training %"] == "91.00"
+    assert cells(table, "transfer")["plain gap, points"] == "+11.00"
+    assert cells(table, "scratch")["plain gap, points"] == "–"
+    assert "+11.0 points for transfer" not in gap(results.finished, results.arms).caption  # not all have it
+    of_transfer = gap(results.finished[results.finished["arm"] == "transfer"], results.arms)
+    assert "+11.0 points for transfer on average" in of_transfer.caption
+    assert "Training is measured as test is" in of_transfer.caption
 
 
 BLENDED = "scratch trains on images blended of two (Mixup, CutMix), which are harder than the test images: its gap is"

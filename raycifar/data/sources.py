@@ -1,0 +1,38 @@
+"""Where a trial's images come from: by the settings of its data, the file that trials read and what is known of it.
+
+A data set that is built in needs its `Facts` in config/datasets.py, and a function in FETCH. What is known of any other
+lies in the metadata of the file itself, under "facts".
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from raycifar.config.datasets import Facts
+from raycifar.config.settings import Data
+from raycifar.data.cifar10 import fetch_cifar10
+from raycifar.storage.asset_cache import Get, metadata_on_file, obtain
+
+FETCH: dict[str, Callable[[Path | None, Get], Path]] = {"cifar10": fetch_cifar10}
+
+
+def fetch_data(spec: Data, named: Path | None = None, get: Get = obtain) -> Path:
+    """Path of the safetensors file with the images that `spec` names, fetched if the cache has no sound copy.
+
+    It holds train_images and test_images, uint8 RGB (N, 3, side, side), and train_labels and test_labels, int64 (N,).
+    `named` is what the user says to read instead of any other source. With `get=examine` that is read and verified, and
+    nothing is written. Raises AssetError.
+    """
+    return FETCH[spec.name](named, get)
+
+
+def known_facts(spec: Data, named: Path | None = None) -> Facts:
+    """What is known of the images that `spec` names, without fetching what is built in. Raises AssetError."""
+    return spec.facts_if_known or facts_of(fetch_data(spec, named), spec)
+
+
+def facts_of(path: Path, spec: Data) -> Facts:
+    """What is known of the images in the cached file `path`, which `spec` names. Raises OSError or ValueError."""
+    if spec.facts_if_known:
+        return spec.facts
+    metadata = metadata_on_file(path)
+    return Facts.model_validate_json(metadata["facts"]).model_copy(update={"digest": metadata["sha256"]})
