@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
 from raycifar.config.architectures import title_of
+from raycifar.config.settings import Data
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
@@ -23,7 +25,9 @@ from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.beneath import Beneath, make_folder, write_bytes
 from raycifar.storage.folders import SweepFolder
-from raycifar.trained_model import TrainedModel, load_model, read_trials
+from raycifar.storage.records import SweepRecord, TrialSummary
+from raycifar.texts import filtered, markdown
+from raycifar.trained_model import TrainedModel, load_compared, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
@@ -39,7 +43,8 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
 
     `path` is a finished sweep's folder, whose best network `load_model` chooses, or a finished trial's; `out` is
     <sweep>/analysis/export/<trial> unless named. No file appears unless onnxruntime's logits agree with PyTorch's on
-    real test images at two batch sizes. Raises ResultsError and ExportError.
+    real test images at two batch sizes, and PyTorch's with the recorded predictions.
+    Raises ResultsError and ExportError.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ExportError(f"--export needs {', '.join(missing)}, not installed: {program().install('export')}")
@@ -49,17 +54,23 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
             f"{path}: {', '.join(unfinished)} not finished, so the best network is not known yet: "
             "finish the sweep (the same command resumes), or name a finished trial's folder"
         )
-    model = load_model(path)
+    model, unproven = load_compared(path)
+    cached = _cached(model.trial.data)
+    if unproven:  # perhaps for want of the images
+        model, unproven = load_compared(path)
+    if unproven:
+        raise ExportError(f"{path}: nothing shows that these are the weights that were tested: {unproven}: not written")
     out = out or folder.path / "analysis" / "export" / model.trial.name
     try:
-        return _write(model, folder, len(traces), _test_images(model), out)
+        images = load_splits(cached, model.trial.data).test.images[:CHECKED_IMAGES]
+        return _write(model, folder, len(traces), images, out)
     except OSError as error:
         raise ExportError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
 
 
-def _test_images(model: TrainedModel) -> Tensor:
+def _cached(data: Data) -> Path:
     try:
-        return load_splits(fetch_data(model.trial.data), model.trial.data).test.images[:CHECKED_IMAGES]
+        return fetch_data(data)
     except AssetError as error:
         raise ExportError(f"--export checks its files on real test images: {error}") from None
 
@@ -106,7 +117,7 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
     """
     import onnxruntime
 
-    largest = 0.0
+    apart = []
     for batch in (images, images[:1]):
         try:
             session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -114,7 +125,8 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
         except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"the ONNX file does not run in onnxruntime: {error}") from None
         with torch.inference_mode():
-            largest = max(largest, (model.network(batch) - torch.from_numpy(logits)).abs().max().item())
+            apart.append((model.network(batch) - torch.from_numpy(logits)).abs().max())
+    largest = torch.stack(apart).max().item()  # NaN where one is: Python's max() would pass over it
     if not largest <= TOLERANCE:
         raise ExportError(
             f"onnxruntime's logits differ from PyTorch's by {largest:.2g}, more than {TOLERANCE}: not written"
@@ -138,11 +150,11 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     mean, std = model.network.pixels
     values: dict[str, Any] = {
         "trial": model.trial,
-        "summary": model.summary,
+        "summary": _in_markdown(model.summary),
         "classes": model.classes,
         "arm": sample(arm["test_accuracy"]),
         "chosen_among": chosen_among,
-        "record": results.record,
+        "record": _in_markdown(results.record),
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
         "mean": mean,
         "std": std,
@@ -152,3 +164,8 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "apart": checked[1],
     }
     return jinja.get_template("model_card.md.j2").render(values)
+
+
+def _in_markdown(record: TrialSummary | SweepRecord) -> dict[str, Any]:
+    """The record's fields, every text of theirs as it may stand in Markdown."""
+    return {name: filtered(value, markdown) for name, value in asdict(record).items()}

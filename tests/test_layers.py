@@ -11,7 +11,7 @@ import raycifar
 from tests.support.paths import ROOT
 
 # A package sees those to its left; `(analysis)` sees those to its left, too, and only what comes behind `|` sees it.
-ORDER = "errors program devices storage config (analysis) data networks training tracking execution search | trained_model export library commands __main__"  # noqa: E501
+ORDER = "texts errors program devices storage config (analysis) data networks training tracking execution search | trained_model export library commands __main__"  # noqa: E501
 MAY_IMPORT_RAY = ("execution.ray_", "search.ray_search", "tracking.prometheus")
 # Inside the analysis: what each part sees besides itself and the modules directly in analysis/, which see no part.
 PARTS = {"": "", "tables": "", "figures": "", "report": "tables figures"}

@@ -3,9 +3,8 @@
 Reads NumPy's archives without pickle, and safetensors; no torch.
 """
 
-import tokenize
+import io
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,16 +18,12 @@ from safetensors import SafetensorError, safe_open
 from raycifar.analysis.stats import confusion
 from raycifar.config.datasets import Facts
 from raycifar.storage.cache import cache_folder
-from raycifar.storage.files import open_file
+from raycifar.storage.files import read_file
 from raycifar.storage.folders import TrialFolder
 
+MOST_ARRAYS, MOST_MEMBERS = 4, 100  # whose bytes an archive may have, and that it may list
 MOST_CONFUSED = 5  # pairs of classes by arm
 ARRAYS = ("logits", "labels", "index")
-# What NumPy and zipfile raise for files that they did not write.
-UNREADABLE = (
-    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, SyntaxError),
-    *(NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
 
 
 Labels = NDArray[np.unsignedinteger[Any]]  # the smallest kind that has room for all classes: of ten, uint8
@@ -55,6 +50,10 @@ class ImageSet:
 
     def same(self, other: "ImageSet") -> bool:
         return np.array_equal(self.labels, other.labels) and np.array_equal(self._known, other._known)
+
+    def first(self, count: int) -> "ImageSet":
+        """The first so many of them."""
+        return ImageSet(self.labels[:count], None if self.index is None else self.index[:count], self.facts)
 
     @property
     def _known(self) -> NDArray[np.int64]:
@@ -132,13 +131,11 @@ def read_predictions(results: Swept) -> Predictions:
     for trial, arm, accuracy in results.finished[["trial", "arm", "test_accuracy"]].itertuples(index=False):
         path = TrialFolder(results.path / trial).predictions
         try:
-            trials.append(_tested(trial, arm, path, sets, results.facts))
-            _agrees(trials[-1], accuracy)
+            trials.append(read_tested(trial, arm, path, accuracy, sets, results.facts))
         except FileNotFoundError:
             missing += 1
-        except UNREADABLE as error:
-            trials = [tested for tested in trials if tested.trial != trial]
-            problems.append(f"{path}: {error or type(error).__name__}")
+        except Exception as error:  # whatever NumPy, zipfile or a decompressor raises: it costs this trial alone
+            problems.append(f"{path}: {str(error) or type(error).__name__}")
     if not trials:
         return Predictions([], missing, 0, problems)
     counts = [sum(tested.tests is tests for tested in trials) for tests in sets]
@@ -147,8 +144,18 @@ def read_predictions(results: Swept) -> Predictions:
     return Predictions(compared, missing, len(trials) - len(compared), problems)
 
 
+def read_tested(trial: str, arm: str, path: Path, accuracy: float, sets: list[ImageSet], facts: Facts) -> Tested:
+    """The predictions in a file, which give the summary's `accuracy`. Raises any Exception for a bad file.
+
+    `sets` are the test sets met so far, to which a new one is added.
+    """
+    tested = _tested(trial, arm, path, sets, facts)
+    _agrees(tested, accuracy)
+    return tested
+
+
 def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet], facts: Facts) -> Tested:
-    """Raises one of UNREADABLE. `sets` are the test sets met so far, to which a new one is added."""
+    """`sets` are the test sets met so far, to which a new one is added. Raises any Exception for a bad file."""
     classes = len(facts.classes)
     kind = np.min_scalar_type(classes - 1)
     arrays = _arrays(path, most_bytes(facts))
@@ -176,17 +183,26 @@ def most_bytes(facts: Facts) -> int:
 
 
 def _arrays(path: Path, most: int) -> dict[str, NDArray[np.generic]]:
-    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises one of UNREADABLE."""
-    with open_file(path) as file:
-        with zipfile.ZipFile(file) as archive:
-            if big := [member.filename for member in archive.infolist() if member.file_size > most]:
-                raise ValueError(f"{big[0]} is larger than the logits of all test images")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+    """Those of ARRAYS that the file has; nothing else in it is unpacked. Raises an Exception of any kind."""
+    file = io.BytesIO(read_file(path, MOST_ARRAYS * most))
+    with zipfile.ZipFile(file) as archive:
+        _check_members(archive.infolist(), most)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        known = {name: arrays[name] for name in ARRAYS if name in arrays.files}
     if bad := [name for name, array in known.items() if not isinstance(array, np.ndarray)]:
         raise ValueError(f"its {bad[0]} are no array")
     return known
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], most: int) -> None:
+    """Raises ValueError for what would take more memory than the predictions of all test images."""
+    if len(members) > MOST_MEMBERS:
+        raise ValueError(f"{len(members):,} arrays, of {MOST_MEMBERS} at most")
+    if big := [member.filename for member in members if member.file_size > most]:
+        raise ValueError(f"{big[0]} is larger than the logits of all test images")
+    if other := [m for m in members if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]:
+        raise ValueError(f"{other[0].filename} is compressed in a way that NumPy does not write")
 
 
 def _agrees(tested: Tested, accuracy: float) -> None:

@@ -1,7 +1,6 @@
 """How the analysis writes numbers and lists: shared by tables, figures and report, so that each is written one way."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,11 +131,6 @@ def ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([value])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
-
-
-def plain(text: str) -> str:
-    """One line of printable characters: error messages and commands may hold anything."""
-    return "".join(c if c.isprintable() else "�" for c in re.sub(r"\s+", " ", text)).strip()
 
 
 def points(value: float) -> str:

@@ -1,6 +1,6 @@
 """The settings of a trial, with their limits and the rules between them."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -8,11 +8,20 @@ from raycifar.config import limits
 from raycifar.config.architectures import ARCHITECTURES, VGG16
 from raycifar.config.datasets import BUILT_IN, Facts
 
+MOST_KEYS = 1_000  # in a table: pydantic keeps an error for each that is unknown, 600 bytes of memory
+
 
 class Table(BaseModel):
     """A table of the sweep file: unknown keys are refused, nothing is converted silently, nothing changes later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict) and len(data) > MOST_KEYS:
+            raise ValueError(f"{len(data):,} keys in a table, of {MOST_KEYS:,} at most")
+        return data
 
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -36,7 +45,7 @@ class Model(Table):
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
     batch_norm: bool = False
     hidden: Annotated[
-        tuple[Width, ...], Field(strict=False, max_length=8)
+        tuple[Width, ...], Field(strict=False, max_length=8, fail_fast=True)
     ] = ()  # the head's hidden layers; VGG16's own: (4096, 4096)
     dropout: Fraction = 0.0  # before each linear layer of the head
     # "all", "head", or a block: that block, those after it and the head.

@@ -14,6 +14,7 @@ from raycifar.config.settings import Data, Table, TrialSettings, check_data
 from raycifar.errors import nearest
 from raycifar.storage.written import BESIDE_TRIALS
 
+MOST_TRIALS = 10_000  # of a sweep
 OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
@@ -70,7 +71,7 @@ class SweepSpec(Table):
     """A named set of trials."""
 
     name: Name
-    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, strict=False)]
+    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, max_length=MOST_TRIALS, strict=False, fail_fast=True)]
 
     @model_validator(mode="after")
     def _names_differ(self) -> "SweepSpec":

@@ -16,12 +16,11 @@ from pydantic import BaseModel, Field, ValidationError
 from raycifar.config.names import NAME_RULE, Name, SpecError, listed, short
 from raycifar.config.settings import Table, TrialSettings
 from raycifar.config.stock_sweeps import examples_folder
-from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.config.sweep import MOST_TRIALS, SweepSpec, TrialSpec
 from raycifar.errors import nearest
 from raycifar.storage.files import read_file
 
 MOST_BYTES = 1_000_000  # of a sweep file
-MOST_TRIALS = 10_000  # of a sweep
 MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -38,6 +38,8 @@ CIFAR10_LAYOUT: Layout = {
     "test_images": ("uint8", (CIFAR10.test_images, *CIFAR10.shape)),
     "test_labels": ("int64", (CIFAR10.test_images,)),
 }
+# Of the cached file, whatever it came from: images and labels in the official order are the same bytes.
+CACHED_SHA256 = "a97d5ec6c59d8581602aadc8410c746c5e05652bd942fe854a1102b090c25d3a"
 FIRST_LABELS = {"train": [6, 9, 9, 4, 1, 1, 2, 7, 8, 3], "test": [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]}
 TRAIN_MOMENTS = [list(CIFAR10.mean), list(CIFAR10.std)]
 
@@ -175,4 +177,5 @@ CIFAR10_ASSET = Asset(
     check_cifar10,
     "by hand: get cifar-10-python.tar.gz (md5 c58f30108f718f92721af3b95e74349a), unpack it, and pass its folder "
     "cifar-10-batches-py as --data; or copy cifar10.safetensors from another machine's cache into this one's.",
+    CACHED_SHA256,
 )

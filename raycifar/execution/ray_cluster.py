@@ -22,7 +22,14 @@ from raycifar.devices import threads_left
 from raycifar.execution import interruption, ray_faults
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_address import check_address, check_cluster, check_environment
-from raycifar.execution.ray_private import abandon, abandon_start, choose_interfaces, cluster_address, quiet_start
+from raycifar.execution.ray_private import (
+    abandon,
+    abandon_start,
+    choose_interfaces,
+    cluster_address,
+    hide_token,
+    quiet_start,
+)
 from raycifar.program import program
 
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
@@ -137,6 +144,8 @@ def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
     """Ray's own exceptions go through; the dashboard's address comes back."""
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     choose_interfaces(address)
+    if not address:
+        hide_token()
     with _given_up(address), quiet_start(verbose):
         context = ray.init(
             address=address or "local",

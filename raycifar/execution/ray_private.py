@@ -23,23 +23,31 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 import ray
 import ray.train.torch
 from ray._private import ray_constants, services
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    _get_default_token_path,
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.train._internal.session import get_session
+from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
+from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
 
 __all__ = [
     "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
     "QuietTrainer",
+    "TorchBackend",  # how Ray brings the workers of a trial together
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
     "TuneReportCallback",
     "abandon",
     "abandon_start",
     "choose_interfaces",
     "cluster_address",
+    "hide_token",
     "quiet_start",
+    "set_ranks",  # of a worker, in the variables that libraries read
     "start_helpers",
     "tell_nodes",
     "wait_until_tune_has_read",
@@ -53,6 +61,22 @@ def choose_interfaces(address: str | None) -> None:
     """
     ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
+
+
+def hide_token() -> None:
+    """Let this user alone read the token of Rays of its own, which Ray before 2.60.1 writes as readable as any file.
+
+    Where there is none yet, an empty file waits for it: Ray takes it for none, and writes into it.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or another's
+        path = _get_default_token_path()
+        path.parent.mkdir(exist_ok=True)
+        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(file).st_mode & 0o077:
+                os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
 
 
 def cluster_address(address: str) -> str | None:

@@ -19,6 +19,7 @@ import torch
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import logical_gpus
+from raycifar.execution.ray_meeting import Meeting
 from raycifar.execution.ray_private import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog
@@ -66,7 +67,7 @@ def _trainer(spec: TrialSpec, job: Job, config: dict[str, Any], saved: int) -> Q
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers, use_gpu=job.gpus_per_worker > 0, resources_per_worker=job.resources
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if nccl else "gloo"),
+        torch_config=Meeting(backend="nccl" if nccl else "gloo"),
         run_config=ray.train.RunConfig(
             storage_path=job.folder,
             name=spec.name,

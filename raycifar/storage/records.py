@@ -45,6 +45,8 @@ class JsonRecord:
                 continue
             if kind.plain is not float or type(value) is not float or not kind.least <= value <= kind.most:
                 _check(key, value, kind)
+                if type(value) is int and kind.is_real:
+                    known[key] = float(value)  # a column of 64-bit numbers has no room for 10**38
         return cls(**known)
 
 
@@ -67,6 +69,7 @@ class _Kind(NamedTuple):
     plain: type | None  # the type, where a look at the value's type is enough; else None
     least: float
     most: float
+    is_real: bool  # a float, or None
 
 
 @cache  # a thousand trials of 200 epochs ask 200,000 times
@@ -78,7 +81,8 @@ def _kind(annotation: Any) -> _Kind:
     bounds = ANY_FLOAT32
     if get_origin(annotation) is Annotated:
         annotation, bounds = get_args(annotation)
-    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds)
+    is_real = float in (annotation, *get_args(annotation))
+    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds, is_real)
 
 
 def _check(name: str, value: Any, kind: _Kind) -> None:

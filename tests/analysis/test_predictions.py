@@ -75,6 +75,31 @@ def members(path: Path, logits: bytes) -> None:
         archive.writestr("labels.npy", labels.getvalue())
 
 
+def marked_as_encrypted(path: Path) -> None:
+    """The flag in both of the archive's descriptions of each member; nothing is encrypted."""
+    content = bytearray(path.read_bytes())
+    for sign, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(sign)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(sign, at + 4)
+    path.write_bytes(content)
+
+
+def packed(path: Path, method: int, damaged: int = 0) -> None:
+    """The same arrays, compressed in another way, some of the compressed bytes overwritten."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        arrays = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, array in arrays.items():
+            archive.writestr(name, array)
+    content = bytearray(path.read_bytes())
+    begin = 30 + len(next(iter(arrays))) + 9  # behind the member's header and the properties of LZMA
+    content[begin : begin + damaged] = b"\xff" * damaged
+    path.write_bytes(content)
+
+
 def header(text: str) -> bytes:
     """Of an array in NumPy's format, and some bytes of it."""
     written = text.encode() + b"\n"
@@ -100,6 +125,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: np.savez(path, logits=np.zeros((N, 10)), labels=np.zeros(N, [("a", "i4"), ("b", "i4")])),
         "",
     ),
+    "encrypted": (marked_as_encrypted, "encrypted"),
+    "damaged deflate": (lambda path: packed(path, zipfile.ZIP_DEFLATED, 50), "Error -3"),
+    "damaged LZMA": (lambda path: packed(path, zipfile.ZIP_LZMA, 50), ""),
+    "bzip2": (lambda path: packed(path, zipfile.ZIP_BZIP2), "NumPy does not write"),
+    "a nested header": (
+        lambda path: members(path, header("{'descr':'<i8','fortran_order':False,'shape':(" + "-" * 4000 + "1,)}")),
+        "recursion|nested",
+    ),
+    "many arrays": (lambda path: np.savez(path, **{f"a{i}": np.zeros(1) for i in range(200)}), "200 arrays, of 100"),
     "a pipe": (lambda path: [path.unlink(), os.mkfifo(path)], "not a file but a pipe"),
     "huge": (
         lambda path: np.savez_compressed(path, logits=np.zeros(most_bytes(CIFAR10)), labels=np.zeros(1)),

@@ -155,7 +155,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a pipe for sweep.json": (put("a pipe"), "not a file but a pipe, a device or a socket"),
     "a device for sweep.json": (put("a device without end"), "not a file but a pipe, a device or a socket"),
     "a loop for sweep.json": (put("a link to itself"), "Too many levels of symbolic links"),
-    "17 GB of sweep.json": (put("a file of 17 GB"), "larger than 200,000,000 bytes"),
+    "17 GB of sweep.json": (put("a file of 17 GB"), "larger than 60,000,000 bytes"),
     "a date that no calendar has": (sound_but(lambda record: record.update(created_at=1e300)), "created_at = 1e+300"),
     "a name that is a path": (sound_but(lambda record: record.update(name="../a")), "name '../a': a name is 1 to 64"),
     "a name that is markup": (sound_but(lambda record: record.update(name="<b>")), "name '<b>': a name is 1 to 64"),

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import logging
 import os
 import time
@@ -21,10 +22,10 @@ import raycifar.training.trial
 from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
-from raycifar.storage.checkpoints import newest_checkpoint
+from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.evaluation import evaluate
-from raycifar.training.failures import HOPELESS, GpuMemoryError, OtherNetworkError, StorageError
+from raycifar.training.failures import HOPELESS, CheckpointError, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
 from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
@@ -212,6 +213,38 @@ def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_pat
         run(make_trial(epochs=2), tmp_path)
     error = TrialFolder(tmp_path).error()
     assert error.kind in {kind.__name__ for kind in HOPELESS}
+
+
+def state_of(content):
+    """What torch.save writes."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (state_of([1]), "it holds a list"),
+        (state_of(Code()), "more than tensors, which may be code"),
+        (state_of({"model": torch.zeros(9)})[:-30], ".*cut short"),
+        (b"no archive", ".*cut short"),
+    ],
+)
+def test_a_checkpoint_that_holds_no_state_ends_the_trial_with_one_line(
+    make_trial, tmp_path, small_network, state, why, capsys
+):
+    run(make_trial(epochs=1), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    write_checkpoint(tmp_path, state, TrialFolder(tmp_path).history())
+    with pytest.raises(CheckpointError, match=rf"state\.pt: not a trial's state \({why}.*--fresh"):
+        run(make_trial(epochs=2), tmp_path)
+    assert "it ran" not in capsys.readouterr().out
 
 
 def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):

@@ -26,8 +26,9 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
 from raycifar.analysis.tested_arms import arms_of, baseline
-from raycifar.analysis.wording import listed, plain, ranges
+from raycifar.analysis.wording import listed, ranges
 from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
+from raycifar.texts import plain
 
 LEFT_SECONDS = 3600.0  # a file that is being written for so long was left by a killed process
 

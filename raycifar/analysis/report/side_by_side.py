@@ -36,8 +36,9 @@ from raycifar.analysis.tables.side_by_side import (
     sweeps_table,
 )
 from raycifar.analysis.tables.table import Table
-from raycifar.analysis.wording import above_or_below, epochs_of, is_level, listed, plain, points
+from raycifar.analysis.wording import above_or_below, epochs_of, is_level, listed, points
 from raycifar.storage.beneath import write_bytes
+from raycifar.texts import plain
 
 SENTENCES = 6  # of the answer; the table has all
 OF_PLACES = ("hardware", "device", "trials at once", "workers a trial")  # surroundings that decide times

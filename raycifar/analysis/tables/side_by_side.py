@@ -34,7 +34,8 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, plain, seconds
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, seconds
+from raycifar.texts import plain
 
 
 class Quantity(NamedTuple):

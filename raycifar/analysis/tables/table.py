@@ -22,6 +22,7 @@ from raycifar.analysis.wording import (
     probability,
     whole,
 )
+from raycifar.texts import plain
 
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 MOST_ROWS = 60  # that a reader is shown
@@ -47,7 +48,7 @@ class Cell:
 
 
 def word(text: str) -> Cell:
-    return Cell(text, (text,))
+    return Cell(plain(text), (text,))
 
 
 def figure(value: float, show: Format, sign: str = "") -> Cell:

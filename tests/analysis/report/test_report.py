@@ -31,9 +31,10 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
 from raycifar.analysis.tested_arms import arms_of
-from raycifar.analysis.wording import interval, number, percent, plain, seconds
+from raycifar.analysis.wording import interval, number, percent, seconds
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
+from raycifar.texts import plain
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
 
