@@ -69,7 +69,7 @@ def check_place(folder: SweepFolder, record: str) -> bool:
     """Whether the folder exists. Raises SweepError where another call uses it, or it holds files but no such record."""
     if not is_there(folder.path):
         return False
-    if folder.lock.exists():
+    if os.path.lexists(folder.lock):
         _locked(folder).release()
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
     others = (path.name for path in folder.path.iterdir() if not _is_left(path.name, folder))
