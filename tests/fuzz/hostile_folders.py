@@ -21,6 +21,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,9 @@ from unittest import mock
 import torch
 
 import raycifar
+import raycifar.export
+import raycifar.trained_model
+from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.trial_state import ResultsError
 from raycifar.commands import analyze, run_sweep
 from raycifar.execution import interruption
@@ -97,30 +101,32 @@ ODD_NAMES = ("\u202egnp.exe", "a\nb", "\x1b[2J", "ü" * 100, "-rf", " ", "sample
 class Stranger:
     """Changes a folder of results; each public method makes one change at a path in it."""
 
-    def __init__(self, folder: Path, outside: Path, rng: random.Random) -> None:
+    def __init__(self, folder: Path, outside: Path, rng: random.Random, aim: str) -> None:
+        """`aim`: how the names begin that half of the changes are made at."""
         self._folder, self._outside, self._rng = folder, outside, rng
+        self._aimed = [name for name in NAMES if name.startswith(aim)]
         # Where no record breaks, commands go further.
         self._spared = [*folder.rglob("*.json")] if rng.random() < 0.6 else []
 
     def change(self) -> None:
         """One random change; what cannot be done to what lies there is not done."""
-        methods = [name for name in vars(Stranger) if not name.startswith("_") and name != "change"]
+        methods = [name for name in vars(Stranger) if not name.startswith("_") and name != "change"] + 5 * ["link"]
         path = self._somewhere()
-        if any(path == spared or path in spared.parents for spared in self._spared):
+        if path in self._spared:
             return
         with contextlib.suppress(OSError, ValueError):
             getattr(self, self._rng.choice(methods))(path)
 
     def _somewhere(self) -> Path:
         there = [Path(at, name) for at, folders, files in _walk(self._folder) for name in sorted(folders + files)]
-        if self._rng.random() < 0.5 or not there:
-            return self._folder / self._rng.choice(NAMES)
+        if self._rng.random() < 0.7 or not there:
+            return self._folder / self._rng.choice(self._rng.choice([NAMES, self._aimed]))
         return self._rng.choice(there)
 
-    def _elsewhere(self) -> Path:
-        there = sorted(self._outside.rglob("*"))
+    def _elsewhere(self, is_folder: bool) -> Path:
+        there = sorted(path for path in self._outside.rglob("*") if path.is_dir() == is_folder)
         devices = [Path("/dev/zero"), Path("/dev/full")]
-        return self._rng.choice([self._outside, *there, self._outside / "not there", *devices])
+        return self._rng.choice([*there, *there, self._outside / "not there", *([] if is_folder else devices)])
 
     def _gone(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +135,7 @@ class Stranger:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     def link(self, path: Path) -> None:
-        to = self._elsewhere()
+        to = self._elsewhere(is_folder=path.is_dir() or "." not in path.name)
         if self._rng.random() < 0.3:
             to = Path(os.path.relpath(to, path.parent))
         self._gone(path)
@@ -234,6 +240,11 @@ def stand_ins() -> Iterator[None]:
             ),
             ("raycifar.search.ray_search.search_on_ray", search_without_tune),
             ("raycifar.search.ray_search.here", lambda job: raycifar.training.trial.Place("cpu", 1, "here:cpu")),
+            ("raycifar.analysis.report.report.all_figures", lambda *_: islice(all_figures(*_), 1)),  # one is as all are
+            ("raycifar.trained_model.VGG", small),
+            ("raycifar.export.fetch_cifar10", lambda: SAMPLE),
+            ("raycifar.export.write_onnx", lambda model, images, file: file.write_bytes(b"onnx")),
+            ("raycifar.export.largest_difference", lambda *_: 0.0),
             ("ray.tune.report", lambda *_: None),
             ("raycifar.execution.plan.memory_bytes", lambda: 1e15),
         ):
@@ -268,13 +279,13 @@ class Folders:
         sample = root / "sound" / "search" / "sample-0002" / "sample.json"
         sample.write_text(json.dumps(json.loads(sample.read_text()) | {"outcome": None}))
 
-    def hostile(self, rng: random.Random) -> None:
+    def hostile(self, rng: random.Random, command: str) -> None:
         """The storage as a stranger would hand it over."""
         shutil.rmtree(self.storage.parent, ignore_errors=True)
         canaries(self.outside)
         for name in ("tiny", "search"):
             shutil.copytree(self.root / "sound" / name, self.storage / name)
-            stranger = Stranger(self.storage / name, self.outside, rng)
+            stranger = Stranger(self.storage / name, self.outside, rng, AIMS.get(command, ""))
             for _ in range(rng.choice([1, 3, 10, 30, MOST_CHANGES])):
                 stranger.change()
 
@@ -294,13 +305,13 @@ class Folders:
             "analyze a search": lambda: analyze.main([search]),
             "analyze a trial": lambda: analyze.main([f"{tiny}/done"]),
             "side by side": lambda: analyze.main([tiny, str(self.root / "sound" / "tiny")]),
-            "export": lambda: analyze.main([tiny, "--export"]),
+            "export": lambda: analyze.main([f"{tiny}/done", "--export"]),
             "load_model": lambda: _refused(lambda: raycifar.load_model(tiny)),
             "read_results": lambda: _refused(lambda: raycifar.read_results(tiny)),
         }
 
 
-QUICK = ("dry run", "resume", "resume", "search", "search", "search, dry run", "load_model", "read_results", "export")
+AIMS = {"analyze": "analysis", "side by side": "analysis", "export": "analysis", "resume": "half", "search": "sample"}
 
 
 def _refused(call: Callable[[], object]) -> int:
@@ -325,7 +336,7 @@ def called(command: Callable[[], int]) -> tuple[int, str]:
 
 def fault(folders: Folders, name: str, seed: str) -> str:
     """What a command does wrong in the folder of this seed; "" for nothing."""
-    folders.hostile(random.Random(seed))
+    folders.hostile(random.Random(seed), name)
     before = folders.around()
     signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)  # of this process: a busy machine is slow, not wrong
     alarm = threading.Timer(6 * PATIENCE, os.kill, (os.getpid(), signal.SIGUSR1))  # for what waits
