@@ -20,7 +20,7 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
 from raycifar.storage.beneath import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
-from raycifar.storage.foreign import clear_for_ray, refuse_foreign
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
 
@@ -127,12 +127,11 @@ def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
 
 
 def tidy(folder: SweepFolder, trials: Sequence[str]) -> None:
-    """Take away what killed writers left, and what leads out of the folder; the folder is locked. Raises SweepError."""
+    """Take away what killed writers left; the folder is locked. Raises SweepError, RecordError for what leads out."""
+    refuse_foreign(folder.files, trials)
     try:
-        refuse_foreign(folder.files, trials)
         for place in (folder.files, *(folder.files / name for name in trials)):
             sweep_leftovers(place)
-        clear_for_ray(folder.files, trials)
     except OSError as error:
         raise SweepError(f"{error.filename}: {error.strerror}: choose another --name") from None
 

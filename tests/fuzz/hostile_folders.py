@@ -283,8 +283,8 @@ class Folders:
         """The storage as a stranger would hand it over."""
         shutil.rmtree(self.storage.parent, ignore_errors=True)
         canaries(self.outside)
-        for name in ("tiny", "search"):
-            shutil.copytree(self.root / "sound" / name, self.storage / name)
+        for name, sound in (("tiny", "tiny"), ("search", "search"), ("other", "tiny")):
+            shutil.copytree(self.root / "sound" / sound, self.storage / name)
             stranger = Stranger(self.storage / name, self.outside, rng, AIMS.get(command, ""))
             for _ in range(rng.choice([1, 3, 10, 30, MOST_CHANGES])):
                 stranger.change()
@@ -305,13 +305,21 @@ class Folders:
             "analyze a search": lambda: analyze.main([search]),
             "analyze a trial": lambda: analyze.main([f"{tiny}/done"]),
             "side by side": lambda: analyze.main([tiny, str(self.root / "sound" / "tiny")]),
+            "two hostile folders": lambda: analyze.main([tiny, str(self.storage / "other")]),
             "export": lambda: analyze.main([f"{tiny}/done", "--export"]),
             "load_model": lambda: _refused(lambda: raycifar.load_model(tiny)),
             "read_results": lambda: _refused(lambda: raycifar.read_results(tiny)),
         }
 
 
-AIMS = {"analyze": "analysis", "side by side": "analysis", "export": "analysis", "resume": "half", "search": "sample"}
+AIMS = {
+    "analyze": "analysis",
+    "side by side": "analysis",
+    "two hostile folders": "analysis",
+    "export": "analysis",
+    "resume": "half",
+    "search": "sample",
+}
 
 
 def _refused(call: Callable[[], object]) -> int:
@@ -352,7 +360,7 @@ def fault(folders: Folders, name: str, seed: str) -> str:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         alarm.cancel()
     after = folders.around()
-    if name != "side by side" and before != after:
+    if before != after:
         return f"touched {sorted(set(before.items()) ^ set(after.items()))[:4]}"
     if status not in (0, 1, 2) or "Traceback" in printed:
         return f"status {status}: {printed[-300:]}"
