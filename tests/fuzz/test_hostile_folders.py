@@ -28,17 +28,18 @@ def test_no_command_touches_anything_outside_a_strangers_folder_nor_ends_in_a_tr
 @pytest.mark.slow
 def test_what_is_touched_outside_is_seen(tmp_path) -> None:
     """The comparison itself: a change of content, of mode, of time, a new and a missing file."""
-    canaries(tmp_path)
+    outside = tmp_path / "outside"
+    canaries(outside)
     for touch in (
-        lambda: (tmp_path / "thesis.tex").write_text("other"),
-        lambda: (tmp_path / "report.md").chmod(0o600),
-        lambda: os.utime(tmp_path / "trials.csv", (1, 1)),
-        (tmp_path / "new").touch,
-        (tmp_path / "state.pt").unlink,
+        lambda: (outside / "thesis.tex").write_text("other"),
+        lambda: (outside / "report.md").chmod(0o600),
+        lambda: os.utime(outside / "trials.csv", (1, 1)),
+        (outside / "new").touch,
+        (outside / "state.pt").unlink,
     ):
-        before = seen(tmp_path)
+        before = seen(outside)
         touch()
-        assert seen(tmp_path) != before
+        assert seen(outside) != before
 
 
 @pytest.mark.slow
