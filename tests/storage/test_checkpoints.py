@@ -145,12 +145,26 @@ def test_before_a_session_nothing_is_being_written_so_all_that_was_left_goes(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_folder_without_end_is_no_reason_to_stop(tmp_path):
+@pytest.fixture
+def without_end(tmp_path):
+    """Makes folders in a folder, deeper than Python recurses; deleted afterwards, for pytest cannot."""
+
+    def fill(folder):
+        at = os.open(folder, os.O_RDONLY)
+        for _ in range(1200):
+            os.mkdir("d", dir_fd=at)
+            below = os.open("d", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(at)
+
+    yield fill
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
+
+
+def test_a_checkpoint_folder_without_end_is_no_reason_to_stop(tmp_path, without_end):
     write(tmp_path, 1), write(tmp_path, 2)
-    at = os.open(tmp_path / "checkpoint_000001", os.O_RDONLY)
-    for _ in range(1200):  # deeper than Python recurses, and than a path is long
-        os.mkdir("d", dir_fd=at)
-        at = os.open("d", os.O_RDONLY, dir_fd=at)
+    without_end(tmp_path / "checkpoint_000001")
     write(tmp_path, 3)
     prune_checkpoints(tmp_path)
     assert newest_checkpoint(tmp_path).name == "checkpoint_000003"
