@@ -177,3 +177,25 @@ def test_nothing_is_unpickled_unchecked_and_no_shell_is_started(path):
         if name == "np.load":
             assert options.get("allow_pickle", "False") == "False"
         assert not name.endswith((".extractall", "tar.extract")), name
+
+
+# Calls that write or delete by a path, and the modules that may: in the cache, in scratch folders, and the folder of
+# results itself, which the user named. All else goes through storage/beneath.py.
+BY_PATH = re.compile(
+    r".*\.(write_text|write_bytes|unlink|rmdir|rename|mkdir|touch|symlink_to|hardlink_to)"
+    r"|os\.(replace|rename|remove|unlink|rmdir|mkdir|makedirs|symlink|link|truncate|chmod)|shutil\.(rmtree|move|copy|copy2|copyfile|copytree)"
+)
+MAY_WRITE_BY_PATH = {
+    "storage/beneath.py": r".*",
+    "storage/asset_cache.py": r"path\.parent\.mkdir|shutil\.rmtree|draft\.write_bytes|os\.replace",
+    "networks/weights.py": r"requirements\.write_text",
+    "export.py": r"(weights|card)\.write_(bytes|text)",
+    "execution/workspace.py": r"folder\.path\.(mkdir|rename)",
+}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.name)
+def test_nothing_in_a_folder_of_results_is_written_or_deleted_by_its_path(path):
+    allowed = MAY_WRITE_BY_PATH.get(path.relative_to(ROOT / "raycifar").as_posix(), "")
+    found = [name for name, _ in calls(path) if BY_PATH.fullmatch(name)]
+    assert [name for name in found if not re.fullmatch(allowed, name)] == []

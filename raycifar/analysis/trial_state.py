@@ -159,6 +159,10 @@ def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:
         except Exception as error:  # of any kind: it costs this trial alone
             trace.problems.append(f"{folder.path / name}.json: {str(error) or type(error).__name__}")
     recorded, summary = len(trace.history.epochs), trace.summary
+    if summary and summary.trial != spec.name:
+        trace.problems.append(
+            f"{folder.path / 'summary.json'}: names the trial {summary.trial!r:.80}, not {spec.name!r}"
+        )
     if summary and not trace.problems and summary.epochs_run != recorded:
         path = folder.path / "history.json"
         trace.problems.append(f"{path}: {recorded} epochs, where summary.json says {summary.epochs_run}")

@@ -19,7 +19,7 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
 from raycifar.storage.beneath import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
-from raycifar.storage.foreign import clear_for_ray, refuse_foreign
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
 from raycifar.texts import without_secrets
@@ -75,7 +75,7 @@ def check_place(folder: SweepFolder, record: str, to_look: bool = False) -> bool
     """
     if not is_there(folder.path):
         return False
-    if folder.lock.exists() and not to_look:
+    if os.path.lexists(folder.lock) and not to_look:
         _locked(folder).release()
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
     others = (path.name for path in folder.path.iterdir() if not _is_left(path.name, folder))
@@ -133,12 +133,11 @@ def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
 
 
 def tidy(folder: SweepFolder, trials: Sequence[str]) -> None:
-    """Take away what killed writers left, and what leads out of the folder; the folder is locked. Raises SweepError."""
+    """Take away what killed writers left; the folder is locked. Raises SweepError, RecordError for what leads out."""
+    refuse_foreign(folder.files, trials)
     try:
-        refuse_foreign(folder.files, trials)
         for place in (folder.files, *(folder.files / name for name in trials)):
             sweep_leftovers(place)
-        clear_for_ray(folder.files, trials)
     except OSError as error:
         raise SweepError(f"{error.filename}: {error.strerror}: choose another --name") from None
 

@@ -104,6 +104,23 @@ def test_two_processes_that_fetch_at_once_fetch_once(tmp_path):
     assert (tmp_path / "log").read_text() == "fetched\n"
 
 
+def test_a_process_that_waits_for_one_that_is_killed_fetches_and_sweeps_up(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    path, log = tmp_path / "toy.safetensors", tmp_path / "log"
+    killed = spawn.Process(target=obtain_toy, args=(path, log, 600))
+    killed.start()
+    while not log.exists():
+        time.sleep(0.01)
+    waits = spawn.Process(target=obtain_toy, args=(path, log))
+    waits.start()
+    time.sleep(0.5)  # it may wait by now, or come later: both must do
+    killed.kill()
+    waits.join(60)
+    assert waits.exitcode == 0
+    assert asset_cache.flaw(path, TOY.layout) is None
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", "toy.safetensors", "toy.safetensors.lock"]
+
+
 def test_who_finds_the_lock_taken_says_so_and_waits(tmp_path, capsys):
     path, log = tmp_path / "toy.safetensors", tmp_path / "log"
     other = threading.Thread(target=obtain_toy, args=(path, log, 0.5))
