@@ -318,6 +318,7 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
 
 
 @pytest.mark.ray
+@pytest.mark.chaos
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="no namespaces here")
 def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path):
     """One does not see the storage folder and lacks the package, the other has another version of it.

@@ -36,9 +36,12 @@ def metadata():
 def node(address, *mounts):
     """A node of one core with these mounts."""
     ray_start = f"{sys.executable} -m ray.scripts.scripts start --address={address} --num-cpus=1 --block"
-    script = "; ".join(["set -e", *(f"mount {mount}" for mount in mounts), f"exec {ray_start}"])
+    tries = f"for _ in 1 2 3 4 5; do {ray_start} && break; done"  # on a busy machine Ray gives up after 30 s
+    script = "; ".join(["set -e", *(f"mount {mount}" for mount in mounts), tries])
     command = ["unshare", "-m", "sh", "-c", script]
-    with subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
         try:
             yield
         finally:
@@ -68,7 +71,7 @@ def ask(storage, file):
     from raycifar.execution.placement import PlacementError
 
     plan, assets = SimpleNamespace(gpus_per_worker=0.0), SimpleNamespace(cifar10=Path(file), imagenet=None)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 200
     with ray_cluster.cluster("auto"):
         while sum(node["Alive"] for node in ray.nodes()) < 3 and time.monotonic() < until:
             time.sleep(0.5)
