@@ -1,6 +1,5 @@
 """What Ray needs before the first trial: it starts or says why not, a cluster is looked at, callbacks are guarded."""
 
-import contextlib
 import importlib.metadata
 import io
 import os
@@ -9,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -117,6 +114,8 @@ SEEN = {"storage": True, "version": "1", "missing": []}
     ],
 )
 def test_what_a_node_lacks_is_told_by_node_place_and_remedy(tmp_path, seen, part):
+    from pathlib import Path
+
     from raycifar.execution.ray_nodes import faults
 
     lines = faults({"good (10.0.0.1)": SEEN, "b (10.0.0.2)": seen}, Path("/shared/q"), "1")
@@ -318,79 +317,38 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
         ray.shutdown()
 
 
-@pytest.fixture
-def head():
-    """A Ray of one core that asks for its token, in a short folder of its own: its address, and the environment."""
-    from ray.cluster_utils import Cluster
-
-    with tempfile.TemporaryDirectory(prefix="r") as home, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", home)
-        (Path(home) / ".ray").mkdir()
-        (Path(home) / ".ray/auth_token").write_text("0123456789abcdef" * 2)
-        patch.setenv("RAY_AUTH_MODE", "token")
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        try:
-            yield cluster.address
-        finally:
-            cluster.shutdown()
-
-
-def packages():
-    """The folders where Python finds the package, here and from elsewhere."""
-    code = "import importlib.util as u; print(u.find_spec('raycifar').origin)"
-    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    found = subprocess.run([sys.executable, "-c", code], cwd="/", env=env, capture_output=True, text=True, check=False)
-    return {str(ROOT / "raycifar"), *(str(Path(line).parent) for line in found.stdout.split())}
-
-
-@contextlib.contextmanager
-def node(address, *mounts):
-    """A second node of one core on this machine that has other things mounted in places."""
-    ray_start = f"{sys.executable} -m ray.scripts.scripts start --address={address} --num-cpus=1 --block"
-    script = "; ".join(["set -e", *(f"mount {mount}" for mount in mounts), f"exec {ray_start}"])
-    with subprocess.Popen(["unshare", "-m", "sh", "-c", script], cwd="/", start_new_session=True) as process:
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def wait_for_nodes(number):
-    import ray
-
-    until = time.monotonic() + 120
-    while sum(node["Alive"] for node in ray.nodes()) < number and time.monotonic() < until:
-        time.sleep(0.5)
-
-
 @pytest.mark.ray
+@pytest.mark.chaos
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="no namespaces here")
-def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path, head, monkeypatch):
-    """One does not see the storage folder and lacks the package, the other has another version of it."""
-    from raycifar.execution import ray_cluster, ray_nodes
+def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path):
+    """One does not see the storage folder and lacks the package, the other has another version of it.
 
-    (storage := tmp_path / "storage").mkdir()
-    (file := tmp_path / "data").write_bytes(b"123")
-    metadata = Path(importlib.metadata.distribution("raycifar").locate_file("")) / next(
-        path for path in importlib.metadata.distribution("raycifar").files if path.name == "METADATA"
-    )
-    (other := tmp_path / "METADATA").write_text("Metadata-Version: 2.1\nName: raycifar\nVersion: 9.9\n")
-    bare = [f"-t tmpfs none {place}" for place in (storage, *packages())]
-    monkeypatch.delenv("RAY_AUTH_MODE")
-    monkeypatch.setenv("RAY_ADDRESS", head)
-    session = SimpleNamespace(
-        plan=SimpleNamespace(gpus_per_worker=0.0), assets=SimpleNamespace(cifar10=file, imagenet=None)
-    )
-    with node(head, *bare), node(head, f"--bind {other} {metadata}"), ray_cluster.cluster("auto"):
-        wait_for_nodes(3)
-        with pytest.raises(PlacementError) as refused:
-            ray_nodes.check_nodes(session, storage / "new")
-    lines = sorted(line.partition(": ")[2] for line in str(refused.value).splitlines())
+    They are joined by --address auto and RAY_ADDRESS, with the token that is there.
+    """
+    storage, data, other, home = (tmp_path / name for name in ("storage", "data", "METADATA", "home"))
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray/auth_token").write_text("0123456789abcdef" * 2)
+    storage.mkdir()
+    data.write_bytes(b"123")
+    other.write_text("Metadata-Version: 2.1\nName: raycifar\nVersion: 9.9\n")
+    env = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.support.other_nodes", str(storage), str(other)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env | {"RAY_AUTH_MODE": "token"}, stdin=-1, stdout=-1, text=True
+    ) as nodes:
+        address = nodes.stdout.readline().strip()
+        code = "import sys; from tests.support.other_nodes import ask; ask(*sys.argv[1:])"
+        call = [sys.executable, "-c", code, str(storage), str(data)]
+        done = subprocess.run(
+            call, cwd=ROOT, env=env | {"RAY_ADDRESS": address}, capture_output=True, text=True, timeout=300, check=False
+        )
+        nodes.communicate()
+    lines = sorted(line.partition(": ")[2] for line in done.stdout.splitlines())
     assert [line.partition(":")[0] for line in lines] == [
         f"does not see {storage / 'new'}",
         f"has raycifar 9.9, this machine {importlib.metadata.version('raycifar')}",
         "lacks the package raycifar",
-    ]
+    ], done.stdout + done.stderr
     assert not list(storage.iterdir())
 
 
