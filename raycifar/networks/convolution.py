@@ -36,10 +36,11 @@ class Convolution(nn.Conv2d):
 
     def _keeps_precision(self, images: Tensor) -> bool:
         """Whether the kernel takes its gradient in any precision (`grad_dtype` is None), and autocast has another."""
-        trains = self.weight.requires_grad and torch.is_grad_enabled()
-        if not trains or self.bias is not None or not torch.is_autocast_enabled(images.device.type):
+        weight = self.weight
+        trains = weight.requires_grad and weight.is_leaf and torch.is_grad_enabled()  # only a leaf has a `grad_dtype`
+        if not trains or self.bias is not None or getattr(weight, "grad_dtype", weight.dtype) is not None:
             return False
-        return getattr(self.weight, "grad_dtype", self.weight.dtype) is None
+        return torch.is_autocast_enabled(images.device.type)
 
 
 class _OwnPrecision(torch.autograd.Function):
