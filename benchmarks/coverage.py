@@ -66,8 +66,10 @@ def unlike_arms(setting: Setting, rng: np.random.Generator) -> Numbers:
 def equal_arms(setting: Setting, rng: np.random.Generator) -> Numbers:
     arms = round(setting.value)
     sweep = simulate(rng, [setting.n] * arms, setting.images, [setting.sd] * arms)
-    text, best = said(sweep), max(right.mean() for right in sweep)
-    return {"claims": float(claims(text) > 0), "said": best_flatters_by(text), "true": float(best) - ACCURACY}
+    means = [float(right.mean()) for right in sweep]
+    # Less the mean of all arms, whose expectation is the truth and which has the same luck with the images.
+    true, text = max(means) - sum(means) / arms, said(sweep)
+    return {"claims": float(claims(text) > 0), "said": best_flatters_by(text), "true": true}
 
 
 def said(right: Sequence[NDArray[np.bool_]]) -> str:

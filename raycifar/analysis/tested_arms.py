@@ -42,9 +42,10 @@ def baseline(results: Sweep) -> str:
 
 
 def families(results: Sweep, arms: Mapping[str, Arm]) -> list[Family]:
-    """The comparisons with the best arm and, where that is another one, with the baseline."""
+    """The comparisons with the best arm and, where those are other ones, with the baseline."""
     best, base = against_best(arms), against_baseline(arms, baseline(results))
-    return [best] if best.comparisons and best.comparisons[0].a == baseline(results) else [best, base]
+    same = len(arms) < 3 or best.comparisons[0].a == baseline(results)
+    return [best] if same else [best, base]
 
 
 def accuracy_frame(results: Sweep) -> pd.DataFrame:

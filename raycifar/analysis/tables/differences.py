@@ -21,7 +21,7 @@ from raycifar.analysis.tables.table import (
     word,
 )
 from raycifar.analysis.tested_arms import arms_of, families
-from raycifar.analysis.wording import NONE, percent
+from raycifar.analysis.wording import NONE, is_number, percent
 
 ALONE = "There is no other arm to compare with: this table needs two tested ones."
 METHODS = (
@@ -59,7 +59,7 @@ def differences(results: Results, predictions: Predictions) -> Table:
         ),
         Column("p", lambda r: chance(r.one.apart.p)),
         Column("p after Holm", lambda r: chance(r.one.adjusted), in_terminal=True),
-        Column("comparisons", lambda r: count(r.size) if r.size else lacking(NONE)),
+        Column("comparisons", lambda r: count(r.size) if is_number(r.one.apart.p) else lacking(NONE)),
         Column("pairs above", lambda r: _above(r.one.apart), parts=("", "of")),
         Column("compared", lambda r: word(compared_by(r.one.apart, r.n)), is_name=True),
     ]

@@ -104,7 +104,7 @@ def _with_others(values: Sample, of: Estimate) -> Cell:
     if of.images.known:
         ends = cut_span(*of.images, SHARE)
         return mean_and_range(replace(ends, n=values.n, mean=values.mean), values.n, percent)
-    cell = mean_and_range(values if values.n == 1 else replace(values, low=math.nan), values.n, percent)
+    cell = mean_and_range(values if values.n == 1 else replace(values, low=math.nan, high=math.nan), values.n, percent)
     if not of.networks.known:
         return cell
     return replace(cell, text=f"{percent(of.mean)} (this network alone {between(*of.networks, percent)}, n = 1)")
