@@ -15,6 +15,7 @@ from raycifar.analysis.tables.differences import ALONE, differences
 from raycifar.analysis.tables.equal_cost import WITH_OTHERS, at_equal_cost
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import probability
+from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
 
 THREE = {"scratch": (3, 2), "transfer": (3, 2), "third": (3, 3)}
@@ -33,6 +34,7 @@ def test_every_arm_is_against_the_best_and_the_first_with_p_for_all_of_them(tmp_
     family = against_best(arms_of(results, predictions))
     assert [row[:2] for row in table.rows[:2]] == [[one.a, one.b] for one in family.comparisons]
     assert [row[7] for row in table.rows[:2]] == [probability(one.adjusted) for one in family.comparisons]
+    assert [row[7].values for row in table.cells[:2]] == [(one.adjusted,) for one in family.comparisons]
     assert any(one.adjusted > one.apart.p for one in family.comparisons)
     assert [row[8] for row in table.rows] == ["3", "3", "2", "2"]
     assert "adjusted after Holm for all 3 pairs of arms" in table.notes[1]
@@ -86,6 +88,14 @@ def test_the_averages_say_what_varies_between_seeds_and_how_far_networks_disagre
     assert any(note.startswith("Seeds vary the initial weights") for note in notes)
     assert any(f"transfer: two of its networks disagree on {100 * (a != b).mean():.1f} % of" in note for note in notes)
     assert not any("disagree on" in note for note in averages_by_arm(results).notes)
+
+
+def test_the_row_with_other_images_has_the_wider_interval() -> None:
+    results = read_results(QUICK)
+    predictions = read_predictions(results)
+    over_seeds, with_images = averages_by_arm(results, predictions).rows[0][5:7]
+    assert over_seeds != with_images
+    assert f"({with_images}, n = 3)" in at_equal_cost(results, predictions).rows[-1][1]
 
 
 def test_the_test_at_the_end_has_a_row_with_other_images_and_longer_plans_are_named(tmp_path: Path) -> None:
