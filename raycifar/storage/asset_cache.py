@@ -65,7 +65,7 @@ def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path, asset.title):
+        with locked(path, asset.title):
             _fetch(asset, path, sources)
     except OSError as why:
         raise AssetError(
@@ -107,7 +107,8 @@ def metadata_on_file(path: Path) -> dict[str, str]:
         return _header(file)[1]
 
 
-def _lock(path: Path, title: str) -> AbstractContextManager[object]:
+def locked(path: Path, title: str) -> AbstractContextManager[object]:
+    """The lock of the cache's file `path`, for the time of a `with` block."""
     lock = FileLock(f"{path}.lock")
     try:
         return lock.acquire(timeout=0)
@@ -173,6 +174,11 @@ def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> Non
 
 def flaw(path: Path, layout: Layout) -> str | None:
     """What is wrong with a cached file: its names, types, shapes or SHA-256; None if nothing (0.1 s for 184 MB)."""
+    return contents_flaw(path, layout)
+
+
+def contents_flaw(path: Path, layout: Layout | None = None) -> str | None:
+    """As `flaw`; without a layout the file may have any."""
     try:
         with open_file(path) as file:
             actual, metadata, sha256 = _header_and_digest(file)
@@ -180,7 +186,7 @@ def flaw(path: Path, layout: Layout) -> str | None:
         return "absent"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
         return f"unreadable header: {one_line(why)}"
-    if actual != layout:
+    if layout is not None and actual != layout:
         return "other tensors than expected"
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 

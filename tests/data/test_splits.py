@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.splits import batch_count, batches, load_splits, stratified, train_val_indices
 from tests.support.paths import SAMPLE
 
