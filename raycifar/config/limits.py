@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from raycifar.config.architectures import ARCHITECTURES
-from raycifar.config.datasets import Facts
+from raycifar.config.datasets import BUILT_IN, Facts
 from raycifar.errors import nearest
 
 
@@ -15,7 +15,10 @@ def known(name: str, names: Sequence[str]) -> str:
 
 
 def check_images(held_out: int, train: int, test: int, facts: Facts) -> None:
-    """Raises ValueError for more images than there are, or numbers that cannot be as many of each class."""
+    """Raises ValueError for more images than there are, or numbers that cannot be as many of each class.
+
+    That they are is asked of what is built in alone: a tenth of other images seldom is.
+    """
     classes = len(facts.classes)
     if test > facts.test_images:
         raise ValueError(f"data.test_images = {test}: {facts.title} has {facts.test_images:,} test images: lower it")
@@ -25,8 +28,17 @@ def check_images(held_out: int, train: int, test: int, facts: Facts) -> None:
             f"data: {held}train_images = {train}: {facts.title} has {facts.train_images:,} training images, of which "
             f"at least {classes} must train: lower them"
         )
-    if facts.is_balanced and any(number % classes for number in (held_out, train, test)):
+    if facts.name in BUILT_IN and facts.is_balanced and any(number % classes for number in (held_out, train, test)):
         raise ValueError(f"data: a stratified number of images is a multiple of the {classes} classes")
+
+
+def check_given(asked: int | None, facts: Facts) -> None:
+    """Raises ValueError where a number of held-out images is asked for, and the data set has its own."""
+    if asked is not None and facts.val:
+        raise ValueError(
+            f"data.holdout_images = {asked}: {facts.title} has {sum(facts.val):,} validation images of its own: "
+            "leave it out"
+        )
 
 
 def check_augmentation(crop: int, cutout: int, flip: str, facts: Facts) -> None:

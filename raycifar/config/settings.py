@@ -1,34 +1,15 @@
 """The settings of a trial, with their limits and the rules between them."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raycifar.config import limits
 from raycifar.config.architectures import ARCHITECTURES, VGG16
-from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.data import Data
+from raycifar.config.datasets import Facts
+from raycifar.config.table import Count, Fraction, NonNegative, Positive, Table, Width
 
-MOST_KEYS = 1_000  # in a table: pydantic keeps an error for each that is unknown, 600 bytes of memory
-
-
-class Table(BaseModel):
-    """A table of the sweep file: unknown keys are refused, nothing is converted silently, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict) and len(data) > MOST_KEYS:
-            raise ValueError(f"{len(data):,} keys in a table, of {MOST_KEYS:,} at most")
-        return data
-
-
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Width = Annotated[int, Field(ge=1, le=16_384)]  # two layers so wide have a gigabyte of weights between them
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Monitor = Literal["val_accuracy", "val_loss"]
 if TYPE_CHECKING:
     Part = str
@@ -62,78 +43,6 @@ class Model(Table):
     def _has_weights(self) -> "Model":
         limits.check_weights(self.name, self.weights)
         return self
-
-
-class Data(Table):
-    """Which images train, validate and test. 0 means all there are."""
-
-    name: str = "cifar10"
-    validation: Literal["holdout", "train"] = "holdout"  # "train": the training images themselves, a leak
-    holdout_images: Count = 5_000  # stratified, the same for every trial and seed
-    train_images: Annotated[int, Field(ge=0)] = 0  # a stratified subset
-    test_images: Annotated[int, Field(ge=0)] = 0
-    # Which training images are held out, and which make a subset: 0 is the split of all earlier results; "trial" draws
-    # it anew for each trial, by the trial's seed (Bouthillier et al. 2021).
-    split_seed: Annotated[int, Field(ge=0, lt=2**31)] | Literal["trial"] = 0
-    # At a trial's end, one pass of the tested weights over the training images as they are: it changes no other number.
-    measure_training: bool = True
-    _facts: Facts | None = PrivateAttr(None)
-
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        return limits.known(name, tuple(BUILT_IN))
-
-    @property
-    def source(self) -> tuple[tuple[str, str], ...]:
-        """The settings that name the images, with their values: the same in all trials of a sweep."""
-        return (("data.name", self.name),)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, whatever is known of the data set."""
-        return isinstance(other, Data) and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.__dict__.values()))
-
-    @property
-    def facts_if_known(self) -> Facts | None:
-        """What is known of the data set; None before data that is not built in has been read (see `with_facts`)."""
-        return self._facts or BUILT_IN.get(self.name)
-
-    @property
-    def facts(self) -> Facts:
-        """What is known of the data set. Raises LookupError where it has not been read yet."""
-        if (facts := self.facts_if_known) is None:
-            raise LookupError(f"{self.source}: nothing is known of these images before they have been read")
-        return facts
-
-    def with_facts(self, facts: Facts) -> "Data":
-        """The same settings, of a data set of which this is known."""
-        data = self.model_copy()
-        data._facts = facts
-        return data
-
-    @property
-    def held_out(self) -> int:
-        """How many of the training images validate and do not train."""
-        return self.holdout_images if self.validation == "holdout" else 0
-
-    @property
-    def draws_training(self) -> bool:
-        """Whether the images that train are a part of all: then `split_seed` says which part."""
-        return self.validation == "holdout" or self.train_images > 0
-
-    @property
-    def split_varies(self) -> bool:
-        """Whether each trial of an arm trains and validates on images of its own draw."""
-        return self.split_seed == "trial" and self.draws_training
-
-    @property
-    def images(self) -> tuple[int, int, int]:
-        """How many images train, validate and test."""
-        train = self.train_images or self.facts.train_images - self.held_out
-        return train, self.held_out or train, self.test_images or self.facts.test_images
 
 
 class Augmentation(Table):
@@ -285,6 +194,7 @@ class TrialSettings(Table):
 def check_data(trial: TrialSettings, facts: Facts) -> None:
     """Raises ValueError where the settings do not suit the data set."""
     data, augmentation = trial.data, trial.augmentation
+    limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
     limits.check_side(trial.model.name, trial.model.upsample, facts)

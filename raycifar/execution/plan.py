@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from raycifar.config.data import Data
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
@@ -130,6 +131,25 @@ def describe_plan(plan: Plan, gpus: int) -> str:
     if plan.uses_gpu:
         return f"{trials}{workers}, on {gpus} GPU{'s' * (gpus != 1)}"
     return f"{trials}{workers}, on the CPU, {plan.threads} thread{'s' * (plan.threads != 1)} a worker"
+
+
+def describe_data(data: Data) -> list[str]:
+    """What was read where the images are the user's own, and how it was cut, in lines."""
+    if not data.path:
+        return []
+    facts = data.facts
+    val = f", {sum(facts.val):,} validation" if facts.val else ""
+    counts = f"{facts.train_images:,} training{val} and {facts.test_images:,} test images"
+    size, groups = f"{facts.side} x {facts.side} pixels", f"; {facts.groups:,} groups, 0 groups in two splits"
+    lines = [
+        f"{facts.title}: {len(facts.classes)} classes, {counts}, {size}, digest {facts.digest[:16]}",
+        f"{facts.title}: {facts.made}; 0 images in two splits{groups * facts.grouped}",
+    ]
+    if facts.near:
+        lines.append(f"{facts.title}: {facts.near:,} test images are nearly equal to a training image")
+    if facts.skipped or facts.dropped:
+        lines.append(f"{facts.title}: {facts.skipped:,} unreadable files skipped, {facts.dropped:,} copies dropped")
+    return lines
 
 
 def tell_plan(options: Options, path: Path, plan: Plan, gpus: int, names: Sequence[str] = ()) -> None:

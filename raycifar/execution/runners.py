@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
 from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
