@@ -56,7 +56,7 @@ def torchvision_v2(train: Split) -> Iterable[Tensor]:
     def collate(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
         return torch.stack([transform(image) for image, _ in pairs])
 
-    loader = DataLoader(TensorDataset(train.images, train.labels), BATCH, shuffle=True, collate_fn=collate)
+    loader = DataLoader(TensorDataset(train.images[:], train.labels), BATCH, shuffle=True, collate_fn=collate)
     while True:
         yield from loader
 
