@@ -53,6 +53,14 @@ class TrialSpec(TrialSettings):
                     del settings[table][key]
         return _digest(settings)
 
+    @property
+    def image_bytes(self) -> int:
+        """What its images take as tensors on a device: those that train are there as they are, and padded for crops."""
+        (train, val, test), side = self.data.images, self.data.facts.side
+        plain = train + test + (val if self.data.held_out else 0)
+        padded = train if self.augmentation.crop else 0
+        return 3 * (plain * side**2 + padded * (side + 2 * self.augmentation.crop) ** 2)
+
     def own_data(self) -> Data:
         """Its `data`, with the number that its split is drawn by."""
         return self.data.model_copy(update={"split_seed": self.seed}) if self.data.split_seed == "trial" else self.data

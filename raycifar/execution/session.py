@@ -13,7 +13,7 @@ from rich.console import Console
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
 from raycifar.execution.options import Options
-from raycifar.execution.placement import Plan
+from raycifar.execution.placement import UNLIMITED, Plan
 from raycifar.execution.plan import describe_data, describe_plan
 from raycifar.execution.workspace import Call
 from raycifar.storage.asset_cache import digest_on_file
@@ -36,6 +36,7 @@ class Job:
     cpus_per_worker: float
     threads: int
     hang_seconds: float
+    image_bytes: float = UNLIMITED  # as the plan has it
 
     @property
     def assets(self) -> Assets:
@@ -97,6 +98,7 @@ class Session:
             cpus_per_worker=plan.cpus_per_worker,
             threads=plan.threads,
             hang_seconds=self.options.hang_seconds,
+            image_bytes=plan.image_bytes,
         )
 
     @property
