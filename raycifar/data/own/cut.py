@@ -6,8 +6,9 @@ always. Here N images have labels int64 (N,), splits and groups as words, and pi
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,34 +65,34 @@ def drop_copies(named: Named, pixels: Sequence[str], spec: Data) -> list[int]:
     for row, digest in enumerate(pixels):
         alike[digest].append(row)
     split = [picture.split or "train" for picture in named.pictures]
-    is_drawn_from = _drawn_from(named, spec)
-    dropped, across = set[int](), Counter[tuple[str, str]]()
+    are_drawn = _are_drawn(named)
+    repeated = dict[int, int]()  # row: the row that it repeats
     for rows in alike.values():
         first, *others = sorted(rows, key=lambda row: (_RANK[split[row]], row))
-        for row in others:
-            if split[row] != split[first] or split[row] in is_drawn_from:
-                dropped.add(row)
-                across[split[row], split[first]] += 1
-    if dropped and spec.duplicates == "refuse":
-        (later, kept), number = max(across.items(), key=lambda entry: entry[1])
-        pair = next((alike[pixels[row]][0], row) for row in sorted(dropped) if split[row] == later)
-        example = " and ".join(named.pictures[row].name for row in pair)
-        what = (
-            f"{number:,} {_WORDS[later]} equal a {_WORDS[kept][:-1]}"
-            if later != kept
-            else (f"{number:,} {_WORDS[later]} equal another one, and validation images are drawn from these")
-        )
-        raise DataError(f'{named.title}: {what}, pixel by pixel ({example}): remove them, or data.duplicates = "drop"')
-    return [row for row in range(len(pixels)) if row not in dropped]
+        repeated |= {
+            row: first for row in others if split[row] != split[first] or (are_drawn and split[row] == "train")
+        }
+    if repeated and spec.duplicates == "refuse":
+        raise DataError(f'{named.title}: {_repeats(named, split, repeated)}: remove them, or data.duplicates = "drop"')
+    return [row for row in range(len(pixels)) if row not in repeated]
 
 
-_WORDS = {"train": "training images", "val": "validation images", "test": "test images"}
+def _repeats(named: Named, split: Sequence[str], repeated: Mapping[int, int]) -> str:
+    """What repeats what most, in words, with an example."""
+    pairs = Counter((split[row], split[first]) for row, first in repeated.items())
+    (later, kept), number = pairs.most_common(1)[0]
+    row, first = next(pair for pair in repeated.items() if (split[pair[0]], split[pair[1]]) == (later, kept))
+    which = f"{number:,} {_WORDS[later]} image{'s' * (number != 1)} equal{'s' * (number == 1)}"
+    what = f"a {_WORDS[kept]} image" if later != kept else "others, and the held-out ones are drawn from these"
+    return f"{which} {what}, pixel by pixel ({named.pictures[row].name} and {named.pictures[first].name})"
 
 
-def _drawn_from(named: Named, spec: Data) -> set[str]:
-    """The splits from which others are drawn."""
-    has_val = any(picture.split == "val" for picture in named.pictures)
-    return set() if has_val and is_given(named) else {"train"}
+_WORDS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def _are_drawn(named: Named) -> bool:
+    """Whether a split is drawn from the training images."""
+    return not ({"val", "test"} <= {picture.split for picture in named.pictures})
 
 
 def cut(named: Named, labels: np.ndarray, spec: Data) -> Cut:
@@ -139,13 +140,15 @@ def _folds(labels: np.ndarray, groups: np.ndarray, most: int, title: str) -> np.
         from sklearn.model_selection import StratifiedGroupKFold
     except ImportError:
         raise DataError(f"data.groups needs scikit-learn: {program().install('groups')}") from None
-    count = min(most, len(set(groups.tolist())))
+    count = min(most, len(set(groups.tolist())), int(np.bincount(labels).max()))
     if count < 2:
-        raise DataError(f"{title}: {count} group to hold images out of: at least 2 are needed: leave out data.groups")
+        raise DataError(f"{title}: too few groups to hold some out: at least 2 are needed: leave out data.groups")
     folds = np.zeros(len(labels), np.int64)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=SPLIT_SEED)
-    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
-        folds[held_out] = fold
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer images than there are folds
+        for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+            folds[held_out] = fold
     return folds
 
 
