@@ -1,7 +1,7 @@
 """A data set on the training device, or read as it trains: the splits, and in which order batches take their images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from raycifar.config.data import Data
 from raycifar.data.mapped import Mapped
 
+# Tensors of the file that say more of the test images: each one's group, and whether one that trains is nearly equal.
+TEST_NOTES = ("groups", "near")
 SPLIT_SEED = 0  # draws the test subset, which is the same for every trial
 
 
@@ -55,6 +57,7 @@ class Splits:
     val: Split
     test: Split
     test_index: Tensor  # int64 (N,): which of the official test images `test` holds, in its order
+    test_notes: dict[str, Tensor] = field(default_factory=dict)  # those of TEST_NOTES that the file has, (N,) each
 
 
 def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Splits:
@@ -67,7 +70,8 @@ def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu", resi
     training = _training(tensors, spec, device, resident)
     test = Split(tensors["test_images"], tensors["test_labels"])
     chosen = stratified(test.labels, spec.test_images) if spec.test_images else torch.arange(len(test))
-    return Splits(training.train, training.val, _part(test, chosen, device, resident), chosen)
+    notes = {name: tensors[f"test_{name}"][chosen] for name in TEST_NOTES if f"test_{name}" in tensors}
+    return Splits(training.train, training.val, _part(test, chosen, device, resident), chosen, notes)
 
 
 def load_training(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Training:
