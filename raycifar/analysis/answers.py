@@ -1,6 +1,7 @@
 """What an arm's trials got right, image by image, and what the choice of the test images leaves open."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,3 +51,15 @@ def variance_by_images(a: Answers, b: Answers | None = None) -> float:
     off = shares - a.sizes * shares.sum()
     disagreement = a.disagreement + (b.disagreement if b else 0.0)
     return max(0.0, float(off @ off) * count / (count - 1) - disagreement)
+
+
+def variances_of_differences(every: Sequence[Answers]) -> NDArray[np.float64]:
+    """The `variance_by_images` of the difference of every two, (arms, arms), by one product of matrices."""
+    count = len(every[0].sizes)
+    if count < 2:
+        return np.full((len(every), len(every)), math.nan)
+    off = np.stack([one.shares - one.sizes * one.shares.sum() for one in every])
+    products, disagreement = off @ off.T, np.array([one.disagreement for one in every])
+    own = np.diag(products)
+    squares = own[:, None] + own - 2 * products
+    return np.asarray(np.maximum(0.0, squares * count / (count - 1) - disagreement[:, None] - disagreement))

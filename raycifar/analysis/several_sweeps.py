@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate, adjust, apart
+from raycifar.analysis.contrasts import Estimate, apart
+from raycifar.analysis.families import adjust
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import Sample, difference, sample

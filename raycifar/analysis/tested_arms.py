@@ -1,13 +1,15 @@
 """A sweep's arms as `contrasts` takes them: the accuracies of their tested trials, and what each got right."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm, Estimate, Family, against_baseline, against_best, estimate
+from raycifar.analysis.contrasts import Arm, Estimate, estimate
+from raycifar.analysis.families import Comparison, Family, compare
 from raycifar.analysis.predictions import Predictions, Swept, read_predictions
 
 
@@ -17,6 +19,37 @@ class Sweep(Swept, Protocol):
     @property
     def arms(self) -> list[str]: ...
     def finished_by_arm(self) -> Iterator[tuple[str, pd.DataFrame]]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedArms:
+    """The tested arms of a sweep, in its file's order, with their comparisons: worked out once for a whole report.
+
+    `baseline`: the arm that the others are compared with whatever their numbers, the first one of the sweep file.
+    """
+
+    arms: dict[str, Arm]
+    baseline: str
+    family: Family
+
+    @classmethod
+    def of(cls, arms: dict[str, Arm], baseline: str) -> "ComparedArms":
+        return cls(arms, baseline, compare(arms, baseline))
+
+    @property
+    def best(self) -> str:
+        """The arm of the highest mean test accuracy."""
+        return max(self.arms, key=lambda arm: self.arms[arm].mean)
+
+    @property
+    def with_best(self) -> list[Comparison]:
+        """The best arm against each other one."""
+        return [one for one in self.family.comparisons if one.a == self.best]
+
+
+def compared_arms(results: Sweep, predictions: Predictions | None = None) -> ComparedArms:
+    """Those of a sweep's results; without predictions, what other test images would change is not known."""
+    return ComparedArms.of(arms_of(results, predictions or Predictions()), results.arms[0])
 
 
 def arms_of(results: Sweep, predictions: Predictions) -> dict[str, Arm]:
@@ -40,18 +73,6 @@ def arm_of(trials: pd.DataFrame, predictions: Predictions, are_grouped: bool = F
     return Arm(accuracies, answers, images, not are_grouped)
 
 
-def baseline(results: Sweep) -> str:
-    """The arm that the others are compared with whatever their numbers: the first one of the sweep file."""
-    return results.arms[0]
-
-
-def families(results: Sweep, arms: Mapping[str, Arm]) -> list[Family]:
-    """The comparisons with the best arm and, where those are other ones, with the baseline."""
-    best, base = against_best(arms), against_baseline(arms, baseline(results))
-    same = len(arms) < 3 or best.comparisons[0].a == baseline(results)
-    return [best] if same else [best, base]
-
-
 def accuracy_frame(results: Sweep) -> pd.DataFrame:
     """A row for each tested arm: n, its mean test accuracy, and its 95 % intervals, as fractions.
 
@@ -67,10 +88,10 @@ def difference_frame(results: Sweep) -> pd.DataFrame:
     """A row for each comparison of an arm with the best one (`a`), and with the sweep file's first one (`b`).
 
     `difference` is a minus b, with intervals as in `accuracy_frame`; `p` is that of the widest one, `p_holm` the same
-    adjusted for the `comparisons` of the family. `is_assumed`: one trial against several, taken to spread as they do.
+    adjusted for the `comparisons` of all pairs of arms. `is_assumed`: one trial against several, taken to spread as
+    they do.
     """
-    arms = arms_of(results, read_predictions(results))
-    rows = [row for family in families(results, arms) for row in _comparisons(family)]
+    rows = list(_comparisons(compared_arms(results, read_predictions(results)).family))
     columns = ["a", "b", "difference", *_END_COLUMNS, "p", "p_holm", "comparisons", "is_assumed"]
     return pd.DataFrame(rows, columns=columns)
 

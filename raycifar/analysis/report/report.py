@@ -27,7 +27,7 @@ from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
-from raycifar.analysis.tested_arms import arms_of, baseline
+from raycifar.analysis.tested_arms import compared_arms
 from raycifar.analysis.wording import listed, ranges
 from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
 from raycifar.texts import plain
@@ -39,13 +39,13 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
     is_reference = reference.is_of(results.spec)
-    arms = arms_of(results, predictions)
+    tested = compared_arms(results, predictions)
     tables = [
         accuracy_by_trial(results),
-        averages_by_arm(results, predictions),
+        averages_by_arm(results, tested),
         *([unequal_classes(results, predictions)] if is_unequal(predictions) else []),
-        differences(results, predictions),
-        at_equal_cost(results, predictions),
+        differences(results, tested),
+        at_equal_cost(results, tested),
         milestones(results),
         paired_tests(results, predictions),
         *([against_reference(results, reference)] if is_reference else []),
@@ -61,9 +61,9 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     ]
     return Report(
         title=f"Sweep {results.record.name}",
-        plainly=plainly(arms, baseline(results)),
-        answer=answer(results, predictions),
-        costs=costs(results),
+        plainly=plainly(tested),
+        answer=answer(results, tested),
+        costs=costs(results, tested),
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],
         whole_tables=tables,

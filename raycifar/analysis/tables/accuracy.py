@@ -8,7 +8,6 @@ import pandas as pd
 
 from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
-from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
@@ -25,7 +24,7 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.tested_arms import arms_of
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import (
     NONE,
     TRAINING_TIME,
@@ -111,9 +110,9 @@ def accuracy_by_trial(results: Results) -> Table:
     )
 
 
-def averages_by_arm(results: Results, predictions: Predictions | None = None) -> Table:
+def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
     """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
-    arms = arms_of(results, predictions or Predictions())
+    arms = tested.arms
     records = [
         Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), estimate(arms[arm]))
         for arm, finished in results.finished_by_arm()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from raycifar.analysis.contrasts import against_best
 from raycifar.analysis.figures.differences import difference_figures
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.report.findings import answer, named_arms
@@ -13,8 +12,9 @@ from raycifar.analysis.several_sweeps import accuracy_contrasts
 from raycifar.analysis.tables.accuracy import averages_by_arm
 from raycifar.analysis.tables.differences import ALONE, differences
 from raycifar.analysis.tables.equal_cost import WITH_OTHERS, at_equal_cost
-from raycifar.analysis.tested_arms import arms_of
+from raycifar.analysis.tested_arms import compared_arms
 from raycifar.analysis.wording import probability
+from tests.support.arms import compared
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
 
@@ -30,20 +30,19 @@ def predicted(path: Path, arms: dict[str, tuple[int, int]], images: int = 160) -
 
 def test_every_arm_is_against_the_best_and_the_first_with_p_for_all_of_them(tmp_path: Path) -> None:
     results, predictions = predicted(tmp_path / "s", THREE)
-    table = differences(results, predictions)
-    family = against_best(arms_of(results, predictions))
-    assert [row[:2] for row in table.rows[:2]] == [[one.a, one.b] for one in family.comparisons]
-    assert [row[7] for row in table.rows[:2]] == [probability(one.adjusted) for one in family.comparisons]
-    assert [row[7].values for row in table.cells[:2]] == [(one.adjusted,) for one in family.comparisons]
+    table = differences(*compared(results, predictions))
+    family = compared_arms(results, predictions).family
+    assert [row[:2] for row in table.rows] == [[one.a, one.b] for one in family.comparisons]
+    assert [row[7] for row in table.rows] == [probability(one.adjusted) for one in family.comparisons]
+    assert [row[7].values for row in table.cells] == [(one.adjusted,) for one in family.comparisons]
     assert any(one.adjusted > one.apart.p for one in family.comparisons)
-    assert [row[8] for row in table.rows] == ["3", "3", "2", "2"]
+    assert [row[8] for row in table.rows] == ["3", "3", "3"]
     assert "adjusted after Holm for all 3 pairs of arms" in table.notes[1]
-    assert "for these 2 pairs alone" in table.notes[1]
-    assert [row[10] for row in table.rows] == ["Welch"] * 4
+    assert [row[10] for row in table.rows] == ["Welch"] * 3
 
 
 def test_single_trials_have_no_p_and_an_interval_of_their_networks(tmp_path: Path) -> None:
-    table = differences(*predicted(tmp_path / "s", {"transfer": (1, 2), "scratch": (1, 2)}))
+    table = differences(*compared(*predicted(tmp_path / "s", {"transfer": (1, 2), "scratch": (1, 2)})))
     (row,) = table.rows
     assert row[4] == "–"
     assert row[5].endswith(" (these two networks alone)")
@@ -53,7 +52,7 @@ def test_single_trials_have_no_p_and_an_interval_of_their_networks(tmp_path: Pat
 
 
 def test_one_arm_says_why_the_table_is_empty(tmp_path: Path) -> None:
-    table = differences(*predicted(tmp_path / "s", {"transfer": (2, 2)}))
+    table = differences(*compared(*predicted(tmp_path / "s", {"transfer": (2, 2)})))
     assert (table.rows, table.notes) == ([], [ALONE])
 
 
@@ -62,7 +61,7 @@ def test_the_answer_always_names_the_first_arm_and_the_best_and_else_those_that_
     results = read_results(write_sweep(tmp_path / "s", arms).path)
     validation = results.finished.set_index("arm")["best_val_accuracy"].sort_values(ascending=False)
     best = results.finished.set_index("arm")["test_accuracy"].idxmax()
-    named = named_arms(results, arms_of(results, Predictions()))
+    named = named_arms(*compared(results))
     assert len(named) == 4
     assert {"arm-1", best} <= set(named)
     assert validation.index[-1] == "arm-1"
@@ -73,41 +72,41 @@ def test_failed_trials_are_said_to_flatter(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (3, 2)})
     flatters = "Failed trials are left out, which flatters an arm whose bad seeds fail."
     results = read_results(folder.path)
-    assert flatters not in [*averages_by_arm(results).notes, answer(results)]
+    assert flatters not in [*averages_by_arm(*compared(results)).notes, answer(*compared(results))]
     write_failure(folder, "transfer-2", "lost")
     results = read_results(folder.path)
-    assert flatters in averages_by_arm(results).notes
-    assert flatters in answer(results)
-    assert "over 2 of its 3 trials" in answer(results)
+    assert flatters in averages_by_arm(*compared(results)).notes
+    assert flatters in answer(*compared(results))
+    assert "over 2 of its 3 trials" in answer(*compared(results))
 
 
 def test_the_averages_say_what_varies_between_seeds_and_how_far_networks_disagree(tmp_path: Path) -> None:
     results, predictions = predicted(tmp_path / "s", {"transfer": (2, 2)})
     a, b = (tested.right for tested in predictions.trials)
-    notes = averages_by_arm(results, predictions).notes
+    notes = averages_by_arm(*compared(results, predictions)).notes
     assert any(note.startswith("Seeds vary the initial weights") for note in notes)
     assert any(f"transfer: two of its networks disagree on {100 * (a != b).mean():.1f} % of" in note for note in notes)
-    assert not any("disagree on" in note for note in averages_by_arm(results).notes)
+    assert not any("disagree on" in note for note in averages_by_arm(*compared(results)).notes)
 
 
 def test_the_row_with_other_images_has_the_wider_interval() -> None:
     results = read_results(QUICK)
     predictions = read_predictions(results)
-    over_seeds, with_images = averages_by_arm(results, predictions).rows[0][5:7]
+    over_seeds, with_images = averages_by_arm(*compared(results, predictions)).rows[0][5:7]
     assert over_seeds != with_images
-    assert f"({with_images}, n = 3)" in at_equal_cost(results, predictions).rows[-1][1]
+    assert f"({with_images}, n = 3)" in at_equal_cost(*compared(results, predictions)).rows[-1][1]
 
 
 def test_the_test_at_the_end_has_a_row_with_other_images_and_longer_plans_are_named(tmp_path: Path) -> None:
     results, predictions = predicted(tmp_path / "s", {"transfer": (3, 2), "scratch": (1, 3)})
-    table = at_equal_cost(results, predictions)
-    averages = averages_by_arm(results, predictions)
+    table = at_equal_cost(*compared(results, predictions))
+    averages = averages_by_arm(*compared(results, predictions))
     assert table.rows[-1][0] == WITH_OTHERS
     assert f"({averages.rows[0][6]}, n = 3)" in table.rows[-1][1]
     assert "this network alone" in table.rows[-1][2]
     assert table.cells[-1][2].values[1:3] == (None, None)
     assert any(note.startswith("Planned for more epochs: scratch.") for note in table.notes)
-    assert at_equal_cost(results).rows[-1][0] != WITH_OTHERS
+    assert at_equal_cost(*compared(results)).rows[-1][0] != WITH_OTHERS
 
 
 @pytest.mark.parametrize(("n", "lines", "face"), [((3, 3), 2, "filled"), ((3, 1), 2, "white"), ((1, 1), 1, "white")])
