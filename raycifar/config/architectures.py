@@ -15,6 +15,7 @@ class Architecture:
 
     title: str
     blocks: tuple[tuple[int, ...], ...]  # the channels out of each block's convolutions
+    is_pretrained: bool = False  # whether `networks.weights` has ImageNet weights of it
 
     @property
     def features(self) -> int:
@@ -43,13 +44,14 @@ def blocks_below(part: str, blocks: int) -> int:
     return known[part] if part in known else int(part.removeprefix("block")) - 1
 
 
-def _vgg(layers: int, convolutions: Sequence[int]) -> Architecture:
+def _vgg(layers: int, convolutions: Sequence[int], is_pretrained: bool = False) -> Architecture:
     channels = zip((64, 128, 256, 512, 512), convolutions, strict=True)
-    return Architecture(f"VGG{layers}", tuple((of_block,) * number for of_block, number in channels))
+    blocks = tuple((of_block,) * number for of_block, number in channels)
+    return Architecture(f"VGG{layers}", blocks, is_pretrained)
 
 
 # Configurations A, B, D and E of Simonyan & Zisserman 2014.
-VGG16 = _vgg(16, (2, 2, 3, 3, 3))
+VGG16 = _vgg(16, (2, 2, 3, 3, 3), is_pretrained=True)
 ARCHITECTURES = {
     "vgg16": VGG16,
     "vgg11": _vgg(11, (1, 1, 2, 2, 2)),

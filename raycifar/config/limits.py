@@ -50,3 +50,10 @@ def check_side(network: str, upsample: int, facts: Facts) -> None:
             f"model.name = {network!r}: it halves its images {len(architecture.blocks)} times, so they need at least "
             f"{architecture.least} pixels a side, and have {side}: raise model.upsample"
         )
+
+
+def check_weights(network: str, weights: str) -> None:
+    """Raises ValueError for ImageNet weights of a network of ARCHITECTURES that has none here."""
+    if weights == "imagenet" and network in ARCHITECTURES and not ARCHITECTURES[network].is_pretrained:
+        having = ", ".join(name for name, architecture in ARCHITECTURES.items() if architecture.is_pretrained)
+        raise ValueError(f'weights = "imagenet": {network} has none here: set "random", or name = "{having}"')

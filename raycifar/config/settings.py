@@ -58,6 +58,11 @@ class Model(Table):
     def _is_known(cls, name: str) -> str:
         return limits.known(name, tuple(ARCHITECTURES))
 
+    @model_validator(mode="after")
+    def _has_weights(self) -> "Model":
+        limits.check_weights(self.name, self.weights)
+        return self
+
 
 class Data(Table):
     """Which images train, validate and test. 0 means all there are."""

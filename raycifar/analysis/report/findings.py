@@ -17,6 +17,8 @@ from raycifar.analysis.wording import (
     signed,
     whole,
 )
+from raycifar.config.architectures import title_of
+from raycifar.config.sweep import TrialSpec
 
 MOST_NAMED = 4  # arms that the answer names one by one
 
@@ -71,9 +73,18 @@ def best_of(arms: Mapping[str, Arm]) -> str:
 def _question(results: Results, arms: Sequence[str]) -> str:
     trials = {trial.arm: trial for trial in results.spec.trials}
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
-    parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
+    parts = [
+        f'"{arm}"{_network(results, trials[arm])} from {starts[trials[arm].model.weights]} in '
+        f"{epochs_of(trials[arm].epochs)}"
+        for arm in arms
+    ]
     arms_are = "an arm is one configuration: all seeds of one recipe"
     return f"{listed(results.networks)} trained on {results.facts.title}, by arm ({arms_are}): {', '.join(parts)}."
+
+
+def _network(results: Results, trial: TrialSpec) -> str:
+    """An arm's network, in brackets, where not all arms train the same one."""
+    return f" ({title_of(trial.model.name)})" if len(results.networks) > 1 else ""
 
 
 def status_line(results: Results) -> str:

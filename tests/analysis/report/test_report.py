@@ -23,7 +23,7 @@ from raycifar.analysis.report.cautions import cautions
 from raycifar.analysis.report.findings import answer, costs
 from raycifar.analysis.report.pages import Picture, Report, markdown, pages
 from raycifar.analysis.report.report import make_report, write_report
-from raycifar.analysis.results import LEAK, MOST_ARMS, read_results
+from raycifar.analysis.results import LEAK, MOST_ARMS, ResultsError, read_results
 from raycifar.analysis.stats import sample
 from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed, overfitting
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
@@ -31,7 +31,8 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
 from raycifar.analysis.tested_arms import arms_of
-from raycifar.analysis.wording import interval, number, percent, seconds
+from raycifar.analysis.wording import compare, interval, number, percent, seconds
+from raycifar.config.datasets import CIFAR10
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from raycifar.texts import plain
@@ -637,3 +638,51 @@ def test_a_leak_is_marked_at_every_table_of_both_pages(tmp_path: Path) -> None:
     texts = pages(report, [])
     assert texts["report.md"].count(f" — {LEAK}\n") == len(report.tables)
     assert texts["report.html"].count(f'<p class="mark">{LEAK}</p>') == len(report.tables)
+
+
+def of_leaves(folder: SweepFolder, network: str = "vgg11") -> SweepFolder:
+    """The same sweep, as if it had trained another network on other images."""
+    facts = CIFAR10.model_copy(update={"name": "leaves", "title": "leaves", "mirror": True, "digest": "ab" * 32})
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["model"] |= {"name": network, "weights": "random"}
+        trial["data"]["name"] = "fashion_mnist"
+    folder.write_record(replace(record, facts=facts.model_dump(mode="json"), data=facts.digest))
+    return folder
+
+
+def test_a_report_speaks_of_what_was_run(sweep: SweepFolder) -> None:
+    before, report = report_on(sweep), report_on(of_leaves(sweep))
+    assert "VGG16 trained on CIFAR-10" in before.answer
+    assert "VGG11 trained on leaves" in report.answer
+    text = pages(report, [])["report.md"]
+    assert not re.search("VGG16|CIFAR", text)
+
+
+def test_where_networks_differ_the_answer_says_which_arm_trains_which(sweep: SweepFolder) -> None:
+    record = sweep.record()
+    assert record is not None
+    record.spec["trials"][-1]["model"]["name"] = "vgg11"
+    sweep.write_record(record)
+    said = report_on(sweep).answer
+    assert said.startswith("VGG16, VGG11 trained on CIFAR-10")
+    assert '"transfer" (VGG16) from ImageNet weights' in said
+    assert '"scratch" (VGG11) from random weights' in said
+
+
+def test_only_vgg16_on_cifar10_is_compared_with_the_reference_report(sweep: SweepFolder) -> None:
+    assert "reference" in [table.key for table in report_on(sweep).tables]
+    report = report_on(of_leaves(sweep))
+    assert "reference" not in [table.key for table in report.tables]
+    assert not report.errata
+    assert not [caution for caution in report.cautions if "reference" in caution]
+
+
+def test_a_record_whose_facts_cannot_be_read_is_refused_in_one_line(sweep: SweepFolder) -> None:
+    record = sweep.record()
+    assert record is not None
+    sweep.write_record(replace(record, facts={"name": "x"}))
+    with pytest.raises(ResultsError, match=r"sweep\.json: ") as error:
+        read_results(sweep.path)
+    assert "\n" not in str(error.value)
