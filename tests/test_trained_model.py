@@ -158,6 +158,8 @@ def test_weights_that_cannot_be_compared_are_loaded_with_a_warning_and_not_expor
 def test_without_the_images_a_warning_says_that_nothing_was_compared(real_sweep, cache):
     with pytest.warns(UserWarning, match="CIFAR-10 is not in the cache here"):
         load_model(real_sweep)
+
+
 @pytest.fixture(scope="module")
 def fashion_sweep(tmp_path_factory):
     """A finished sweep's folder: VGG11 trained for an epoch on a few images of Fashion-MNIST."""

@@ -122,7 +122,7 @@ def changed(value, annotation):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"vgg16": "vgg11", "cifar10": "fashion_mnist"}[value]
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "all": "head"}[value]
     if isinstance(value, tuple):
         return [64]
     return value + 10 if isinstance(value, int) else value / 2 + 0.125
@@ -135,7 +135,7 @@ def with_value(keys, value):
     inner = data
     for key in keys[:-1]:
         inner = inner[key]
-    inner[keys[-1]] = value
+    inner[keys[-1]] = 64 if keys[-1] == "side" and value else value  # the images' own side, or more
     return TrialSpec.model_validate(data)
 
 

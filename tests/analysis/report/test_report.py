@@ -31,7 +31,7 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
 from raycifar.analysis.tested_arms import arms_of
-from raycifar.analysis.wording import compare, interval, number, percent, seconds
+from raycifar.analysis.wording import interval, number, percent, seconds
 from raycifar.config.datasets import CIFAR10
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
