@@ -23,6 +23,7 @@ HANG = "restart a worker that has made no training step for this long (default: 
 DATA = "read the data set from this folder: cifar-10-batches-py, or Fashion-MNIST's four files"
 WEIGHTS = "read the ImageNet weights of VGG16 from this file: safetensors, or a torchvision state dict"
 AS_THEY_ARE = "take --weights also where they seem to expect other pixels, or never to have been trained"
+LIST = "list what model.name may be, with size and whether ImageNet weights can be had, and end; PART: of the names"
 STATUS = "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted (the same command resumes)"
 
 
@@ -81,6 +82,7 @@ def _add_what_to_read(parser: Parser) -> None:
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help=DATA)
     add("--weights", type=Path, metavar="FILE", help=WEIGHTS)
+    add("--list-models", nargs="?", const="", metavar="PART", help=LIST)
     add("--weights-as-they-are", action="store_true", help=AS_THEY_ARE)
 
 

@@ -21,7 +21,7 @@ OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
 LATER = {
-    "model": ("name", "upsample"),
+    "model": ("name", "upsample", "side"),
     "data": ("name", "path", *PREPARED, "mirror", "split_seed"),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),

@@ -236,6 +236,7 @@ _KINDS = {
     "int_type": "expected a whole number such as 15, unquoted",
     "float_type": "expected a number such as 0.01, unquoted",
     "finite_number": "expected a finite number such as 0.01",
+    "string_pattern_mismatch": 'expected "all", "head", a block such as "block3", or the last ones as "last2"',
     "bool_type": "expected true or false, unquoted",
 }
 

@@ -232,7 +232,8 @@ def flop_unit(flops: float) -> FlopUnit:
 def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {trial.data.facts.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    seen = trial.model.sees(trial.data.facts.side)
+    weights += f", {seen} px" if seen > trial.data.facts.side else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from raycifar.config.data import Data
+from raycifar.config.names import SpecError
 from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
 from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
@@ -14,6 +15,7 @@ from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
 from raycifar.execution.session import Runner, Session
 from raycifar.execution.workspace import SweepError, agreed_weights
+from raycifar.networks.inspection import check_network
 from raycifar.networks.weights import fetch_vgg16
 from raycifar.storage.asset_cache import check_cache, examine
 from raycifar.training.trial import Assets
@@ -39,12 +41,24 @@ def start_ray(options: Options) -> AbstractContextManager[Runner]:
 
 def informed(sweep: SweepSpec, options: Options) -> SweepSpec:
     """The sweep with what is known of its data set, which suits its trials. Raises AssetError or SpecError."""
-    return checked(sweep, known_facts(sweep.data, options.data))
+    found = checked(sweep, known_facts(sweep.data, options.data))
+    for trial in found.trials:
+        _check_network(trial)
+    return found
 
 
 def informed_trial(trial: TrialSpec, options: Options) -> TrialSpec:
     """As `informed`, for one trial."""
-    return checked_trial(trial, known_facts(trial.data, options.data))
+    found = checked_trial(trial, known_facts(trial.data, options.data))
+    _check_network(found)
+    return found
+
+
+def _check_network(trial: TrialSpec) -> None:
+    try:
+        check_network(trial)
+    except ValueError as why:
+        raise SpecError(f"trial {trial.name!r}: {why}") from None
 
 
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:

@@ -123,7 +123,7 @@ def changed(value, annotation):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "": "leaves"}[value]
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "": "leaves", "all": "head"}[value]
     if value is None:
         kind = typing.get_args(annotation)[0]
         return {int: 32, float: 0.5, bool: False}[getattr(kind, "__origin__", kind)]
@@ -139,7 +139,7 @@ def with_value(keys, value):
     inner = data
     for key in keys[:-1]:
         inner = inner[key]
-    inner[keys[-1]] = value
+    inner[keys[-1]] = 64 if keys[-1] == "side" and value else value  # the images' own side, or more
     return TrialSpec.model_validate(data)
 
 
