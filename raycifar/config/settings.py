@@ -10,7 +10,8 @@ from raycifar.config.data import Data
 from raycifar.config.datasets import Facts
 from raycifar.config.table import Count, Fraction, NonNegative, Positive, Table, Width
 
-Monitor = Literal["val_accuracy", "val_loss"]
+Monitor = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
+BY_CLASS = ("val_balanced_accuracy", "val_macro_f1")  # in which each class counts alike, however many images it has
 
 
 class Model(Table):
@@ -148,9 +149,19 @@ class TrialSettings(Table):
     early_stopping: EarlyStopping = EarlyStopping()
     averaging: Averaging = Averaging()
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # "balanced": an image counts in the loss by the inverse of its class's number of training images, on average once.
+    class_weights: Literal["none", "balanced"] = "none"
+    monitor: Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1"] = "val_accuracy"  # chooses the best epoch
     drop_last: bool = False  # leave out each epoch's last, smaller batch
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the device computes it natively
     deterministic: bool = False  # same machine, same numbers; slower on a GPU. A CPU is deterministic anyway
+
+    @property
+    def measures_classes(self) -> bool:
+        """Whether something reads what validation finds of each class."""
+        stopping = self.early_stopping.monitor if self.early_stopping.patience else ""
+        plateau = self.schedule.monitor if self.schedule.name == "plateau" else ""
+        return any(monitor in BY_CLASS for monitor in (self.monitor, stopping, plateau))
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "TrialSettings":

@@ -32,6 +32,7 @@ _WORDS = {  # values as tables write them
     ("data.test_images", "0"): "all",
     ("data.holdout_images", "null"): "a tenth",
 }
+LATER_BESIDE_TABLES = ("class_weights", "monitor")
 
 
 class TrialSpec(TrialSettings):
@@ -51,6 +52,9 @@ class TrialSpec(TrialSettings):
             for key in keys:
                 if settings[table][key] == fields[key].default:
                     del settings[table][key]
+        for key in LATER_BESIDE_TABLES:
+            if settings[key] == type(self).model_fields[key].default:
+                del settings[key]
         return _digest(settings)
 
     @property

@@ -47,6 +47,7 @@ NOT_SEARCHED = {
     "precision": "it decides how fast a device is, not how accurate the network: set the trial's",
     "deterministic": "it decides no accuracy: set the trial's",
     "model.weights": "transfer and scratch are the arms that a sweep compares: search one of them",
+    "monitor": "samples are compared by their validation accuracy: leave it out",
     "seed": LUCK,
     "repeats": LUCK,
     "name": "samples are named sample-0001, sample-0002, ...: leave it out",
@@ -93,6 +94,8 @@ class SearchSpec(_Settings):
             raise ValueError('a search needs images that do not train: data.validation = "holdout"')
         if self.trial.early_stopping.patience:
             raise ValueError(f"early_stopping.patience = {self.trial.early_stopping.patience}: ASHA stops the samples")
+        if self.trial.monitor != "val_accuracy":
+            raise ValueError(f'monitor = "{self.trial.monitor}": a search goes by validation accuracy: leave it out')
         if self.grace_epochs > self.trial.epochs:
             raise ValueError(
                 f"search.grace_epochs = {self.grace_epochs} must not exceed epochs = {self.trial.epochs} "

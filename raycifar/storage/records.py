@@ -140,6 +140,12 @@ class EpochRecord(JsonRecord):
     checkpoint_seconds: float  # between the previous epoch's end and this one's start: saving and reporting it
     images_per_second: float  # training images over train_seconds
     finished_at: Annotated[float, UNIX_SECONDS]
+    # Where a trial asks for them: the mean of the classes' recalls, and of their F1; they are not written elsewhere.
+    val_balanced_accuracy: Annotated[float | None, SHARE] = None
+    val_macro_f1: Annotated[float | None, SHARE] = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +220,9 @@ class History(JsonRecord):
 
     epochs: list[EpochRecord] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"epochs": [e.to_json() for e in self.epochs], "sessions": [s.to_json() for s in self.sessions]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

@@ -28,6 +28,30 @@ def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sig
     return mean_loss, accuracy
 
 
+def evaluate_by_class(
+    model: nn.Module, split: Split, classes: int, precision: str = "fp32", alive: Sign = nobody
+) -> tuple[float, float, float, float]:
+    """As `evaluate`, then the mean of the classes' recalls (balanced accuracy), and of their F1.
+
+    As scikit-learn has them, a class without images has no recall, and one that is neither there nor predicted no F1.
+    """
+    rank, workers = world()
+    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    logits = predict(model, mine, precision, alive=alive)
+    pairs = (mine.labels * classes + logits.argmax(1)).bincount(minlength=classes**2).double()
+    sums = all_reduce(torch.cat([loss_and_correct(logits, mine.labels), pairs])).cpu()
+    mean_loss, accuracy = (sums[:2] / len(split)).tolist()
+    return mean_loss, accuracy, *_by_class(sums[2:].view(classes, classes))
+
+
+def _by_class(confused: Tensor) -> tuple[float, float]:
+    """Balanced accuracy and macro-F1 of counts (classes, classes): rows are what images are, columns what they got."""
+    right, there, predicted = confused.diagonal(), confused.sum(1), confused.sum(0)
+    recalls = (right / there)[there > 0]
+    f1 = (2 * right / (there + predicted))[there + predicted > 0]
+    return recalls.mean().item(), f1.mean().item()
+
+
 def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy of logits (N, classes) against labels (N,)."""
     mean_loss, accuracy = (loss_and_correct(logits, labels) / len(labels)).tolist()

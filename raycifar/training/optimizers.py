@@ -136,6 +136,14 @@ def build_average(model: nn.Module, settings: Averaging) -> Average | None:
     return Average(model) if settings.swa_epochs or settings.ema_decay else None
 
 
+def monitored(record: EpochRecord, monitor: Monitor) -> float:
+    """What of an epoch is better the larger it is. Raises ValueError where that was not measured."""
+    value = -record.val_loss if monitor == "val_loss" else getattr(record, monitor)
+    if value is None:
+        raise ValueError(f"epoch {record.epoch} has no {monitor}")
+    return float(value)
+
+
 @dataclass(slots=True)
 class Patience:
     """Counts the epochs since a record was last better than all before it."""
@@ -147,7 +155,7 @@ class Patience:
 
     def observe(self, record: EpochRecord) -> int:
         """Returns how many epochs in a row, this one included, have not been better by more than min_delta."""
-        value = record.val_accuracy if self.monitor == "val_accuracy" else -record.val_loss
+        value = monitored(record, self.monitor)
         if self.best is None or value > self.best + self.min_delta:
             self.best, self.waited = value, 0
         else:

@@ -31,6 +31,19 @@ def steps_before_recording(device: torch.device) -> int:
     return WARM_UP_STEPS if device.type == "cuda" and world()[1] == 1 else -1
 
 
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """float32 (classes,), by which images count in the loss so that classes count alike; over all images its mean is 1.
+
+    Those are scikit-learn's "balanced" weights; a class without images has none.
+    """
+    counts = labels.bincount(minlength=classes)
+    return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), 0.0).float()
+
+
+def _is_balanced(spec: TrialSpec) -> bool:
+    return spec.class_weights == "balanced"
+
+
 class Step:
     """The step of one trial in one session. Call it with a batch's indices, epoch and learning rate."""
 
@@ -45,6 +58,7 @@ class Step:
         self._optimizer, self._average, self._train, self._spec = optimizer, average, train, spec
         self.augmenter = Augmenter.of(train, spec.augmentation, spec.seed)
         self.mixer = Mixer.of(spec.augmentation, len(spec.data.facts.classes), spec.seed, device)
+        self._weights = class_weights(train.labels, len(spec.data.facts.classes)) if _is_balanced(spec) else None
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
         # What differs between steps, at fixed addresses.
@@ -111,7 +125,8 @@ class Step:
         with autocast(targets.device, self.precision):
             logits = self.network(images)
         logits = logits.float()
-        smoothed = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self._spec.label_smoothing)
+        smoothing = self._spec.label_smoothing
+        smoothed = F.cross_entropy(logits, targets, self._weights, reduction="sum", label_smoothing=smoothing)
         (smoothed * (workers / len(index))).backward()
 
         # Update the weights, then their average.
