@@ -14,8 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import save
 from torch import Tensor
 
+from raycifar.analysis.contrasts import estimate
+from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.report.comparing import reached
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
+from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
 from raycifar.config.data import Data
 from raycifar.data.sources import fetch_data
@@ -141,6 +145,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     """
     results = read_results(folder.path)
     arm = results.finished[results.finished["arm"] == model.trial.arm]
+    tested, planned = arm_of(arm, read_predictions(results)), int((results.trials["arm"] == model.trial.arm).sum())
     jinja = Environment(  # noqa: S701 - Markdown
         loader=PackageLoader("raycifar.analysis.report"),
         undefined=StrictUndefined,
@@ -153,6 +158,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "summary": _in_markdown(model.summary),
         "classes": model.classes,
         "arm": sample(arm["test_accuracy"]),
+        "reached": markdown(reached(model.trial.arm, tested, estimate(tested), planned)),
         "chosen_among": chosen_among,
         "record": _in_markdown(results.record),
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),

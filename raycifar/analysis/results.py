@@ -130,17 +130,18 @@ class Results:
 
     @property
     def shown_arms(self) -> list[str]:
-        """In the sweep file's order, all arms, or the MOST_ARMS of the highest mean validation accuracy where there
-        are more: to choose them by their test accuracy would make the shown one look too good. Before any has finished,
-        by their best epoch so far.
+        """In the sweep file's order, all arms, or where there are more than MOST_ARMS so many: the baseline, which is
+        the first one, and those of the highest mean validation accuracy. To choose them by their test accuracy would
+        make them look too good. Before any has finished, by their best epoch so far.
         """
         if len(self.arms) <= MOST_ARMS:
             return self.arms
         means = self.trials.groupby("arm")["best_val_accuracy"].mean()
         if means.isna().all():
             means = self.epochs.groupby("arm")["val_accuracy"].max().reindex(self.arms)
-        best = set(means.fillna(-1.0).sort_values(ascending=False, kind="stable").index[:MOST_ARMS])
-        return [arm for arm in self.arms if arm in best]
+        ranked = means.fillna(-1.0).sort_values(ascending=False, kind="stable").index.tolist()
+        shown = list(dict.fromkeys([self.arms[0], *ranked]))[:MOST_ARMS]
+        return [arm for arm in self.arms if arm in shown]
 
 
 def leaks(frame: pd.DataFrame) -> bool:

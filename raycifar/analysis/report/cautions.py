@@ -73,8 +73,8 @@ def _many_arms(results: Results) -> list[str]:
     if len(results.arms) <= MOST_ARMS:
         return []
     return [
-        f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
-        "highest mean validation accuracy."
+        f"{len(results.arms):,} arms: figures, tables with a column for each arm, and those of single images show the "
+        f"first one of the sweep file and the {MOST_ARMS - 1} others of the highest mean validation accuracy."
     ]
 
 

@@ -17,7 +17,6 @@ from raycifar.analysis.tables.accuracy import (
     accuracy_by_trial,
     averages_by_arm,
     learning_speed,
-    overfitting,
     recipes,
 )
 from raycifar.analysis.tables.against_reference import against_reference
@@ -25,6 +24,7 @@ from raycifar.analysis.tables.balance import unequal_classes
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
+from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
 from raycifar.analysis.tested_arms import compared_arms
@@ -50,7 +50,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         paired_tests(results, predictions),
         *([against_reference(results, reference)] if is_reference else []),
         learning_speed(results),
-        overfitting(results),
+        overfitting(results, tested),
         accuracy_by_class(results, predictions),
         confused_pairs(results, predictions),
         calibration_by_arm(results, predictions),

@@ -4,7 +4,7 @@ Of finished trials alone: one that still runs would have its place only because 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -73,7 +73,9 @@ def at_equal_cost(results: Results, tested: ComparedArms) -> Table:
     notes = [
         "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
         f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
-        "(Student's t), over seeds, on these images; a single trial (n = 1) has none.",
+        f"(Student's t), over seeds, {_images(results)}; a single trial (n = 1) has none. What other validation images "
+        "would change is left out.",
+        *_images_left_out(estimates),
         *_unlike_plans(results, list(arms)),
         *results.time_notes,
     ]
@@ -107,6 +109,19 @@ def _with_others(values: Sample, of: Estimate) -> Cell:
     if not of.networks.known:
         return cell
     return replace(cell, text=f"{percent(of.mean)} (this network alone {between(*of.networks, percent)}, n = 1)")
+
+
+def _images(results: Results) -> str:
+    """On which images the intervals over seeds are."""
+    if any(trial.data.split_varies for trial in results.spec.trials):
+        return "validation on images that are drawn anew for each trial (data.split_seed), test on these images"
+    return "on these images"
+
+
+def _images_left_out(of_arms: Mapping[str, Estimate]) -> list[str]:
+    """Whose tests have no interval with other test images."""
+    lacking = [arm for arm, of in of_arms.items() if not (of.images.known or of.networks.known)]
+    return [f"What other test images would change is not known of {listed(lacking)}."] if lacking else []
 
 
 def _unlike_plans(results: Results, arms: Sequence[str]) -> list[str]:

@@ -25,9 +25,10 @@ from raycifar.analysis.report.pages import Picture, Report, markdown, pages
 from raycifar.analysis.report.report import make_report, write_report
 from raycifar.analysis.results import LEAK, MOST_ARMS, ResultsError, read_results
 from raycifar.analysis.stats import sample
-from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed, overfitting
+from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
 from raycifar.analysis.tables.equal_cost import at_equal_cost
+from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
 from raycifar.analysis.tested_arms import arms_of
@@ -493,7 +494,7 @@ def test_ours_beside_the_report_is_of_the_same_quantity(files: dict[str, list[di
 
 
 def test_the_gap_is_training_minus_test(files: dict[str, list[dict[str, Any]]]) -> None:
-    row = overfitting(read_results(QUICK)).rows[0]
+    row = overfitting(*compared(QUICK)).rows[0]
     train, test, gap = (
         float(np.mean([t[key] for t in files["transfer"]]))
         for key in ("train_accuracy", "test_accuracy", "train_test_gap")
@@ -547,18 +548,18 @@ def test_the_largest_gap_is_named(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 4), "scratch": (1, 4)})
     trial = folder.trial("scratch")
     trial.write_summary(replace(trial.summary(), test_accuracy=0.0))
-    notes = overfitting(read_results(folder.path)).notes
+    notes = overfitting(*compared(folder.path)).notes
     assert any(note.startswith("The largest gap is that of scratch: +") for note in notes)
 
 
 def test_the_gap_on_plain_training_images_stands_beside_where_it_was_measured(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (2, 4), "scratch": (1, 4)})
-    assert not [column for column in overfitting(read_results(folder.path)).columns if "plain" in column.heading]
+    assert not [column for column in overfitting(*compared(folder.path)).columns if "plain" in column.heading]
     for name, accuracy in (("transfer-1", 0.9), ("transfer-2", 0.92)):
         trial = folder.trial(name)
         trial.write_summary(replace(trial.summary(), plain_train_accuracy=accuracy, test_accuracy=0.8))
     results = read_results(folder.path)
-    table = overfitting(results)
+    table = overfitting(*compared(results))
     assert cells(table, "transfer")["plain training %"] == "91.00"
     assert cells(table, "transfer")["plain gap, points"] == "+11.00"
     assert cells(table, "scratch")["plain gap, points"] == "–"
@@ -596,7 +597,7 @@ def test_gaps_on_blended_images_are_marked_and_not_ranked(
         files.write_summary(replace(summary, test_accuracy=train - over))
     folder.write_record(record)
     results = read_results(folder.path)
-    table = overfitting(results)
+    table = overfitting(*compared(results))
     assert cells(table, "scratch")["gap, points"] == "not given (blended images)"
     assert not [
         row for row in averages_by_arm(*compared(results)).rows if row[:2] == ["scratch", "training − test, points"]

@@ -11,6 +11,7 @@ from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps, write_comparison
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.analysis.several_sweeps import accuracy_contrasts
+from raycifar.analysis.stats import holm
 from tests.support.figures import problems_of_layout
 from tests.support.sweep_folders import write_failure, write_sweep
 
@@ -149,3 +150,14 @@ def test_the_figure_has_the_difference_and_its_interval_in_points(tmp_path):
     interval, point, _ = drawn([a, b])[0].figure.axes[0].lines
     assert list(interval.get_xdata()) == pytest.approx([2.86, 3.97], abs=0.01)
     assert list(point.get_xdata()) == pytest.approx([3.42], abs=0.01)
+
+
+def test_p_in_the_table_is_adjusted_for_every_arm_and_sweep_of_it(tmp_path):
+    epochs = {"a": (4, 4), "b": (5, 4), "c": (6, 5)}
+    sweeps = [sweep(tmp_path / s, {"transfer": (3, t), "scratch": (2, o)}) for s, (t, o) in epochs.items()]
+    headings, *cells = table(compare_sweeps(sweeps), "test-accuracy").plain_rows()
+    rows = pd.DataFrame(cells, columns=headings)
+    compared = rows[rows["sweep"] != "A"].astype({"p": float, "p_after_holm": float})
+    assert compared["p_after_holm"].tolist() == pytest.approx(holm(compared["p"].tolist()))
+    assert compared["comparisons"].tolist() == ["4"] * 4
+    assert (compared["p_after_holm"] > compared["p"]).any()

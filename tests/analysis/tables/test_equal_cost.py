@@ -117,7 +117,9 @@ def test_epochs_and_seconds_reach_from_the_lowest_to_the_highest_trial(tmp_path:
 
 
 def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
-    results = read_results(write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1 + i) for i in range(MOST_ARMS + 2)}).path)
+    results = read_results(
+        write_sweep(tmp_path / "s", {f"arm-{i}": (1, MOST_ARMS + 2 - i) for i in range(MOST_ARMS + 2)}).path
+    )
     table = at_equal_cost(*compared(results))
     assert table.headings[1:] == [f"{arm}, %" for arm in results.shown_arms]
     assert {len(row) for row in table.rows} == {1 + MOST_ARMS}
