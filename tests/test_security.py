@@ -188,6 +188,7 @@ BY_PATH = re.compile(
 MAY_WRITE_BY_PATH = {
     "storage/beneath.py": r".*",
     "storage/asset_cache.py": r"path\.parent\.mkdir|shutil\.rmtree|draft\.write_bytes|os\.replace",
+    "data/given.py": r"folder\.mkdir|os\.replace",
     "networks/weights.py": r"requirements\.write_text",
     "export.py": r"(weights|card)\.write_(bytes|text)",
     "execution/workspace.py": r"folder\.path\.(mkdir|rename)",

@@ -93,18 +93,20 @@ def _search(search: "SearchSpec", args: argparse.Namespace, path: Path, options:
 
 def _answered(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     """The exit status, also of what the action raises for bad input and of an interruption."""
+    from raycifar.config.names import SpecError
     from raycifar.execution.placement import PlacementError
     from raycifar.execution.workspace import SweepError
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError
+    from raycifar.user_code import CodeError
 
     before = _last_call(path)
     try:
         return _start(args, path, action, events)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
-    except (AssetError, PlacementError, SweepError, TrackerError) as error:
+    except (AssetError, CodeError, PlacementError, SpecError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
         return interrupted(begun=_last_call(path) != before)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from raycifar.config import limits
 from raycifar.config.architectures import ARCHITECTURES, VGG16
 from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.names import Source
 
 MOST_KEYS = 1_000  # in a table: pydantic keeps an error for each that is unknown, 600 bytes of memory
 
@@ -40,6 +41,7 @@ class Model(Table):
     """A network for the data set's classes and the size of its images."""
 
     name: str = "vgg16"
+    source: Source = ""  # the user's own code, in place of a name: "mylab.nets:small", or an entry point
     weights: Literal["imagenet", "random"]
     # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
@@ -63,6 +65,7 @@ class Data(Table):
     """Which images train, validate and test. 0 means all there are."""
 
     name: str = "cifar10"
+    source: Source = ""  # the user's own code, in place of a name: "mylab.data:leaves", or an entry point
     validation: Literal["holdout", "train"] = "holdout"  # "train": the training images themselves, a leak
     holdout_images: Count = 5_000  # stratified, the same for every trial and seed
     train_images: Annotated[int, Field(ge=0)] = 0  # a stratified subset
@@ -80,9 +83,9 @@ class Data(Table):
         return limits.known(name, tuple(BUILT_IN))
 
     @property
-    def source(self) -> tuple[tuple[str, str], ...]:
+    def named_by(self) -> tuple[tuple[str, str], ...]:
         """The settings that name the images, with their values: the same in all trials of a sweep."""
-        return (("data.name", self.name),)
+        return (("data.source", self.source),) if self.source else (("data.name", self.name),)
 
     def __eq__(self, other: object) -> bool:
         """Whether the settings are the same, whatever is known of the data set."""
@@ -94,13 +97,13 @@ class Data(Table):
     @property
     def facts_if_known(self) -> Facts | None:
         """What is known of the data set; None before data that is not built in has been read (see `with_facts`)."""
-        return self._facts or BUILT_IN.get(self.name)
+        return self._facts or (None if self.source else BUILT_IN.get(self.name))
 
     @property
     def facts(self) -> Facts:
         """What is known of the data set. Raises LookupError where it has not been read yet."""
         if (facts := self.facts_if_known) is None:
-            raise LookupError(f"{self.source}: nothing is known of these images before they have been read")
+            raise LookupError(f"{self.named_by}: nothing is known of these images before they have been read")
         return facts
 
     def with_facts(self, facts: Facts) -> "Data":
@@ -243,6 +246,12 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
+    def _own_code_stands_alone(self) -> "TrialSettings":
+        limits.check_own_code(self.data.source, self.data.name, self.model.source, self.model.name)
+        limits.check_own_network(self.model.source, self.model.weights, self.model.batch_norm)
+        return self
+
+    @model_validator(mode="after")
     def _muon_has_batch_norm(self) -> "TrialSettings":
         if self.optimizer.name == "muon" and not self.model.batch_norm:
             raise ValueError(
@@ -282,7 +291,7 @@ def check_data(trial: TrialSettings, facts: Facts) -> None:
     data, augmentation = trial.data, trial.augmentation
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
-    limits.check_side(trial.model.name, trial.model.upsample, facts)
+    limits.check_side(trial.model.source or trial.model.name, trial.model.upsample, facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(
             f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "

@@ -11,7 +11,9 @@ from raycifar.config.datasets import Facts
 from raycifar.config.settings import Data
 from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.data.fashion_mnist import fetch_fashion_mnist
-from raycifar.storage.asset_cache import Get, metadata_on_file, obtain
+from raycifar.data.given import fetch_given
+from raycifar.storage.asset_cache import AssetError, Get, metadata_on_file, obtain
+from raycifar.storage.cache import cache_folder
 
 FETCH: dict[str, Callable[[Path | None, Get], Path]] = {
     "cifar10": fetch_cifar10,
@@ -26,7 +28,13 @@ def fetch_data(spec: Data, named: Path | None = None, get: Get = obtain) -> Path
     `named` is what the user says to read instead of any other source. With `get=examine` that is read and verified, and
     nothing is written. Raises AssetError.
     """
-    return FETCH[spec.name](named, get)
+    if not spec.source:
+        return FETCH[spec.name](named, get)
+    if named is not None:
+        raise AssetError(f"--data {named}: the sweep reads data.source = {spec.source!r}: leave one of them out")
+    if (facts := spec.facts_if_known) and (ready := cache_folder() / facts.file_name).is_file():
+        return ready  # which this call has made already
+    return fetch_given(spec.source)
 
 
 def known_facts(spec: Data, named: Path | None = None) -> Facts:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
@@ -21,6 +22,7 @@ from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import written_by
+from raycifar.user_code import agreed_code
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -57,6 +59,8 @@ def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
     record = None if options.fresh or options.weights is None else folder.record()
+    if not options.fresh and (before := folder.record()):
+        agreed_code(folder.path, before.code, user_code.digests())
     needs_weights = search.trial.model.weights == "imagenet"
     check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 

@@ -122,7 +122,7 @@ def changed(value, annotation):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"vgg16": "vgg11", "cifar10": "fashion_mnist"}[value]
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "": "mylab.nets:small"}[value]
     if isinstance(value, tuple):
         return [64]
     return value + 10 if isinstance(value, int) else value / 2 + 0.125
@@ -509,7 +509,8 @@ def test_defaults_stay_what_they_were_for_results_that_left_them_out():
     assert {key: float(later.pop(key)) for key in ones} == dict.fromkeys(ones, 1.0)
     assert (later.pop("policy"), later.pop("muon_lr")) == ('"none"', "0.01")
     assert (settings["model.name"], settings["data.name"]) == ('"vgg16"', '"cifar10"')
-    del later["name"]
+    assert (settings["model.source"], settings["data.source"]) == ('""', '""')
+    del later["name"], later["source"]
     assert set(later.values()) == {"0", "0.0", "false"}
     assert BASE.data.images == (45_000, 5_000, 10_000)
 
