@@ -165,7 +165,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "mean": mean,
         "std": std,
         "facts": model.facts,
-        "network": title_of(model.trial.model.name),
+        "network": title_of(model.trial.model.source or model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
     }

@@ -102,13 +102,14 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError
+    from raycifar.user_code import CodeError
 
     before = _last_call(path)
     try:
         return _start(args, path, action, events)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
-    except (AssetError, PlacementError, SpecError, SweepError, TrackerError) as error:
+    except (AssetError, CodeError, PlacementError, SpecError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
         return interrupted(begun=_last_call(path) != before)

@@ -45,6 +45,22 @@ def check_enlarged(network: str, side: int, upsample: int, batch_norm: bool) -> 
         raise ValueError(f"batch_norm = true is an option of VGG, and {network} has its own or none: leave it out")
 
 
+def check_own_code(data: str, data_name: str, model: str, model_name: str) -> None:
+    """Raises ValueError where a `source`, of data or model, stands beside the name of another."""
+    for table, source, name, default in (("data", data, data_name, "cifar10"), ("model", model, model_name, "vgg16")):
+        if source and name != default:
+            raise ValueError(f"{table}.source = {source!r} and {table}.name = {name!r} exclude each other: drop one")
+
+
+def check_own_network(source: str, weights: str, batch_norm: bool) -> None:
+    """Raises ValueError for settings that the user's own network leaves without effect."""
+    if source and (batch_norm or weights == "imagenet"):
+        raise ValueError(
+            f"model.source = {source!r} brings its own layers and weights (its function may load them): leave out "
+            'batch_norm, and set weights = "random"'
+        )
+
+
 def check_images(held_out: int, train: int, test: int, facts: Facts) -> None:
     """Raises ValueError for more images than there are, or numbers that cannot be as many of each class.
 

@@ -8,6 +8,7 @@ from raycifar.config import limits
 from raycifar.config.architectures import ARCHITECTURES, PART
 from raycifar.config.data import Data
 from raycifar.config.datasets import Facts
+from raycifar.config.names import Source
 from raycifar.config.table import Count, Fraction, NonNegative, Positive, Table, Width
 
 Monitor = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
@@ -18,6 +19,7 @@ class Model(Table):
     """A network for the data set's classes and the size of its images."""
 
     name: str = "vgg16"  # of config.architectures, or of a library: "torchvision/resnet18", "timm/resnet18"
+    source: Source = ""  # the user's own code, in place of a name: "mylab.nets:small", or an entry point
     weights: Literal["imagenet", "random"]
     # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
@@ -43,9 +45,10 @@ class Model(Table):
 
     @model_validator(mode="after")
     def _suits_the_network(self) -> "Model":
-        limits.check_weights(self.name, self.weights)
-        limits.check_part(self.name, self.train)
-        limits.check_enlarged(self.name, self.side, self.upsample, self.batch_norm)
+        if not self.source:
+            limits.check_weights(self.name, self.weights)
+            limits.check_part(self.name, self.train)
+            limits.check_enlarged(self.name, self.side, self.upsample, self.batch_norm)
         return self
 
 
@@ -171,6 +174,12 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
+    def _own_code_stands_alone(self) -> "TrialSettings":
+        limits.check_own_code(self.data.source, self.data.name, self.model.source, self.model.name)
+        limits.check_own_network(self.model.source, self.model.weights, self.model.batch_norm)
+        return self
+
+    @model_validator(mode="after")
     def _muon_has_batch_norm(self) -> "TrialSettings":
         if self.optimizer.name == "muon" and self.model.name in ARCHITECTURES and not self.model.batch_norm:
             raise ValueError(
@@ -211,7 +220,7 @@ def check_data(trial: TrialSettings, facts: Facts) -> None:
     limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
-    limits.check_side(trial.model.name, trial.model.sees(facts.side), facts)
+    limits.check_side(trial.model.source or trial.model.name, trial.model.sees(facts.side), facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(
             f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "

@@ -21,8 +21,8 @@ OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
 LATER = {
-    "model": ("name", "upsample", "side"),
-    "data": ("name", "path", *PREPARED, "mirror", "split_seed"),
+    "model": ("name", "source", "upsample", "side"),
+    "data": ("name", "source", "path", *PREPARED, "mirror", "split_seed"),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
@@ -122,9 +122,9 @@ class SweepSpec(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> "SweepSpec":
-        first = self.trials[0].data.source
+        first = self.trials[0].data.named_by
         for trial in self.trials:
-            if (other := trial.data.source) != first:
+            if (other := trial.data.named_by) != first:
                 key, value = next(pair for pair in other if pair not in first)
                 raise ValueError(
                     f"trial {trial.name!r}: {key} = {value!r}: all trials of a sweep share one data set: "

@@ -143,7 +143,8 @@ def _reflect_pad(images: Tensor, pad: int) -> Tensor:
     if not pad:
         return images
     # PyTorch's own has no uint8 kernel. In parts, so that the whole set is never there twice.
-    return torch.cat([_reflected(_reflected(part, pad, 2), pad, 3) for part in images.split(5000)])
+    parts = [_reflected(_reflected(part, pad, 2), pad, 3) for part in images.split(5000)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _reflected(images: Tensor, pad: int, side: int) -> Tensor:

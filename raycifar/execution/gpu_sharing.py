@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.sources import facts_of
 from raycifar.data.splits import load_training
@@ -79,6 +80,7 @@ def described(tried: Sequence[Shared]) -> str:
 
 def side_by_side(trials: int, trial: TrialSpec, data: Path, device: str) -> Shared:
     command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(data), device, str(trials)]
+    command.append(json.dumps(user_code.allowed()))
     with ExitStack() as stack:
         team = [start_member(command, stack) for _ in range(trials)]
         for member in team:
@@ -110,6 +112,7 @@ def next_line(process: "subprocess.Popen[str]") -> str:
 def main(arguments: Sequence[str]) -> None:
     """One of the processes side by side: warms up, says so, waits for a line, trains for SECONDS, and says how fast."""
     trial, data, device = TrialSpec.model_validate_json(arguments[0]), Path(arguments[1]), torch.device(arguments[2])
+    user_code.allow_as(json.loads(arguments[4]) if arguments[4:] else ())
     trial = trial.with_facts(facts_of(data, trial.data))
     place = Place(arguments[2], 1, "", sharing=int(arguments[3]))
     set_up_torch(trial, place)

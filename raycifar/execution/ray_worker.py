@@ -103,6 +103,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
     place = here(job, ray.train.torch.get_device)
     watchdog = Watchdog(folder, place.label, job.hang_seconds)
     try:
+        job.allow_code()
         caller = Caller(partial(_report, watchdog), epochs_heard(config), watchdog.alive)
         run_trial(spec, folder, job.assets, place, caller)
     except HOPELESS as error:

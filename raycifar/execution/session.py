@@ -10,6 +10,7 @@ from typing import Protocol
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
 from raycifar.execution.options import Options
@@ -37,6 +38,11 @@ class Job:
     threads: int
     hang_seconds: float
     image_bytes: float = UNLIMITED  # as the plan has it
+    code: Sequence[user_code.Allowed] = ()  # the user's, that may run
+
+    def allow_code(self) -> None:
+        """In a process that trains: what the call allowed. Raises CodeError where it is other code here."""
+        user_code.allow_as(self.code)
 
     @property
     def assets(self) -> Assets:
@@ -99,6 +105,7 @@ class Session:
             threads=plan.threads,
             hang_seconds=self.options.hang_seconds,
             image_bytes=plan.image_bytes,
+            code=user_code.allowed(),
         )
 
     @property
@@ -114,6 +121,7 @@ class Session:
             versions=versions(),
             command=self.options.called,
             data=digest_on_file(self.assets.data),
+            code=user_code.digests(),
             facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 

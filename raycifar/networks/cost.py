@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from raycifar.config.architectures import ARCHITECTURES, VGG16, Architecture, blocks_below
 from raycifar.config.sweep import TrialSpec
+from raycifar.networks.own import own_flops
 
 
 def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
@@ -36,6 +37,8 @@ def work(trial: TrialSpec) -> float:
 
 def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
+    if trial.model.source:
+        return _own_flops_an_image(trial)
     facts, model = trial.data.facts, trial.model
     side, widths = model.sees(facts.side), (*model.hidden, len(facts.classes))
     if model.name not in ARCHITECTURES:
@@ -44,6 +47,13 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     forward, step = _flops_an_image(network, side, (network.features, *widths), model.train)
     muon = _muon_flops(network, model.train) if trial.optimizer.name == "muon" else 0.0
     return forward, step + muon / trial.batch_size
+
+
+def _own_flops_an_image(trial: TrialSpec) -> tuple[float, float]:
+    """Of a network of the user's: measured without images; a part that trains costs three times its forward pass."""
+    model, facts = trial.model, trial.data.facts
+    trunk = own_flops(model.source, facts) * model.upsample**2
+    return trunk, trunk if model.train == "head" else 3 * trunk
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,17 +162,22 @@ def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetErro
     return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
 
-def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
-    """Write the file with its SHA-256, first into `scratch`, a folder of the same file system. Raises OSError."""
+def write_asset(
+    path: Path, tensors: Tensors, source: str, scratch: Path, more: Mapping[str, str] | None = None
+) -> None:
+    """Write the file with its SHA-256 and `more` metadata, first into `scratch`, a folder of the same file system.
+
+    Raises OSError.
+    """
     from safetensors.numpy import save
 
-    draft = scratch / path.name
+    draft = scratch / f"{path.name}.draft"
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     draft.write_bytes(save(contiguous))  # first without its digest, to compute that
     with draft.open("rb") as file:
         sha256 = _header_and_digest(file)[2]
     with draft.open("wb") as file:
-        file.write(save(contiguous, metadata={"sha256": sha256, "source": source}))
+        file.write(save(contiguous, metadata={"sha256": sha256, "source": source, **(more or {})}))
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)

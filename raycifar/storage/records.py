@@ -262,3 +262,4 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
+    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of the user's modules that could run, by name

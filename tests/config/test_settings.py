@@ -513,7 +513,8 @@ def test_defaults_stay_what_they_were_for_results_that_left_them_out():
     assert {key: float(later.pop(key)) for key in ones} == dict.fromkeys(ones, 1.0)
     assert (later.pop("policy"), later.pop("muon_lr")) == ('"none"', "0.01")
     assert (settings["model.name"], settings["data.name"]) == ('"vgg16"', '"cifar10"')
-    del later["name"]
+    assert (settings["model.source"], settings["data.source"]) == ('""', '""')
+    del later["name"], later["source"]
     keys = ("path", "groups", "side", "test", "mirror", "resize", "corrupt", "duplicates")
     own = {key: later.pop(key) for key in keys}
     assert list(own.values()) == ['""', '""', "null", "null", "null", '"crop"', '"refuse"', '"refuse"']
