@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, estimate
+from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, Span, estimate
 from raycifar.analysis.families import Comparison
 from raycifar.analysis.report.comparing import LEAST_ARMS, farthest, in_images
 from raycifar.analysis.tested_arms import ComparedArms
@@ -44,7 +44,7 @@ def not_shown(adjusted: float, of: Estimate) -> str:
     """How a sentence begins on a difference that is not shown to be more than chance."""
     if adjusted < ALPHA:
         return "As far as one trial tells: " if of.is_assumed else ""
-    return "That is not shown: on these images "
+    return "Not shown: on these images "
 
 
 def _trials(a: Arm, b: Arm) -> str:
@@ -63,23 +63,26 @@ def other_images(
 ) -> str:
     """Whether the first of two would be ahead with other test images."""
     if of.networks.known:
-        start = "Yes, these two networks" if of.networks.low > 0 else "Not certain: these two networks"
-        return f"{start} would be {_range(of.networks)} apart; what other seeds would change is not in that."
+        start = "Yes" if of.networks.low > 0 else "Not certain"
+        network = f"this network of {names[0]} would be {_ahead(of.networks)}"
+        return f"{start}: {network}; what other seeds would change is not in that."
     if of.images.known:
         start = f"Yes, {names[0]} again" if adjusted < ALPHA else "Not certain"
         if adjusted >= ALPHA and of.images.low > 0:
             start += f", as one of {comparisons:,} comparisons"
         one, many = names if sizes[0] == 1 else names[::-1]
-        condition = f", if {one}'s seeds spread as {many}'s do" if of.is_assumed else ""
-        with_others = f"with new seeds and new test images of the same kind, {names[0]} would be ahead by"
-        return f"{start}: {with_others} {_range(of.images)}{condition}."
+        condition = f", if {one} varies from seed to seed as {many} does" if of.is_assumed else ""
+        with_others = f"with new seeds and new test images of the same kind, {names[0]} would be"
+        return f"{start}: {with_others} {_ahead(of.images)}{condition}."
     if min(sizes) > 1 and not of.seeds.known:
         return "Not known: within each arm all trials have the same value, so nothing says how far others would fall."
     return "Not known: not every trial has left predictions, and only those tell what other images would change."
 
 
-def _range(span: tuple[float, float]) -> str:
-    return f"{between(*span, percent, '+')} points"
+def _ahead(span: Span) -> str:
+    if span.low >= 0:
+        return f"ahead by {between(*span, percent)} points"
+    return f"between {percent(-span.low)} points behind and {percent(span.high)} points ahead"
 
 
 def _how_sure(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:

@@ -174,7 +174,9 @@ def _which(one: AccuracyContrast) -> str:
     of, names, n = _as_arms(one)
     if is_level(of.mean):
         return "Neither: both are level in test accuracy."
-    return f"{not_shown(one.adjusted, of)}{names[0]} is {points(of.mean)} ahead (n = {n[0]} against {n[1]})."
+    return (
+        f"{not_shown(one.adjusted, of)}{names[0]} is {points(of.mean)} ahead of {names[1]} (n = {n[0]} against {n[1]})."
+    )
 
 
 def _cautions(

@@ -169,24 +169,25 @@ SURE = {
     "several": (
         {"a": arm(0.95, 0.951, 0.952), "b": arm(0.90, 0.901, 0.902)},
         ("a gets 95.10 % of the test images right, 5.00 percentage points more than b (the means of 3 trials each).",
-         "Yes, a again: with new seeds and new test images of the same kind, a would be ahead by +",
+         "Yes, a again: with new seeds and new test images of the same kind, a would be ahead by ",
          "Fairly sure: equal arms would seldom differ by so much (p "),
     ),
     "not shown": (
         {"a": arm(0.90, 0.95), "b": arm(0.89, 0.93)},
-        ("That is not shown: on these images a gets", "Not certain: with new seeds and new test images of the",
+        ("Not shown: on these images a gets", "Not certain: with new seeds and new test images of the",
          "Not sure: equal arms may differ by as much (p = "),
     ),
     "one against several": (
         {"a": arm(0.90, 0.901, 0.902), "b": arm(0.8)},
         ("As far as one trial tells: a gets 90.10 % of the test images right, 10.10 percentage points more than b (the "
          "mean of 3 against 1 trial).",
-         "points, if b's seeds spread as a's do.",
+         "points, if b varies from seed to seed as a does.",
          "Less sure than it looks: b has one trial (n = 1), so how far another of its seeds would fall is taken"),
     ),
     "one each": (
         {"a": arm(0.81), "b": arm(0.8)},
-        ("(one trial each).", "these two networks would be", "Not sure: with one trial each (n = 1)"),
+        ("(one trial each).", "Yes: this network of a would be ahead by 0.38 to 1.62 points;",
+         "Not sure: with one trial each (n = 1)"),
     ),
     "no predictions": (
         {"a": known([0.81, 0.82]), "b": known([0.7, 0.71])},
@@ -199,7 +200,7 @@ SURE = {
     "level": ({"a": arm(0.9), "b": arm(0.9)}, ("Neither a nor b: both get 90.00 %", "Not certain", "Not sure")),
     "sure alone, not among three": (
         {"a": arm(0.930, 0.931), "b": arm(0.9, 0.8), "c": arm(0.9225, 0.9235)},
-        ("That is not shown: on these images a, the best of 3 arms, gets",
+        ("Not shown: on these images a, the best of 3 arms, gets",
          "Not certain, as one of 3 comparisons: with new seeds and new test images of the same kind, a would be",
          "Not sure: equal arms may differ by as much (p = "),
     ),
