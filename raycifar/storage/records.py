@@ -202,6 +202,8 @@ class TrialSummary(JsonRecord):
     # Of the tested weights on the training images, not augmented, where that was measured.
     plain_train_accuracy: Annotated[float | None, SHARE] = None
     plain_train_seconds: float = 0.0  # that measuring took
+    all_parameters: int | None = None  # those that do not train included; None in files of an earlier version
+    forward_flops: float | None = None  # of one image, a multiply-add counted as two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
