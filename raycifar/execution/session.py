@@ -12,10 +12,11 @@ from rich.console import Console
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
+from raycifar.execution.agreement import Call
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import describe_plan
-from raycifar.execution.workspace import Call
+from raycifar.networks.cost import arm_costs
 from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus, Listener, Tracked
@@ -31,6 +32,7 @@ class Job:
     folder: str  # the results', absolute: on Ray, trials run in a folder of Ray's
     data: str
     imagenet: str | None
+    others: dict[str, str]  # as `imagenet`, of other networks than VGG16, by name
     workers: int
     gpus_per_worker: float
     cpus_per_worker: float
@@ -40,7 +42,8 @@ class Job:
     @property
     def assets(self) -> Assets:
         """The cached files that trials read."""
-        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None)
+        others = {name: Path(file) for name, file in self.others.items()}
+        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None, others)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -92,6 +95,7 @@ class Session:
             folder=str(folder),
             data=str(self.assets.data),
             imagenet=str(imagenet) if imagenet else None,
+            others={name: str(path) for name, path in self.assets.others.items()},
             workers=plan.workers,
             gpus_per_worker=plan.gpus_per_worker,
             cpus_per_worker=plan.cpus_per_worker,
@@ -112,6 +116,8 @@ class Session:
             versions=versions(),
             command=self.options.called,
             data=digest_on_file(self.assets.data),
+            pretrained={name: path.name for name, path in self.assets.others.items()},
+            costs=arm_costs(self.plan.order),
             facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 

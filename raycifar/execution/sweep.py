@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from raycifar.config.sweep import SweepSpec
+from raycifar.execution.agreement import weights_on_record
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
@@ -25,7 +26,7 @@ from raycifar.tracking.trackers import written_by
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
     """Run the sweep's unfinished trials in the folder `path`; True when every chosen trial has finished.
 
-    Raises workspace.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
+    Raises agreement.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
     """
     folder = SweepFolder(path)
     check_options(options)
@@ -47,9 +48,8 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
 
 def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None:
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
-    record = None if options.fresh or options.weights is None else folder.record()
-    needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
-    check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
+    record = None if options.fresh or not options.names_weights else folder.record()
+    check_named_files(sweep.trials, options, folder.path, weights_on_record(record))
 
 
 def plan_only(sweep: SweepSpec, options: Options, done: Collection[str] = ()) -> tuple[Plan, int]:

@@ -46,6 +46,23 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     return forward, step + muon / trial.batch_size
 
 
+def arm_costs(trials: Sequence[TrialSpec]) -> dict[str, dict[str, float]]:
+    """Parameters of the trunk, and FLOPs of a forward pass for one image, by arm; empty where all train VGG16."""
+    arms = {trial.arm: trial for trial in trials}
+    if {trial.model.name for trial in arms.values()} <= {"vgg16"}:
+        return {}
+    return {
+        arm: {"parameters": float(_parameters(trial)), "flops": flops_an_image(trial)[0]} for arm, trial in arms.items()
+    }
+
+
+def _parameters(trial: TrialSpec) -> int:
+    """Of the trunk at the side that it sees; batch norm's too."""
+    from raycifar.networks.inspection import inspected
+
+    return inspected(trial.model.name, trial.model.sees(trial.data.facts.side)).parameters
+
+
 @cache
 def _flops_an_image(network: Architecture, side: int, widths: tuple[int, ...], train: str) -> tuple[float, float]:
     """`widths` are those into and out of the head's layers."""

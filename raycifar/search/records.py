@@ -43,9 +43,11 @@ class SearchRecord(JsonRecord):
     versions: dict[str, str]
     commit: str | None
     hardware: str
-    weights: str = ""  # these three as a sweep's
+    weights: str = ""  # these five as a sweep's
     data: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    pretrained: dict[str, str] = field(default_factory=dict)
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

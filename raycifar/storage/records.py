@@ -251,3 +251,5 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
+    pretrained: dict[str, str] = field(default_factory=dict)  # as `weights`, of other networks than VGG16, by name
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)  # by arm, where arms differ in their network

@@ -24,6 +24,7 @@ from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
+from raycifar.analysis.tables.networks import are_several, networks_by_arm
 from raycifar.analysis.tables.paired import paired_tests
 from raycifar.analysis.tested_arms import arms_of, baseline
 from raycifar.analysis.wording import listed, ranges
@@ -41,6 +42,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     tables = [
         accuracy_by_trial(results),
         averages_by_arm(results, predictions),
+        *([networks_by_arm(results)] if are_several(results) else []),
         differences(results, predictions),
         at_equal_cost(results, predictions),
         milestones(results),
