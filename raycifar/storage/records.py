@@ -265,3 +265,4 @@ class SweepRecord(JsonRecord):
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
     code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of the user's modules that could run, by name
+    pretrained: dict[str, str] = field(default_factory=dict)  # as `weights`, of other networks than VGG16, by name
