@@ -39,4 +39,4 @@ def facts_of(path: Path, spec: Data) -> Facts:
     """What is known of the images in the cached file `path`, which `spec` names. Raises OSError or ValueError."""
     if not spec.path:
         return spec.facts
-    return facts_in(path).model_copy(update={"name": spec.own_name, "title": spec.own_name})
+    return facts_in(path).model_copy(update={"name": spec.facts_name, "title": spec.own_name})
