@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         source = fetch_cifar10()
     except AssetError as why:
-        return refuse(str(why))
+        return refuse("reading", why)
     where = surroundings()
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_images(source, Path(scratch) / "images", args.images)
