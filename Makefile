@@ -36,9 +36,10 @@ check: .venv/installed
 audit: .venv/installed
 	$(BIN)/python -m tests.audit.packages
 
-# Mutated files at every reader, for SECONDS; a sweep of TRIALS tiny trials, watched for what it does not let go.
+# Mutated files at every reader, for SECONDS, then hostile folders for every command, for FOLDER_SECONDS; a sweep of TRIALS tiny trials, watched for what it does not let go.
 fuzz: .venv/installed
 	$(BIN)/python -m tests.fuzz.readers $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz.hostile_folders $(or $(FOLDER_SECONDS),600)
 
 load: .venv/installed
 	$(BIN)/python -m tests.load.many_trials $(or $(TRIALS),200)

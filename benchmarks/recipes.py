@@ -1,7 +1,8 @@
 """What a training step of each arm of a sweep file takes, and what its optimizer and batch norm add to it.
 
-Beside each arm as it is: with plain SGD, and on a GPU with PyTorch's own batch norm, pooling and ReLU. All are made in
-one process and take turns of some steps, the same batch every time; a GPU's steps have been recorded by then.
+Beside each arm as it is: with plain SGD, and on a GPU with Muon's Triton kernels, and with PyTorch's own batch norm,
+pooling and ReLU. All are made in one process and take turns of some steps, the same batch every time; a GPU's steps
+have been recorded by then.
 """
 
 import argparse
@@ -23,12 +24,13 @@ from raycifar.execution.runners import fetch_assets
 from raycifar.networks import fused_norm
 from raycifar.networks.cost import flops_an_image
 from raycifar.storage.asset_cache import AssetError
+from raycifar.training import muon
 from raycifar.training.loop import TrainState, step_of
 from raycifar.training.precision import resolve_precision
 from raycifar.training.step import steps_before_recording
 from raycifar.training.trial import Assets, Place, network, set_up_torch
 
-SGD, NORM = ", SGD", ", PyTorch's batch norm"
+SGD, NORM, FUSED = ", SGD", ", PyTorch's batch norm", ", Muon's kernels"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +68,11 @@ def _variants(arm: TrialSpec, assets: Assets, device: torch.device) -> Iterator[
     if arm.optimizer.name != "sgd":
         sgd = arm.optimizer.model_copy(update={"name": "sgd"})
         yield arm.arm + SGD, _run(arm.model_copy(update={"optimizer": sgd}), assets, device)
+    if arm.optimizer.name == "muon" and device.type == "cuda":
+        run = _run(arm, assets, device)
+        with patch.object(muon, "FUSED", True):
+            run(_warm(device))  # recorded as it is now
+        yield arm.arm + FUSED, run
     if arm.model.batch_norm and device.type == "cuda":
         run = _run(arm, assets, device)
         with patch.object(fused_norm, "works", lambda *_: False):

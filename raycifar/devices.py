@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 MOST_SHARED = 8  # the largest number of trials on one GPU that is tried
 USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
+FOR_IMAGES = 0.5  # of what a trial may use of a GPU's memory: its network needs the rest
 
 # As PyTorch, CUDA, and cuBLAS or cuDNN word it; only PyTorch has an exception of its own.
 _FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
@@ -44,6 +45,26 @@ def hardware() -> str:
     if gpus:
         return f"{gpus} x {device_name(torch.device('cuda:0'))}"
     return f"{cpu_count()} cores of {device_name(torch.device('cpu'))}"
+
+
+def threads_left() -> float:
+    """The threads that this user may still start; infinite where nothing limits them, as for root."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
+        return math.inf
+    return limit - sum(_threads_of(path, os.getuid()) for path in Path("/proc").glob("[0-9]*/status"))
+
+
+def _threads_of(status: Path, user: int) -> int:
+    """The threads of a process, if it is this user's, by its file in /proc."""
+    try:
+        lines = [line.split() for line in status.read_text().splitlines()]
+    except OSError:  # it has just ended
+        return 0
+    facts = {line[0]: int(line[1]) for line in lines if line and line[0] in ("Uid:", "Threads:")}
+    return facts.get("Threads:", 0) if facts.get("Uid:") == user else 0
 
 
 def gpu_count() -> int:
@@ -104,6 +125,13 @@ def full_memory(error: BaseException | None) -> RuntimeError | None:
             return error
         error = None if error.__suppress_context__ else error.__context__
     return None
+
+
+def gpu_room(device: str, sharing: int) -> float:
+    """The bytes of a GPU that a trial's images may take, where so many trials share it."""
+    import torch
+
+    return FOR_IMAGES * USABLE * torch.cuda.get_device_properties(device).total_memory / sharing
 
 
 def trials_that_fit(total: float, each: float) -> int:

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Sequence
 
+from raycifar.texts import printable
+
 
 class InputError(Exception):
     """Something that the user handed in is wrong. The message names place, value and remedy.
@@ -13,11 +15,6 @@ class InputError(Exception):
 
     def __init__(self, *lines: str):
         super().__init__("\n".join(printable(line) for line in lines))
-
-
-def printable(text: str) -> str:
-    """The text with unprintable characters, also those that control a terminal, escaped as in Python."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

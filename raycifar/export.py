@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,9 +14,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import save
 from torch import Tensor
 
+from raycifar.analysis.contrasts import estimate
+from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.report.comparing import reached
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
+from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
+from raycifar.config.data import Data
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
@@ -23,7 +29,9 @@ from raycifar.program import program
 from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.beneath import Beneath, make_folder, write_bytes
 from raycifar.storage.folders import SweepFolder
-from raycifar.trained_model import TrainedModel, load_model, read_trials
+from raycifar.storage.records import SweepRecord, TrialSummary
+from raycifar.texts import filtered, markdown
+from raycifar.trained_model import TrainedModel, load_compared, read_trials
 
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
@@ -39,7 +47,8 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
 
     `path` is a finished sweep's folder, whose best network `load_model` chooses, or a finished trial's; `out` is
     <sweep>/analysis/export/<trial> unless named. No file appears unless onnxruntime's logits agree with PyTorch's on
-    real test images at two batch sizes. Raises ResultsError and ExportError.
+    real test images at two batch sizes, and PyTorch's with the recorded predictions.
+    Raises ResultsError and ExportError.
     """
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ExportError(f"--export needs {', '.join(missing)}, not installed: {program().install('export')}")
@@ -49,17 +58,23 @@ def export_model(path: Path, out: Path | None = None) -> list[Path]:
             f"{path}: {', '.join(unfinished)} not finished, so the best network is not known yet: "
             "finish the sweep (the same command resumes), or name a finished trial's folder"
         )
-    model = load_model(path)
+    model, unproven = load_compared(path)
+    cached = _cached(model.trial.data)
+    if unproven:  # perhaps for want of the images
+        model, unproven = load_compared(path)
+    if unproven:
+        raise ExportError(f"{path}: nothing shows that these are the weights that were tested: {unproven}: not written")
     out = out or folder.path / "analysis" / "export" / model.trial.name
     try:
-        return _write(model, folder, len(traces), _test_images(model), out)
+        images = load_splits(cached, model.trial.data).test.images[:CHECKED_IMAGES]
+        return _write(model, folder, len(traces), images, out)
     except OSError as error:
         raise ExportError(f"{out}: cannot be written to ({error}); name another folder with --out DIR") from None
 
 
-def _test_images(model: TrainedModel) -> Tensor:
+def _cached(data: Data) -> Path:
     try:
-        return load_splits(fetch_data(model.trial.data), model.trial.data).test.images[:CHECKED_IMAGES]
+        return fetch_data(data)
     except AssetError as error:
         raise ExportError(f"--export checks its files on real test images: {error}") from None
 
@@ -106,7 +121,7 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
     """
     import onnxruntime
 
-    largest = 0.0
+    apart = []
     for batch in (images, images[:1]):
         try:
             session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -114,7 +129,8 @@ def largest_difference(model: TrainedModel, file: Path, images: Tensor) -> float
         except Exception as error:  # onnxruntime's errors have no common type
             raise ExportError(f"the ONNX file does not run in onnxruntime: {error}") from None
         with torch.inference_mode():
-            largest = max(largest, (model.network(batch) - torch.from_numpy(logits)).abs().max().item())
+            apart.append((model.network(batch) - torch.from_numpy(logits)).abs().max())
+    largest = torch.stack(apart).max().item()  # NaN where one is: Python's max() would pass over it
     if not largest <= TOLERANCE:
         raise ExportError(
             f"onnxruntime's logits differ from PyTorch's by {largest:.2g}, more than {TOLERANCE}: not written"
@@ -129,6 +145,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     """
     results = read_results(folder.path)
     arm = results.finished[results.finished["arm"] == model.trial.arm]
+    tested, planned = arm_of(arm, read_predictions(results)), int((results.trials["arm"] == model.trial.arm).sum())
     jinja = Environment(  # noqa: S701 - Markdown
         loader=PackageLoader("raycifar.analysis.report"),
         undefined=StrictUndefined,
@@ -138,17 +155,23 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     mean, std = model.network.pixels
     values: dict[str, Any] = {
         "trial": model.trial,
-        "summary": model.summary,
+        "summary": _in_markdown(model.summary),
         "classes": model.classes,
         "arm": sample(arm["test_accuracy"]),
+        "reached": markdown(reached(model.trial.arm, tested, estimate(tested), planned)),
         "chosen_among": chosen_among,
-        "record": results.record,
+        "record": _in_markdown(results.record),
         "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
         "mean": mean,
         "std": std,
         "facts": model.facts,
-        "network": title_of(model.trial.model.name),
+        "network": title_of(model.trial.model.source or model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
     }
     return jinja.get_template("model_card.md.j2").render(values)
+
+
+def _in_markdown(record: TrialSummary | SweepRecord) -> dict[str, Any]:
+    """The record's fields, every text of theirs as it may stand in Markdown."""
+    return {name: filtered(value, markdown) for name, value in asdict(record).items()}

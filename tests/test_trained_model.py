@@ -1,17 +1,26 @@
 """Which network `load_model` loads, and what it predicts."""
 
 import os
+import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import raycifar
 from raycifar import load_model, read_results
+from raycifar.analysis.report.report import write_report
 from raycifar.analysis.trial_state import ResultsError
-from raycifar.config.datasets import CIFAR10
+from raycifar.commands import analyze
+from raycifar.config.datasets import CIFAR10, FASHION_MNIST
 from raycifar.data.cifar10 import FIRST_LABELS, fetch_cifar10
+from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
+from raycifar.export import export_model
+from raycifar.storage.folders import SweepFolder
 from raycifar.trained_model import best_trial
 from tests.support.sweep_folders import write_failure, write_sweep
 
@@ -100,3 +109,89 @@ def test_images_that_are_no_images_are_refused(real_sweep, images):
 def test_the_class_names_are_in_the_order_of_the_labels():
     seen = [CIFAR10.classes[label] for label in FIRST_LABELS["test"][:5]]  # the images, looked at
     assert seen == ["cat", "ship", "ship", "airplane", "frog"]
+
+
+def rewritten(sweep, folder, change):
+    """A copy of the real sweep, in which the best trial's weights are changed, and that trial's folder."""
+    shutil.copytree(sweep, folder)
+    trial = best_trial(folder).folder
+    weights = {name: change(name, weight) for name, weight in load_file(trial.best_weights).items()}
+    save_file(weights, trial.best_weights)
+    return trial
+
+
+OTHER_WEIGHTS = {
+    "not finite": (lambda _, weight: weight * float("nan"), "holds values that are not finite"),
+    "one infinite": (
+        lambda name, weight: torch.full_like(weight, torch.inf) if name == "head.1.bias" else weight,
+        r"head\.1\.bias holds values that are not finite",
+    ),
+    "others": (lambda _, weight: weight + 0.01, "not the weights that were tested: of image"),
+    "another shape": (lambda _, weight: weight[:1], r"bias is \(1,\), where the trial has"),
+}
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("what", OTHER_WEIGHTS)
+def test_weights_that_were_not_tested_are_neither_loaded_nor_exported(real_sweep, tmp_path, capsys, what):
+    change, why = OTHER_WEIGHTS[what]
+    trial = rewritten(real_sweep, tmp_path / "sweep", change)
+    with pytest.raises(ResultsError, match=rf"best\.safetensors: .*{why}"):
+        load_model(trial.path)
+    assert analyze.main([str(trial.path), "--export", "--out", str(tmp_path / "out")]) == 2
+    assert re.search(why, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.assets
+def test_weights_that_cannot_be_compared_are_loaded_with_a_warning_and_not_exported(real_sweep, tmp_path, capsys):
+    trial = rewritten(real_sweep, tmp_path / "sweep", lambda _, weight: weight)
+    trial.predictions.unlink()
+    with pytest.warns(UserWarning, match=r"nothing shows .*predictions\.npz is not there"):
+        load_model(trial.path)
+    assert analyze.main([str(trial.path), "--export", "--out", str(tmp_path / "out")]) == 2
+    assert "predictions.npz is not there: not written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.assets
+def test_without_the_images_a_warning_says_that_nothing_was_compared(real_sweep, cache):
+    with pytest.warns(UserWarning, match="CIFAR-10 is not in the cache here"):
+        load_model(real_sweep)
+
+
+@pytest.fixture(scope="module")
+def fashion_sweep(tmp_path_factory):
+    """A finished sweep's folder: VGG11 trained for an epoch on a few images of Fashion-MNIST."""
+    data = {"name": "fashion_mnist", "train_images": 40, "holdout_images": 20, "test_images": 40}
+    base = {"seed": 1, "epochs": 1, "batch_size": 20, "data": data, "precision": "fp32"}
+    model = {"name": "vgg11", "weights": "random", "train": "head"}
+    trial = base | {"name": "scratch", "arm": "scratch", "model": model, "augmentation": {"flip": "random"}}
+    sweep = raycifar.SweepSpec.model_validate({"name": "fashion", "trials": [trial]})
+    return raycifar.run_sweep(sweep, raycifar.Options(local=True, gpus=0), storage=tmp_path_factory.mktemp("f")).path
+
+
+@pytest.mark.assets
+def test_a_network_of_other_images_names_their_classes_and_reports_on_them(fashion_sweep):
+    model = load_model(fashion_sweep)
+    assert model.classes == FASHION_MNIST.classes
+    assert model.facts.digest == SweepFolder(fashion_sweep).record().data
+    test = load_splits(fetch_data(model.trial.data), model.trial.data).test
+    recorded = np.load(fashion_sweep / "scratch/predictions.npz")
+    assert np.allclose(model.predict(test.images), torch.tensor(recorded["logits"]).softmax(1), atol=1e-5)
+    report = write_report(read_results(fashion_sweep), fashion_sweep / "analysis")
+    assert "VGG11 trained on Fashion-MNIST" in report.answer
+    page = (fashion_sweep / "analysis/report.md").read_text()
+    assert "ankle boot" in page
+    assert "CIFAR" not in page
+    assert list((fashion_sweep / "analysis/figures").glob("*confused*")), "the test images are in the cache"
+
+
+@pytest.mark.assets
+def test_a_network_of_other_images_is_exported_with_their_names(fashion_sweep, tmp_path):
+    *_, card = export_model(fashion_sweep, tmp_path)
+    text = card.read_text()
+    assert "# VGG11 on Fashion-MNIST" in text
+    assert "ankle boot" in text
+    assert "Fashion-MNIST: MIT." in text
+    assert "CIFAR" not in text

@@ -1,23 +1,24 @@
-"""How accurate an arm is, and how far two are apart: two 95 % intervals, and as many comparisons as were made.
+"""How accurate an arm is, and how far two are apart, with two 95 % intervals.
 
 The first interval is over seeds, on these test images: Student's t for one arm, Welch's (1947) for a difference. The
 second one is with other test images, too: what other seeds and other images, drawn as these were, would change.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from raycifar.analysis.stats import CONFIDENCE, ROUNDING, holm, proportion_interval
+from raycifar.analysis.answers import Answers, variance_by_images
+from raycifar.analysis.stats import CONFIDENCE, ROUNDING, proportion_interval
 
 ALPHA = 1 - CONFIDENCE
 LEAST_P = 1e-300
+Numbers = NDArray[np.float64]
 
 
 class Span(NamedTuple):
@@ -44,7 +45,8 @@ class Estimate:
 
     `seeds`: over seeds, on these test images. `images`: with other test images, too; NaN where predictions are missing.
     `networks`: other test images for these very networks, where single trials leave no spread over seeds.
-    `is_assumed`: one trial against several, whose spread it is taken to have.
+    `is_assumed`: one trial against several, whose spread it is taken to have. `above`: in how many of the `pairs` of
+    one trial each the first is above the second.
     """
 
     mean: float
@@ -54,6 +56,13 @@ class Estimate:
     p_seeds: float = math.nan
     p_images: float = math.nan
     is_assumed: bool = False
+    above: int = 0
+    pairs: int = 0
+
+    def reversed(self) -> "Estimate":
+        """Of a difference: the second minus the first; without counts of pairs, among which some may be level."""
+        seeds, images, networks = (Span(-span.high, -span.low) for span in (self.seeds, self.images, self.networks))
+        return replace(self, mean=-self.mean, seeds=seeds, images=images, networks=networks, above=0)
 
     @property
     def p(self) -> float:
@@ -67,42 +76,24 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """What an arm's trials got right, by image, or by group of images that are drawn together.
-
-    `shares` (groups,): how much of the mean accuracy each adds. `sizes` (groups,): the share of all images that it is.
-    `disagreement`: the variance of the mean that seeds disagreeing on images leave; 0 for one trial.
-    """
-
-    shares: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    disagreement: float
-    are_groups: bool
-
-    @classmethod
-    def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Answers":
-        """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
-        shares = np.atleast_2d(np.asarray(right)).astype(np.float64)
-        shares /= shares.shape[1]
-        sizes = np.full(shares.shape[1], 1 / shares.shape[1])
-        if groups is not None:
-            _, place = np.unique(np.asarray(groups), return_inverse=True)
-            shares, sizes = np.stack([np.bincount(place, row) for row in shares]), np.bincount(place, sizes)
-        disagreement = shares.var(axis=0, ddof=1).sum() / len(shares) if len(shares) > 1 else 0.0
-        return cls(shares.mean(axis=0), sizes, float(disagreement), groups is not None)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Arm:
-    """The test accuracies (n,) of an arm's trials, and what they got right, where that is known of each."""
+    """The test accuracies (n,) of an arm's trials, and what they got right, where that is known of each.
+
+    `images`: how many were tested; 0 where that is not known. `are_single`: whether they were drawn one by one, and the
+    accuracy is the share that is right, so that Wilson's interval holds.
+    """
 
     accuracies: NDArray[np.float64]
     answers: Answers | None = None
+    images: int = 0
+    are_single: bool = True
 
     @classmethod
     def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Arm":
         """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
-        return cls(np.atleast_2d(np.asarray(right)).mean(axis=1, dtype=np.float64), Answers.of(right, groups))
+        array = np.atleast_2d(np.asarray(right))
+        accuracies = array.mean(axis=1, dtype=np.float64)
+        return cls(accuracies, Answers.of(array, groups), array.shape[1], groups is None)
 
     @property
     def n(self) -> int:
@@ -119,6 +110,16 @@ class Arm:
             return math.nan
         sd = float(self.accuracies.std(ddof=1))
         return sd * sd / self.n if sd >= ROUNDING else 0.0
+
+    @property
+    def disagreement_sd(self) -> float:
+        """The standard deviation of a trial that the disagreement of the networks makes by itself; NaN for n = 1."""
+        return math.sqrt(self.n * self.answers.disagreement) if self.answers and self.n > 1 else math.nan
+
+    @property
+    def disagreement(self) -> float:
+        """On what share of the images two networks disagree whether they are right; NaN for n = 1, and of groups."""
+        return 2 * self.images * self.disagreement_sd**2 if self.are_single else math.nan
 
 
 class Error(NamedTuple):
@@ -143,18 +144,24 @@ def estimate(arm: Arm) -> Estimate:
     if arm.n > 1:
         seeds = _checked(math.sqrt(arm.variance), arm.n - 1)
         return _with_intervals(arm.mean, seeds, _image_error(arm.answers))
-    if arm.answers is None or arm.answers.are_groups:
+    if not arm.are_single:
         return Estimate(arm.mean, networks=_alone(arm.mean, _image_error(arm.answers)))
-    return Estimate(arm.mean, networks=Span(*proportion_interval(arm.mean, len(arm.answers.shares))))
+    return Estimate(arm.mean, networks=Span(*proportion_interval(arm.mean, arm.images)))
 
 
-def apart(a: Arm, b: Arm) -> Estimate:
-    """How far `a` is above `b`."""
+def apart(a: Arm, b: Arm, *, by_seed: bool = False) -> Estimate:
+    """How far `a` is above `b`; `by_seed`: the trials of both stand in one order of the same seeds, two or more."""
     value = a.mean - b.mean
     images = _image_error(a.answers, b.answers)
     if max(a.n, b.n) == 1:
-        return Estimate(value, networks=_alone(value, images))
-    return _with_intervals(value, _seed_error(a, b), images, is_assumed=min(a.n, b.n) == 1)
+        found = Estimate(value, networks=_alone(value, images))
+    else:
+        seeds = (
+            _checked(math.sqrt(Arm(a.accuracies - b.accuracies).variance), a.n - 1) if by_seed else _seed_error(a, b)
+        )
+        found = _with_intervals(value, seeds, images, is_assumed=min(a.n, b.n) == 1)
+    above = int((a.accuracies[:, None] > b.accuracies).sum())
+    return replace(found, above=above, pairs=a.n * b.n)
 
 
 def _with_intervals(value: float, seeds: Error | None, images: Error | None, *, is_assumed: bool = False) -> Estimate:
@@ -176,15 +183,22 @@ def _with_intervals(value: float, seeds: Error | None, images: Error | None, *, 
 
 
 def _seed_error(a: Arm, b: Arm) -> Error | None:
-    """Welch's; of one trial against several, that of a further trial of the several (equal spread)."""
-    if min(a.n, b.n) == 1:
-        many = max(a, b, key=lambda arm: arm.n)
-        return _checked(math.sqrt(many.variance * (many.n + 1)), many.n - 1)
-    va, vb = a.variance, b.variance
-    if va + vb == 0:
-        return None
-    freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
-    return Error(math.sqrt(va + vb), freedom)
+    size, freedom = seed_errors((a.variance, b.variance), (a.n, b.n))
+    return _checked(float(size), float(freedom))
+
+
+def seed_errors(variances: tuple[ArrayLike, ArrayLike], n: tuple[ArrayLike, ArrayLike]) -> tuple[Numbers, Numbers]:
+    """Welch's standard errors and degrees of freedom, of any shape, from the variances of both means and their n.
+
+    Of one trial against several, those of a further trial of the several (equal spread). NaN of one against one.
+    """
+    (va, vb), (a, b) = (np.asarray(x, np.float64) for x in variances), (np.asarray(x) for x in n)
+    several, many = np.where(a > b, va, vb), np.maximum(a, b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = (va + vb) ** 2 / (va**2 / (a - 1) + vb**2 / (b - 1))
+    single = np.minimum(a, b) == 1
+    size = np.sqrt(np.where(single, several * (many + 1), va + vb))
+    return size, np.where(single, many - 1, freedom)
 
 
 def _checked(size: float, freedom: float) -> Error | None:
@@ -196,7 +210,7 @@ def _image_error(*arms: Answers | None) -> Error | None:
     known = [answers for answers in arms if answers is not None]
     if len(known) < len(arms) or len(known[0].sizes) < 2:
         return None
-    return Error(math.sqrt(_image_variance(*known)), len(known[0].sizes) - 1)
+    return Error(math.sqrt(variance_by_images(*known)), len(known[0].sizes) - 1)
 
 
 def _alone(value: float, images: Error | None) -> Span:
@@ -210,17 +224,7 @@ def image_variance(a: ArrayLike, b: ArrayLike | None = None, groups: ArrayLike |
     seeds and is taken off here, from two seeds on. Images of one of the `groups` (N,) are drawn together: groups then
     are what images are otherwise. NaN where there is only one.
     """
-    return _image_variance(*(Answers.of(x, groups) for x in (a, b) if x is not None))
-
-
-def _image_variance(a: Answers, b: Answers | None = None) -> float:
-    """As statsmodels' for clusters, less the disagreement."""
-    shares, count = (a.shares if b is None else a.shares - b.shares), len(a.sizes)
-    if count < 2:
-        return math.nan
-    off = shares - a.sizes * shares.sum()
-    disagreement = a.disagreement + (b.disagreement if b else 0.0)
-    return max(0.0, float(off @ off) * count / (count - 1) - disagreement)
+    return variance_by_images(*(Answers.of(x, groups) for x in (a, b) if x is not None))
 
 
 def _span(value: float, errors: Sequence[Error]) -> Span:
@@ -235,62 +239,13 @@ def _half(errors: Sequence[Error], p: float) -> float:
 
 def two_sided_p(value: float, errors: Sequence[Error]) -> float:
     """One minus the confidence of the interval that just touches 0; of one error alone, Student's t-test."""
-    if len(errors) == 1:
-        return float(2 * stdtr(errors[0].freedom, -abs(value) / errors[0].size))
-    low, high = math.log(LEAST_P), 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _half(errors, math.exp(middle)) > abs(value) else (low, middle)
-    return math.exp(high)
+    alone = max(LEAST_P, float(2 * stdtr(errors[0].freedom, -abs(value) / errors[0].size)))
+    if len(errors) == 1 or value == 0:
+        return alone
+    from scipy.optimize import brentq  # a moment to import, which a report without predictions need not wait
 
+    def beyond(log_p: float) -> float:
+        return _half(errors, math.exp(log_p)) - abs(value)
 
-class Comparison(NamedTuple):
-    """How far arm `a` is above arm `b`; `adjusted` is p after Holm for the family of comparisons, NaN without p."""
-
-    a: str
-    b: str
-    apart: Estimate
-    adjusted: float
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the difference is shown not to be chance."""
-        return self.adjusted < ALPHA
-
-
-class Family(NamedTuple):
-    """Comparisons that were made together, and for how many of them p was adjusted."""
-
-    comparisons: list[Comparison]
-    size: int
-
-
-def against_best(arms: Mapping[str, Arm]) -> Family:
-    """The arm of the highest mean against each other one; p after Holm for all pairs.
-
-    These means picked the best, so that any pair might have been compared: for the pairs with the best alone, 20 equal
-    arms of 10 trials would show a difference in 17 of 100 sweeps.
-    """
-    if not arms:
-        return Family([], 0)
-    best = max(arms, key=lambda name: arms[name].mean)
-    pairs = [(a, b) if b != best else (b, a) for a, b in combinations(arms, 2)]
-    every = _adjusted(arms, pairs)
-    return Family([c for c in every.comparisons if c.a == best], every.size)
-
-
-def against_baseline(arms: Mapping[str, Arm], baseline: str) -> Family:
-    """Each other arm against one that was named before there were results; p after Holm for these pairs."""
-    return _adjusted(arms, [(name, baseline) for name in arms if name != baseline] if baseline in arms else [])
-
-
-def _adjusted(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> Family:
-    """Comparisons without p, of one trial each, are not in the family."""
-    estimates = [apart(arms[a], arms[b]) for a, b in pairs]
-    tested = [e.p for e in estimates if not math.isnan(e.p)]
-    adjusted = iter(holm(tested))
-    every = [
-        Comparison(a, b, e, math.nan if math.isnan(e.p) else next(adjusted))
-        for (a, b), e in zip(pairs, estimates, strict=True)
-    ]
-    return Family(every, len(tested))
+    # The first error alone touches 0 at `alone`, so with the others the interval reaches further there.
+    return math.exp(brentq(beyond, math.log(alone), 0.0)) if beyond(math.log(alone)) > 0 else alone

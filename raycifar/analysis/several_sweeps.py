@@ -1,16 +1,22 @@
 """Several sweeps: how far each arm is from the first sweep's, and in which settings they differ."""
 
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
+from raycifar.analysis.contrasts import Estimate, apart
+from raycifar.analysis.families import adjust
+from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import Sample, difference, sample
+from raycifar.analysis.tested_arms import arm_of
 
 ABSENT = "–"
 LETTERS = string.ascii_uppercase
+LEAST_PAIRS = 5  # of seeds: with fewer, what pairs gain is less than what their fewer degrees of freedom lose
 TIMES = frozenset({"own_seconds", "images_per_second"})  # a seed decides nothing of these: never paired
 
 
@@ -48,18 +54,72 @@ class Setting:
 
 
 def contrast(base: pd.DataFrame, other: pd.DataFrame, key: str) -> Contrast:
-    """Compare finished trials of one arm: seed by seed where two seeds or more are in both, else Welch (1947).
+    """Compare finished trials of one arm by Welch (1947); seed by seed where both have the same LEAST_PAIRS or more.
 
-    The same seed gives the same initial weights and the same order of images, so a pair shares that chance. TIMES do
-    not depend on the seed.
+    That two recipes share a seed makes their networks hardly more alike than other seeds do. TIMES do not depend on it.
     """
     a, b = _by_seed(base, key), _by_seed(other, key)
     sample_a, sample_b = sample(a), sample(b)
-    pairs = sample((b - a).dropna())
-    if pairs.n >= 2 and key not in TIMES:
+    if key not in TIMES and are_paired(a.index, b.index):
+        pairs = sample(b - a)
         return Contrast(sample_a, sample_b, pairs.mean, pairs.low, pairs.high, pairs.n)
     means = difference(sample_b, sample_a)
     return Contrast(sample_a, sample_b, means.value, means.low, means.high)
+
+
+def are_paired(seeds: Iterable[int], others: Iterable[int]) -> bool:
+    """Whether both have the same seeds, each once, and LEAST_PAIRS of them or more."""
+    a, b = sorted(seeds), sorted(others)
+    return a == b and len(set(a)) == len(a) >= LEAST_PAIRS
+
+
+class AccuracyContrast(NamedTuple):
+    """An arm's test accuracy in sweep `letter` minus that in A.
+
+    `n`: trials in A, in the other one; `adjusted`: p after Holm for the `size` comparisons of all arms and sweeps.
+    """
+
+    arm: str
+    letter: str
+    n: tuple[int, int]
+    of: Estimate
+    by_seed: bool
+    adjusted: float
+    size: int
+
+    @property
+    def method(self) -> str:
+        """By what the interval over seeds was made, or why there is none."""
+        if not self.of.seeds.known:
+            return "n = 1" if max(self.n) == 1 else "all equal"
+        by_seed = f"paired by seed, n = {self.n[0]}" if self.by_seed else "Welch"
+        return "equal spread assumed" if self.of.is_assumed else by_seed
+
+
+def accuracy_contrasts(sweeps: Sequence[Results], predictions: Sequence[Predictions]) -> list[AccuracyContrast]:
+    """Every arm of A that has been tested there and in another sweep, against each such sweep."""
+    found = [
+        (arm, letter, *_accuracy(arm, (sweeps[0], predictions[0]), (other, its)))
+        for arm in shared_arms(sweeps)
+        for (letter, other), its in zip(lettered(sweeps)[1:], predictions[1:], strict=True)
+        if min(len(finished_arm(sweeps[0], arm)), len(finished_arm(other, arm)))
+    ]
+    adjusted, size = adjust([of for *_, of, _ in found])
+    return [AccuracyContrast(*one, p, size) for one, p in zip(found, adjusted, strict=True)]
+
+
+def _accuracy(
+    arm: str, a: tuple[Results, Predictions], b: tuple[Results, Predictions]
+) -> tuple[tuple[int, int], Estimate, bool]:
+    """Without predictions, as far as images go, where the sweeps were tested on other images."""
+    trials = [finished_arm(results, arm).sort_values("seed", kind="stable") for results, _ in (a, b)]
+    same = bool(a[1].trials and b[1].trials) and a[1].tests.same(b[1].tests)
+    base, other = (
+        arm_of(of, its if same else Predictions(), sweep.facts.grouped)
+        for of, (sweep, its) in zip(trials, (a, b), strict=True)
+    )
+    by_seed = are_paired(trials[0]["seed"], trials[1]["seed"])
+    return (base.n, other.n), apart(other, base, by_seed=by_seed), by_seed
 
 
 def _by_seed(trials: pd.DataFrame, key: str) -> "pd.Series[float]":

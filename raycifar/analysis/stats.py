@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 CONFIDENCE = 0.95
 BINS = 15  # of equal width, for the calibration error
@@ -118,7 +118,10 @@ def proportion_interval(share: float, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two networks on the same images: how many only the first gets right, how many only the second; the p-value."""
+    """Networks on the same images: how many only the first gets right, how many only the second; the p-value.
+
+    Of several networks on a side: how many images they get right more often than the others do.
+    """
 
     only_a: int
     only_b: int
@@ -131,11 +134,55 @@ def mcnemar(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
 
     `a` and `b` (N,): which images each network gets right, in the same order.
     """
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    return Paired(only_a, only_b, _sign_test(only_a, only_b))
+
+
+def _sign_test(above: int, below: int) -> float:
     from scipy.stats import binomtest  # a second to import, which a sweep without predictions need not wait
 
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return Paired(only_a, only_b, p)
+    return float(binomtest(above, above + below).pvalue) if above + below else 1.0
+
+
+def mean_test(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Paired:
+    """Whether networks `a` and `b`, (n, N) each, are equally accurate on images like these, two-sided.
+
+    Of one each McNemar's exact test; else a z-test of the difference of their means by image. It takes the networks as
+    they are: what other seeds would change is not in it.
+    """
+    if len(a) == len(b) == 1:
+        return mcnemar(a[0], b[0])
+    gap = a.mean(axis=0) - b.mean(axis=0)
+    above, below = int((gap > ROUNDING).sum()), int((gap < -ROUNDING).sum())
+    error = float(gap.std(ddof=1)) / math.sqrt(len(gap)) if len(gap) > 1 else 0.0
+    if error < ROUNDING:  # apart by as much on every image
+        return Paired(above, below, _sign_test(above, below))
+    return Paired(above, below, float(2 * ndtr(-abs(float(gap.mean()) / error))))
+
+
+LEAST_GROUPS = 10  # below, sign flips of whole groups can hardly show anything
+FLIPS = 9_999  # drawn where there are more than so many ways to flip; the smallest p is then 0.0002
+
+
+def group_test(a: NDArray[np.bool_], b: NDArray[np.bool_], groups: NDArray[np.integer]) -> Paired:
+    """As mean_test, where images of one of the `groups` (N,) are drawn together: by sign flips of whole groups.
+
+    Were both equally accurate, each group's sum of differences might as well have the other sign. p is NaN below
+    LEAST_GROUPS.
+    """
+    gap = a.mean(axis=0) - b.mean(axis=0)
+    above, below = int((gap > ROUNDING).sum()), int((gap < -ROUNDING).sum())
+    _, place = np.unique(groups, return_inverse=True)
+    sums = np.bincount(place, gap).astype(np.float64)
+    return Paired(above, below, _sign_flips(sums) if len(sums) >= LEAST_GROUPS else math.nan)
+
+
+def _sign_flips(sums: NDArray[np.float64]) -> float:
+    from scipy.stats import permutation_test  # see _sign_test
+
+    rng = np.random.default_rng(0)  # a report that is made again says the same
+    found = permutation_test((sums,), np.sum, permutation_type="samples", n_resamples=FLIPS, rng=rng)
+    return float(found.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -145,6 +192,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
+
+
+def holm_of_known(p_values: Sequence[float]) -> tuple[list[float], int]:
+    """As holm, and of how many; those that are NaN stay so, and are not in the family."""
+    known = [p for p in p_values if not math.isnan(p)]
+    adjusted = iter(holm(known))
+    return [math.nan if math.isnan(p) else next(adjusted) for p in p_values], len(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +223,17 @@ def calibration(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> C
     sums = [np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right)]
     with np.errstate(invalid="ignore"):
         return Calibration(counts, sums[0] / counts, sums[1] / counts)
+
+
+def calibrated_error(confidence: NDArray[np.floating]) -> float:
+    """The calibration error that a perfectly calibrated network would show, on average, from so many images.
+
+    Each of the (N,) images is then right with its probability, and the gap of a bin is about normal.
+    """
+    sure = np.asarray(confidence, np.float64)
+    bins = np.clip(np.ceil(sure * BINS).astype(int) - 1, 0, BINS - 1)
+    variances = np.bincount(bins, weights=sure * (1 - sure), minlength=BINS)
+    return float(np.sqrt(2 / math.pi * variances).sum() / len(sure))
 
 
 def confusion(labels: NDArray[np.integer], predicted: NDArray[np.integer], classes: int) -> NDArray[np.float64]:

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from raycifar.config.datasets import Facts
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.errors import InputError, printable
+from raycifar.errors import InputError
 from raycifar.program import program
 from raycifar.storage.files import RecordError, open_file
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import History, Invocation, SweepRecord, TrialError, TrialSummary
+from raycifar.texts import printable
 
 STATUSES = ("finished", "running", "waiting", "interrupted", "failed", "unreadable", "not started")
 
@@ -153,9 +154,15 @@ def read_trial(folder: TrialFolder, spec: TrialSpec) -> TrialTrace:
     for name, read in (("history", folder.history), ("summary", folder.summary), ("error", folder.error)):
         try:
             setattr(trace, name, read())
-        except (RecordError, OSError) as error:
+        except RecordError as error:
             trace.problems.append(str(error))
+        except Exception as error:  # of any kind: it costs this trial alone
+            trace.problems.append(f"{folder.path / name}.json: {str(error) or type(error).__name__}")
     recorded, summary = len(trace.history.epochs), trace.summary
+    if summary and summary.trial != spec.name:
+        trace.problems.append(
+            f"{folder.path / 'summary.json'}: names the trial {summary.trial!r:.80}, not {spec.name!r}"
+        )
     if summary and not trace.problems and summary.epochs_run != recorded:
         path = folder.path / "history.json"
         trace.problems.append(f"{path}: {recorded} epochs, where summary.json says {summary.epochs_run}")

@@ -1,12 +1,11 @@
 """How the analysis writes numbers and lists: shared by tables, figures and report, so that each is written one way."""
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raycifar.analysis.stats import Sample, difference, prediction_interval
+from raycifar.analysis.stats import Sample
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -54,6 +53,12 @@ def probability(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
+def p_is(p: float) -> str:
+    """ "p = 0.021", or "p < 0.0001"."""
+    text = probability(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def signed(value: float, decimals: int) -> str:
     """With a plus, or a minus as wide as it."""
     return f"{value:+.{decimals}f}".replace("-", MINUS)
@@ -70,6 +75,12 @@ def interval(values: Sample, show: Callable[..., str], sign: str = "") -> str:
         return values.note
     low, high = (CUT if cut else "" for cut in (values.is_cut_low, values.is_cut_high))
     return f"{show(values.low, sign)}{low} to {show(values.high, sign)}{high}"
+
+
+def cut_span(low: float, high: float, bounds: tuple[float, float]) -> Sample:
+    """The ends of an interval, cut at what such a number can be."""
+    cut = low < bounds[0], high > bounds[1]
+    return Sample(2, (low + high) / 2, math.nan, max(bounds[0], low), min(bounds[1], high), *cut)
 
 
 def cut_at(low: bool, high: bool) -> str:
@@ -95,7 +106,7 @@ def blended(arms: Sequence[str]) -> str:
     verb, their = ("trains", "its") if len(arms) == 1 else ("train", "their")
     return (
         f"{listed(arms)} {verb} on images blended of two (Mixup, CutMix), which are harder than the test images: "
-        f"{their} gap is no measure of over-fitting"
+        f"{their} gap is not given"
     )
 
 
@@ -122,11 +133,6 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
 
 
-def plain(text: str) -> str:
-    """One line of printable characters: error messages and commands may hold anything."""
-    return "".join(c if c.isprintable() else "�" for c in re.sub(r"\s+", " ", text)).strip()
-
-
 def points(value: float) -> str:
     """A difference of fractions in percentage points, without its sign."""
     amount = f"{abs(100 * value):.2f}"
@@ -141,42 +147,3 @@ def is_level(value: float) -> bool:
 def above_or_below(value: float) -> str:
     """A difference in percentage points and its direction, to be followed by the thing compared with."""
     return "level with" if is_level(value) else f"{points(value)} {'above' if value >= 0 else 'below'}"
-
-
-def compare(names: tuple[str, str], a: Sample, b: Sample) -> str:
-    """How far two arms' accuracies are apart, in percentage points, and how sure their numbers of trials make that.
-
-    `a` and `b` are accuracies as fractions. Empty where one has no value.
-    """
-    if not a.n or not b.n:
-        return ""
-    if a.mean < b.mean:
-        names, a, b = (names[1], names[0]), b, a
-    gap = difference(a, b)
-    ahead = f"That puts {names[0]} {points(gap.value)} ahead of {names[1]}"
-    if is_level(gap.value):
-        ahead = f"That puts {names[0]} level with {names[1]}"
-    if min(a.n, b.n) >= 2:
-        if not gap.has_interval:
-            return f"{ahead}; within each arm all trials have the same value, so there is no interval."
-        verdict = "which excludes 0" if gap.low > 0 else "which includes 0: the difference may be chance"
-        return f"{ahead} (95 % interval {between(gap.low, gap.high, percent, '+')}, Welch; {verdict})."
-    if max(a.n, b.n) < 2:
-        return f"{ahead}. With one trial each there is no spread, so the difference may be chance."
-    return f"{ahead}. {_one_against_many(names, (a, b))}"
-
-
-def _one_against_many(names: Sequence[str], samples: Sequence[Sample]) -> str:
-    one, many = (0, 1) if samples[0].n == 1 else (1, 0)
-    if not samples[many].has_interval:
-        same = f"{names[many]} trials that all have the same value"
-        return f"With one {names[one]} trial, and {same}, the difference has no interval."
-    low, high = prediction_interval(samples[many])
-    value = samples[one].mean
-    where = "inside" if low <= value <= high else "outside"
-    cut = cut_at(low < 0, high > 1)  # no accuracy lies beyond
-    low, high = max(low, 0.0), min(high, 1.0)
-    return (
-        f"With one {names[one]} trial the difference has no interval; its {percent(value)} % lies {where} the range of "
-        f"{between(low, high, percent)} %{cut}, where one further {names[many]} trial would fall in 95 of 100 cases."
-    )

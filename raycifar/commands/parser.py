@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from raycifar.errors import nearest, printable
+from raycifar.errors import nearest
+from raycifar.texts import printable
 
 
 class Parser(argparse.ArgumentParser):

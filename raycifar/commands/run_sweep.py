@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raycifar.commands.listing import list_models
 from raycifar.commands.next_steps import interrupted
 from raycifar.commands.parser import replace_what_cannot_be_printed
 from raycifar.commands.run_options import parse_arguments, sweep_options
@@ -32,14 +33,16 @@ BAD_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     replace_what_cannot_be_printed()
     args = parse_arguments(arguments)
+    if args.list_models is not None:
+        return list_models(args.list_models)
     interruption.heed_signals()
     if not args.json:
-        return _status(args)
+        return interruption.end(_status(args))
     events = JsonLines(sys.stdout)
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints its warnings, too
         status = _status(args, events)
     events.end(status)
-    return status
+    return interruption.end(status)
 
 
 def _status(args: argparse.Namespace, events: JsonLines | None = None) -> int:
@@ -99,13 +102,14 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError
+    from raycifar.user_code import CodeError
 
     before = _last_call(path)
     try:
         return _start(args, path, action, events)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
-    except (AssetError, PlacementError, SpecError, SweepError, TrackerError) as error:
+    except (AssetError, CodeError, PlacementError, SpecError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
         return interrupted(begun=_last_call(path) != before)
@@ -114,10 +118,13 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
 def _start(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     from rich.console import Console
 
+    from raycifar.execution.ray_address import check_answering
     from raycifar.tracking.trackers import check_trackers
 
     options = sweep_options(args, events)
     check_trackers(options.log)
+    if options.address and not (options.local or args.dry_run):
+        check_answering(options.address)  # before PyTorch and Ray are imported, which takes long on a busy machine
     # A path may hold what rich takes for markup.
     return action(path, options, Console(highlight=False, markup=False, emoji=False))
 

@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from raycifar.config import limits
 from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.names import Source
 from raycifar.config.table import Count, Table
 
 OWN_SIDE = 64  # pixels a side of the user's own images, unless the sweep file says otherwise
@@ -21,6 +22,7 @@ class Data(Table):
     """Which images train, validate and test. 0 means all there are."""
 
     name: str = "cifar10"
+    source: Source = ""  # the user's own code, in place of a name: "mylab.data:leaves", or an entry point
     path: str = ""  # of the user's own images, in place of a name; from the sweep file's folder on
     # How the user's own images are stored and cut; what is None depends on what there is (docs/own-images.md).
     side: Annotated[int, Field(ge=8, le=1_024)] | None = None  # in pixels; images are stored square
@@ -68,7 +70,12 @@ class Data(Table):
     @classmethod
     def _a_tenth_is_held_out(cls, data: Any) -> Any:
         """Of what is built in, that is a number; of other images it is one once they have been read."""
-        if not isinstance(data, dict) or data.get("path") or data.get("holdout_images") is not None:
+        if (
+            not isinstance(data, dict)
+            or data.get("path")
+            or data.get("source")
+            or data.get("holdout_images") is not None
+        ):
             return data
         facts = BUILT_IN.get(str(data.get("name", "cifar10")))
         return data | {"holdout_images": facts.train_images // 10} if facts else data
@@ -77,12 +84,16 @@ class Data(Table):
     def _is_one_source(self) -> "Data":
         if self.path and self.name != "cifar10":
             raise ValueError(f"name = {self.name!r} and path = {self.path!r:.80} exclude each other: keep one of them")
+        if self.path and self.source:
+            raise ValueError(
+                f"source = {self.source!r} and path = {self.path!r:.80} exclude each other: keep one of them"
+            )
         return self
 
     @property
-    def source(self) -> tuple[tuple[str, Any], ...]:
+    def named_by(self) -> tuple[tuple[str, Any], ...]:
         """The settings that name the images, with their values: the same in all trials of a sweep."""
-        keys = ("path", *PREPARED) if self.path else ("name",)
+        keys = ("path", *PREPARED) if self.path else ("source",) if self.source else ("name",)
         return tuple((f"data.{key}", getattr(self, key)) for key in (*keys, "mirror"))
 
     @property
@@ -105,14 +116,14 @@ class Data(Table):
     @property
     def facts_if_known(self) -> Facts | None:
         """What is known of the data set; None before data that is not built in has been read (see `with_facts`)."""
-        facts = self._facts or (None if self.path else BUILT_IN.get(self.name))
+        facts = self._facts or (None if self.path or self.source else BUILT_IN.get(self.name))
         return facts.model_copy(update={"mirror": self.mirror}) if facts and self.mirror is not None else facts
 
     @property
     def facts(self) -> Facts:
         """What is known of the data set. Raises LookupError where it has not been read yet."""
         if (facts := self.facts_if_known) is None:
-            raise LookupError(f"{self.source}: nothing is known of these images before they have been read")
+            raise LookupError(f"{self.named_by}: nothing is known of these images before they have been read")
         return facts
 
     def with_facts(self, facts: Facts) -> "Data":

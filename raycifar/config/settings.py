@@ -1,44 +1,55 @@
 """The settings of a trial, with their limits and the rules between them."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from raycifar.config import limits
-from raycifar.config.architectures import ARCHITECTURES, VGG16
+from raycifar.config.architectures import ARCHITECTURES, PART
 from raycifar.config.data import Data
 from raycifar.config.datasets import Facts
+from raycifar.config.names import Source
 from raycifar.config.table import Count, Fraction, NonNegative, Positive, Table, Width
 
 Monitor = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1"]
 BY_CLASS = ("val_balanced_accuracy", "val_macro_f1")  # in which each class counts alike, however many images it has
-if TYPE_CHECKING:
-    Part = str
-else:
-    Part = Literal[VGG16.parts]
 
 
 class Model(Table):
     """A network for the data set's classes and the size of its images."""
 
-    name: str = "vgg16"
+    name: str = "vgg16"  # of config.architectures, or of a library: "torchvision/resnet18", "timm/resnet18"
+    source: Source = ""  # the user's own code, in place of a name: "mylab.nets:small", or an entry point
     weights: Literal["imagenet", "random"]
     # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
     # (Ioffe & Szegedy 2015; statistics of training images: Krähenbühl et al. 2016).
     batch_norm: bool = False
     hidden: Annotated[
-        tuple[Width, ...], Field(strict=False, max_length=8)
+        tuple[Width, ...], Field(strict=False, max_length=8, fail_fast=True)
     ] = ()  # the head's hidden layers; VGG16's own: (4096, 4096)
     dropout: Fraction = 0.0  # before each linear layer of the head
-    # "all", "head", or a block: that block, those after it and the head.
-    train: Part = "all"
+    # "all", "head", "block3" (that block, those after it and the head), or "last2" (so many blocks and the head).
+    train: Annotated[str, Field(pattern=PART)] = "all"
     # The images' side times this, inside the network; 7 is ImageNet's 224. Costs its square (Kornblith et al. 2019).
     upsample: Literal[1, 2, 3, 4, 5, 6, 7] = 1
+    side: Annotated[int, Field(ge=0, le=1_024)] = 0  # in pixels, that the network sees; 0: the images' own
 
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        return limits.known(name, tuple(ARCHITECTURES))
+        return limits.known_network(name)
+
+    def sees(self, side: int) -> int:
+        """The side in pixels that the network sees of images of this side."""
+        return self.side or side * self.upsample
+
+    @model_validator(mode="after")
+    def _suits_the_network(self) -> "Model":
+        if not self.source:
+            limits.check_weights(self.name, self.weights)
+            limits.check_part(self.name, self.train)
+            limits.check_enlarged(self.name, self.side, self.upsample, self.batch_norm)
+        return self
 
 
 class Augmentation(Table):
@@ -163,8 +174,14 @@ class TrialSettings(Table):
         return self
 
     @model_validator(mode="after")
+    def _own_code_stands_alone(self) -> "TrialSettings":
+        limits.check_own_code(self.data.source, self.data.name, self.model.source, self.model.name)
+        limits.check_own_network(self.model.source, self.model.weights, self.model.batch_norm)
+        return self
+
+    @model_validator(mode="after")
     def _muon_has_batch_norm(self) -> "TrialSettings":
-        if self.optimizer.name == "muon" and not self.model.batch_norm:
+        if self.optimizer.name == "muon" and self.model.name in ARCHITECTURES and not self.model.batch_norm:
             raise ValueError(
                 'optimizer.name = "muon" keeps the norms of kernels, which only batch norm makes up for: '
                 'set model.batch_norm = true, or optimizer.name = "sgd"'
@@ -203,7 +220,7 @@ def check_data(trial: TrialSettings, facts: Facts) -> None:
     limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
-    limits.check_side(trial.model.name, trial.model.upsample, facts)
+    limits.check_side(trial.model.source or trial.model.name, trial.model.sees(facts.side), facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(
             f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "

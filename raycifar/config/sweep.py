@@ -16,12 +16,13 @@ from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.storage.written import BESIDE_TRIALS
 
+MOST_TRIALS = 10_000  # of a sweep
 OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
 LATER = {
-    "model": ("name", "upsample"),
-    "data": ("name", "path", *PREPARED, "mirror", "split_seed"),
+    "model": ("name", "source", "upsample", "side"),
+    "data": ("name", "source", "path", *PREPARED, "mirror", "split_seed"),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
@@ -56,6 +57,14 @@ class TrialSpec(TrialSettings):
                 del settings[key]
         return _digest(settings)
 
+    @property
+    def image_bytes(self) -> int:
+        """What its images take as tensors on a device: those that train are there as they are, and padded for crops."""
+        (train, val, test), side = self.data.images, self.data.facts.side
+        plain = train + test + (val if self.data.held_out else 0)
+        padded = train if self.augmentation.crop else 0
+        return 3 * (plain * side**2 + padded * (side + 2 * self.augmentation.crop) ** 2)
+
     def own_data(self) -> Data:
         """Its `data`, with the number that its split is drawn by."""
         return self.data.model_copy(update={"split_seed": self.seed}) if self.data.split_seed == "trial" else self.data
@@ -83,7 +92,7 @@ class SweepSpec(Table):
     """A named set of trials."""
 
     name: Name
-    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, strict=False)]
+    trials: Annotated[tuple[TrialSpec, ...], Field(min_length=1, max_length=MOST_TRIALS, strict=False, fail_fast=True)]
 
     @model_validator(mode="after")
     def _names_differ(self) -> "SweepSpec":
@@ -113,9 +122,9 @@ class SweepSpec(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> "SweepSpec":
-        first = self.trials[0].data.source
+        first = self.trials[0].data.named_by
         for trial in self.trials:
-            if (other := trial.data.source) != first:
+            if (other := trial.data.named_by) != first:
                 key, value = next(pair for pair in other if pair not in first)
                 raise ValueError(
                     f"trial {trial.name!r}: {key} = {value!r}: all trials of a sweep share one data set: "

@@ -19,13 +19,12 @@ from raycifar.config.names import NAME_RULE, Name, SpecError, listed, short
 from raycifar.config.needs import NEEDS
 from raycifar.config.settings import TrialSettings
 from raycifar.config.stock_sweeps import examples_folder
-from raycifar.config.sweep import SweepSpec, TrialSpec
+from raycifar.config.sweep import MOST_TRIALS, SweepSpec, TrialSpec
 from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.storage.files import read_file
 
 MOST_BYTES = 1_000_000  # of a sweep file
-MOST_TRIALS = 10_000  # of a sweep
 MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -237,6 +236,7 @@ _KINDS = {
     "int_type": "expected a whole number such as 15, unquoted",
     "float_type": "expected a number such as 0.01, unquoted",
     "finite_number": "expected a finite number such as 0.01",
+    "string_pattern_mismatch": 'expected "all", "head", a block such as "block3", or the last ones as "last2"',
     "bool_type": "expected true or false, unquoted",
 }
 

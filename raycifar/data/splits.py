@@ -1,7 +1,7 @@
-"""A data set as tensors on the training device: the splits, and the order in which batches take their images."""
+"""A data set on the training device, or read as it trains: the splits, and in which order batches take their images."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,22 +10,32 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from raycifar.config.data import Data
+from raycifar.data.mapped import Mapped
 
+# Tensors of the file that say more of the test images: each one's group, and whether one that trains is nearly equal.
+TEST_NOTES = ("groups", "near")
 SPLIT_SEED = 0  # draws the test subset, which is the same for every trial
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """images uint8 (N, 3, H, W), labels int64 (N,), on one device."""
+    """images uint8 (N, 3, H, W), labels int64 (N,), on one device; or images that are read as they are needed."""
 
-    images: Tensor
+    images: Tensor | Mapped
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor) -> "Split":
-        return Split(self.images[index], self.labels[index])
+        images = self.images.take(index) if isinstance(self.images, Mapped) else self.images[index]
+        return Split(images, self.labels[index])
+
+    def share(self, rank: int, workers: int) -> "Split":
+        """What worker `rank` of so many evaluates; a view."""
+        part = slice(rank, None, workers)
+        images = self.images.take(part) if isinstance(self.images, Mapped) else self.images[part]
+        return Split(images, self.labels[part])
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -47,34 +57,47 @@ class Splits:
     val: Split
     test: Split
     test_index: Tensor  # int64 (N,): which of the official test images `test` holds, in its order
+    test_notes: dict[str, Tensor] = field(default_factory=dict)  # those of TEST_NOTES that the file has, (N,) each
 
 
-def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu") -> Splits:
-    """Read the cached data set (memory-mapped until it moves to `device`) and cut the splits that `spec` asks for."""
+def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Splits:
+    """Map the cached data set into memory and cut the splits that `spec` asks for.
+
+    `resident` images move to `device`; others stay in the file. That changes no number.
+    """
     device = torch.device(device)
     tensors = load_file(path)
-    training = _training(tensors, spec, device)
+    training = _training(tensors, spec, device, resident)
     test = Split(tensors["test_images"], tensors["test_labels"])
     chosen = stratified(test.labels, spec.test_images) if spec.test_images else torch.arange(len(test))
-    return Splits(training.train, training.val, test.take(chosen).to(device), chosen)
+    notes = {name: tensors[f"test_{name}"][chosen] for name in TEST_NOTES if f"test_{name}" in tensors}
+    return Splits(training.train, training.val, _part(test, chosen, device, resident), chosen, notes)
 
 
-def load_training(path: Path, spec: Data, device: torch.device | str = "cpu") -> Training:
+def load_training(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Training:
     """As load_splits, but the test images and their labels are not read."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("test")}  # noqa: SIM118
-    return _training(tensors, spec, torch.device(device))
+    return _training(tensors, spec, torch.device(device), resident)
 
 
-def _training(tensors: Mapping[str, Tensor], spec: Data, device: torch.device) -> Training:
+def _training(tensors: Mapping[str, Tensor], spec: Data, device: torch.device, resident: bool) -> Training:
     everything = Split(tensors["train_images"], tensors["train_labels"])
     is_given = "val_images" in tensors and spec.validation == "holdout"
     held_out, train = train_val_indices(everything.labels, spec, tensors.get("train_folds"), is_given)
-    train_split = everything.take(train).to(device)
+    train_split = _part(everything, train, device, resident)
     if spec.validation == "train":
         return Training(train_split, train_split)
-    given = Split(tensors["val_images"], tensors["val_labels"]) if is_given else everything.take(held_out)
-    return Training(train_split, given.to(device))
+    if is_given:
+        given = Split(tensors["val_images"], tensors["val_labels"])
+        return Training(train_split, _part(given, torch.arange(len(given)), device, resident))
+    return Training(train_split, _part(everything, held_out, device, resident))
+
+
+def _part(everything: Split, index: Tensor, device: torch.device, resident: bool) -> Split:
+    if resident or isinstance(everything.images, Mapped):
+        return everything.take(index).to(device)
+    return Split(Mapped(everything.images, index, device), everything.labels[index].to(device))
 
 
 def train_val_indices(

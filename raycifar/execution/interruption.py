@@ -5,6 +5,7 @@ Ctrl-C, ends the process after a while. State of the whole process, as signals a
 """
 
 import faulthandler
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ LEAVE_SECONDS = 60.0  # for shutting down, such as of Ray; a process that hangs 
 
 _running: set[str] = set()
 _awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
+_end_may_hang = False  # whether a library may hold up Python's own end
 _left = False  # whether this process is leaving
 
 
@@ -61,6 +63,21 @@ def ends_within(seconds: float) -> Iterator[None]:
     finally:
         if not _left:
             faulthandler.cancel_dump_traceback_later()
+
+
+def end_may_hang() -> None:
+    """A library was left half started: its threads may hold up Python's own end for ever."""
+    global _end_may_hang  # noqa: PLW0603
+    _end_may_hang = True
+
+
+def end(status: int) -> int:
+    """The exit status; but where Python's own end may hang, the process ends here."""
+    if _end_may_hang:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _end_after(seconds: float) -> None:

@@ -14,7 +14,7 @@ from raycifar.config.data import Data
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
-from raycifar.execution.placement import Machine, PlacementError, Plan, idle_share, make_plan, makespan
+from raycifar.execution.placement import Machine, PlacementError, Plan, idle_share, image_room, make_plan, makespan
 from raycifar.execution.standing import NEW, Standing
 from raycifar.networks.cost import work
 from raycifar.storage.folders import SweepFolder
@@ -42,7 +42,9 @@ def plan_on(trials: Sequence[TrialSpec], machine: Machine, options: Options) -> 
 def local_plan(trials: Sequence[TrialSpec], gpus: int) -> Plan:
     """One trial at a time, with all cores. Raises PlacementError."""
     check_precision(trials, gpus)
-    return replace(make_plan(trials, this_machine(gpus)), at_once=1, threads=cpu_count())
+    machine = this_machine(gpus)
+    plan = replace(make_plan(trials, machine), at_once=1, threads=cpu_count())
+    return plan if gpus else replace(plan, image_bytes=image_room(machine, 1))
 
 
 def check_options(options: Options) -> None:
@@ -230,7 +232,8 @@ def flop_unit(flops: float) -> FlopUnit:
 def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {trial.data.facts.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    seen = trial.model.sees(trial.data.facts.side)
+    weights += f", {seen} px" if seen > trial.data.facts.side else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,

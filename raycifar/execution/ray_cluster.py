@@ -1,6 +1,7 @@
 """Ray itself: started on this machine or joined, looked at, watched while it runs, and left."""
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -17,15 +18,25 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 # isort: split
 import ray
 
+from raycifar.devices import threads_left
 from raycifar.execution import interruption, ray_faults
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_address import check_address, check_cluster, check_environment
-from raycifar.execution.ray_private import abandon, choose_interfaces, cluster_address, quiet_start
+from raycifar.execution.ray_private import (
+    abandon,
+    abandon_start,
+    choose_interfaces,
+    cluster_address,
+    hide_token,
+    quiet_start,
+)
 from raycifar.program import program
 
 ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to answer
 MOST_UNANSWERED = 6  # times in a row
 START_SECONDS = 300.0  # at most, for Ray to start: it waits for its first workers without a limit of its own
+BAD_START = 2  # the exit status, as of bad input
+LEAST_THREADS = 128  # that Ray starts: 167 without, 419 with its dashboard (2 cores, n = 1)
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
 
@@ -114,6 +125,8 @@ def _join(address: str, verbose: bool) -> tuple[str | None, str]:
 
 def _start(verbose: bool) -> tuple[str | None, str]:
     """A Ray of our own; without its dashboard where only that fails. Raises PlacementError."""
+    if threads_left() < LEAST_THREADS:  # its processes, and this one, would be ended from below
+        raise PlacementError(ray_faults.no_start(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))))
     try:
         return _init(None, verbose, dashboard=True), ""
     except Exception as error:
@@ -131,7 +144,9 @@ def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
     """Ray's own exceptions go through; the dashboard's address comes back."""
     start = {} if address else {"object_store_memory": OBJECT_STORE_BYTES}
     choose_interfaces(address)
-    with interruption.ends_within(START_SECONDS), quiet_start(verbose):
+    if not address:
+        hide_token()
+    with _given_up(address), quiet_start(verbose):
         context = ray.init(
             address=address or "local",
             log_to_driver=verbose,
@@ -142,8 +157,30 @@ def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
 
 
+@contextmanager
+def _given_up(address: str | None) -> Iterator[None]:
+    """A start that hangs ends this process with one line, status 2; or with its stacks where no thread can run."""
+    timer = threading.Timer(START_SECONDS, _give_up, (address,))
+    timer.daemon = True
+    with interruption.ends_within(START_SECONDS + interruption.LEAVE_SECONDS):
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def _give_up(address: str | None) -> None:
+    part, logs = abandon_start()
+    error = TimeoutError(f"{part} has not answered within {START_SECONDS:.0f} s")
+    line = ray_faults.no_joining(error, address) if address else ray_faults.no_start(error, logs)
+    print(f"{program().run}: {line}", file=sys.stderr, flush=True)
+    os._exit(BAD_START)
+
+
 def _clean_up(error: BaseException) -> Path | None:
     """Nothing of the Ray that failed to start goes on running; its folder of logs, if there is one."""
+    interruption.end_may_hang()  # without room for a thread, gRPC waits at the end for one that never began
     logs = abandon(error)
     shut_down()
     return logs

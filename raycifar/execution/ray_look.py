@@ -22,7 +22,8 @@ def look(token_file: str, token: str, files: dict[str, int], package: str) -> di
     while not (seen := holds_token()) and time.monotonic() < until:
         time.sleep(0.5)
     version = None
-    if importlib.util.find_spec(package):
+    spec = importlib.util.find_spec(package)
+    if spec and spec.origin:  # a folder of that name without modules has none
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

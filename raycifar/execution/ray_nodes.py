@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,13 @@ def check_nodes(session: Session, folder: Path) -> None:
     The folder need not be there: then the nearest one above it is looked for.
     """
     gpus = session.plan.gpus_per_worker > 0
-    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])}
+    nodes = [node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])]
     assets = [session.assets.data, *filter(None, [session.assets.imagenet])]
     sizes = {str(path): path.stat().st_size for path in assets}
     with _token(folder) as (file, token):
         asked = {
-            _called(node): _asked(key, (str(file), token, needed(sizes, node, gpus), PACKAGE))
-            for key, node in nodes.items()
+            name: _asked(node["NodeID"], (str(file), token, needed(sizes, node, gpus), PACKAGE))
+            for name, node in zip(names(nodes), nodes, strict=True)
         }  # all at once
         found = {node: _seen(task) for node, task in asked.items()}
     if lines := faults(found, folder, _version()):
@@ -51,8 +51,11 @@ def needed(sizes: dict[str, int], node: Mapping[str, Any], gpus: bool) -> dict[s
     return sizes if not gpus or node["Resources"].get("GPU") else {}
 
 
-def _called(node: Mapping[str, Any]) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+def names(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Host and address of each, with Ray's number where a host has several nodes."""
+    hosts = [f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in nodes]
+    numbers = [f" {node['NodeID'][:8]}" for node in nodes]
+    return [host + (number if hosts.count(host) > 1 else "") for host, number in zip(hosts, numbers, strict=True)]
 
 
 def _version() -> str:

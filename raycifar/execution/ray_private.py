@@ -9,10 +9,12 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
@@ -21,22 +23,31 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 import ray
 import ray.train.torch
 from ray._private import ray_constants, services
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    _get_default_token_path,
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.train._internal.session import get_session
+from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
+from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
 
 __all__ = [
     "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
     "QuietTrainer",
+    "TorchBackend",  # how Ray brings the workers of a trial together
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
     "TuneReportCallback",
     "abandon",
+    "abandon_start",
     "choose_interfaces",
     "cluster_address",
+    "hide_token",
     "quiet_start",
+    "set_ranks",  # of a worker, in the variables that libraries read
     "start_helpers",
     "tell_nodes",
     "wait_until_tune_has_read",
@@ -52,24 +63,44 @@ def choose_interfaces(address: str | None) -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
 
 
+def hide_token() -> None:
+    """Let this user alone read the token of Rays of its own, which Ray before 2.60.1 writes as readable as any file.
+
+    Where there is none yet, an empty file waits for it: Ray takes it for none, and writes into it.
+    """
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or another's
+        path = _get_default_token_path()
+        path.parent.mkdir(exist_ok=True)
+        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(file).st_mode & 0o077:
+                os.fchmod(file, 0o600)
+        finally:
+            os.close(file)
+
+
 def cluster_address(address: str) -> str | None:
-    """HOST:PORT of what `ray.init(address)` would join, "auto" and RAY_ADDRESS resolved. Raises ConnectionError."""
-    found = services.get_ray_address_from_environment(address, None) if address == "auto" else address
+    """HOST:PORT of what `ray.init(address)` would join, "auto" and RAY_ADDRESS resolved. Raises ConnectionError.
+
+    For "auto", this process and those that it starts use the token that is there; ray.init does so only where it finds
+    a cluster without RAY_ADDRESS.
+    """
+    if address != "auto":
+        return address
+    found = services.get_ray_address_from_environment(address, None)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return str(found) if found else None
 
 
-def tell_nodes(address: str, named: str) -> None:
+def tell_nodes(address: str) -> None:
     """Print, a line each, that Ray is imported, and as JSON the living nodes of the cluster at HOST:PORT.
 
     For a child process: Ray's client of the cluster's control service may end its process. A node is `here` as Ray
-    sees it, by this machine's processes, and where its socket can be reached. `named` is as `ray.init` gets it: of a
-    cluster that it finds by itself it uses the token that is there.
+    sees it, by this machine's processes, and where its socket can be reached.
     """
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     print("imported", file=out, flush=True)
     try:
-        if named == "auto":
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         nodes = GcsClient(address=address).get_all_node_info(timeout=60).items()
         ours = services.find_node_ids()
         alive = [(key.hex(), node) for key, node in nodes if node.state == 0]  # GcsNodeState.ALIVE
@@ -80,7 +111,7 @@ def tell_nodes(address: str, named: str) -> None:
             ]
         }
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
+        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     print(json.dumps(answer), file=out, flush=True)
     os._exit(0)  # nothing of Ray's may hold up the end
 
@@ -109,10 +140,29 @@ def abandon(error: BaseException) -> Path | None:
 
     The node whose start failed is found in the error's traceback.
     """
+    return _end(_nodes_in(error))
+
+
+def abandon_start() -> tuple[str, Path | None]:
+    """As abandon, for a `ray.init` that hangs in the main thread, and at once: what it waits for, and the logs.
+
+    The node is found where the main thread is, or where `ray.init` has put it.
+    """
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    frames = (frame for frame, _ in traceback.walk_stack(frame))
+    nodes = list(_nodes_at(frames))
+    if not nodes and (node := ray._private.worker._global_node):
+        nodes = [node]
+    started = {kind for node in nodes for kind in getattr(node, "all_processes", {})}
+    waits_for = ray_constants.PROCESS_TYPE_RAYLET
+    return waits_for if waits_for in started else ray_constants.PROCESS_TYPE_GCS_SERVER, _end(nodes, wait=False)
+
+
+def _end(nodes: Iterable[Node], wait: bool = True) -> Path | None:
     logs = None
-    for node in _nodes_in(error):
+    for node in nodes:
         if getattr(node, "all_processes", None):  # none where it only joined
-            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=wait)
         logs = Path(node.get_logs_dir_path()) if hasattr(node, "_logs_dir") else logs
     return logs
 
@@ -123,7 +173,10 @@ def _nodes_in(error: BaseException | None) -> Iterator[Node]:
     while error is not None and error not in errors:
         errors.append(error)
         error = error.__cause__ or error.__context__
-    frames = (frame for each in errors for frame, _ in traceback.walk_tb(each.__traceback__))
+    yield from _nodes_at(frame for each in errors for frame, _ in traceback.walk_tb(each.__traceback__))
+
+
+def _nodes_at(frames: Iterable[FrameType]) -> Iterator[Node]:
     nodes = {id(node): node for frame in frames if isinstance(node := frame.f_locals.get("self"), Node)}
     yield from nodes.values()
 

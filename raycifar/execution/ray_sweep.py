@@ -35,6 +35,7 @@ from raycifar.networks.cost import largest_step
 from raycifar.storage.beneath import delete, make_folder
 from raycifar.storage.checkpoints import tidy_checkpoints
 from raycifar.storage.folders import SweepFolder, TrialFolder
+from raycifar.storage.foreign import clear_for_ray
 from raycifar.tracking.listener import Bus, Listener
 from raycifar.tracking.prometheus import Gauges
 from raycifar.training.failures import trial_error
@@ -83,6 +84,7 @@ class OnRay:
             bus.complain(self.notice)
         start_helpers()
         trials = session.plan.order
+        clear_for_ray(folder.files, [trial.name for trial in trials])
         for trial in trials:
             _forget_earlier_runs(folder.trial(trial.name), bus)
         space = {

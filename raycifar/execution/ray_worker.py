@@ -19,6 +19,7 @@ import torch
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import logical_gpus
+from raycifar.execution.ray_meeting import Meeting
 from raycifar.execution.ray_private import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog
@@ -66,7 +67,7 @@ def _trainer(spec: TrialSpec, job: Job, config: dict[str, Any], saved: int) -> Q
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.workers, use_gpu=job.gpus_per_worker > 0, resources_per_worker=job.resources
         ),
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if nccl else "gloo"),
+        torch_config=Meeting(backend="nccl" if nccl else "gloo"),
         run_config=ray.train.RunConfig(
             storage_path=job.folder,
             name=spec.name,
@@ -102,6 +103,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
     place = here(job, ray.train.torch.get_device)
     watchdog = Watchdog(folder, place.label, job.hang_seconds)
     try:
+        job.allow_code()
         caller = Caller(partial(_report, watchdog), epochs_heard(config), watchdog.alive)
         run_trial(spec, folder, job.assets, place, caller)
     except HOPELESS as error:
@@ -121,7 +123,7 @@ def here(job: Job, gpu: Callable[[], object] = only_gpu) -> Place:
     """Where this process of Ray's runs; `gpu` says what PyTorch calls its GPU."""
     host = socket.gethostname()
     if not job.gpus_per_worker:
-        return Place("cpu", job.threads, f"{host}:cpu")
+        return Place("cpu", job.threads, f"{host}:cpu", image_bytes=job.image_bytes)
     number = ",".join(str(gpu) for gpu in ray.get_runtime_context().get_accelerator_ids()["GPU"])
     if torch.cuda.is_available():
         return Place(str(gpu()), job.threads, f"{host}:{number}", sharing=int(1 / job.gpus_per_worker))

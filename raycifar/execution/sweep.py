@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
@@ -20,6 +21,7 @@ from raycifar.tracking.listener import Tracked
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import written_by
+from raycifar.user_code import agreed_code
 
 
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
@@ -49,6 +51,8 @@ def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
     record = None if options.fresh else folder.record()
     agreed_data(folder.path, record, sweep.data.facts.digest)
+    if record:
+        agreed_code(folder.path, record.code, user_code.digests())
     needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
     check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
 

@@ -20,9 +20,11 @@ from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
 from raycifar.storage.beneath import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
-from raycifar.storage.foreign import clear_for_ray, refuse_foreign
+from raycifar.storage.foreign import refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
+from raycifar.texts import without_secrets
+from raycifar.user_code import agreed_code
 
 
 class SweepError(InputError):
@@ -43,6 +45,7 @@ class Call:
     command: tuple[str, ...] = ()  # its words; a single one is Python code
     data: str = ""  # the SHA-256 of the images and labels
     facts: dict[str, Any] = field(default_factory=dict)  # what is known of them
+    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of each module of the user's that may run
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -75,17 +78,15 @@ def check_place(folder: SweepFolder, record: str, to_look: bool = False) -> bool
     """
     if not is_there(folder.path):
         return False
-    if folder.lock.exists() and not to_look:
+    if os.path.lexists(folder.lock) and not to_look:
         _locked(folder).release()
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
-    others = (path.name for path in folder.path.iterdir() if not _is_left(path.name, folder))
-    if not os.path.lexists(folder.path / record) and any(others):
+    left = re.compile(f"{re.escape(folder.lock.name)}|{LEFTOVER.pattern}|{LEFTOVER_EARLIER.pattern}")
+    if not os.path.lexists(folder.path / record) and any(
+        not left.fullmatch(path.name) for path in folder.path.iterdir()
+    ):
         raise SweepError(f"{folder.path}: holds something else (no {record}): choose another --name or --storage")
     return True
-
-
-def _is_left(name: str, folder: SweepFolder) -> bool:
-    return name == folder.lock.name or bool(LEFTOVER.fullmatch(name) or LEFTOVER_EARLIER.fullmatch(name))
 
 
 def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
@@ -133,12 +134,11 @@ def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
 
 
 def tidy(folder: SweepFolder, trials: Sequence[str]) -> None:
-    """Take away what killed writers left, and what leads out of the folder; the folder is locked. Raises SweepError."""
+    """Take away what killed writers left; the folder is locked. Raises SweepError, RecordError for what leads out."""
+    refuse_foreign(folder.files, trials)
     try:
-        refuse_foreign(folder.files, trials)
         for place in (folder.files, *(folder.files / name for name in trials)):
             sweep_leftovers(place)
-        clear_for_ray(folder.files, trials)
     except OSError as error:
         raise SweepError(f"{error.filename}: {error.strerror}: choose another --name") from None
 
@@ -182,11 +182,9 @@ def held(folder: SweepFolder, fresh: bool = False) -> Iterator[None]:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SweepError(f"{folder.path}: cannot be made ({error}): choose another --storage") from None
-    lock = _locked(folder)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_locked(folder).release)
         yield
-    finally:
-        lock.release()
 
 
 def _move_aside(folder: SweepFolder) -> None:
@@ -220,6 +218,8 @@ class _Recorded(Protocol):
     def data(self) -> str: ...
     @property
     def facts(self) -> dict[str, Any]: ...
+    @property
+    def code(self) -> dict[str, str]: ...
 
 
 def agreed_data(path: Path, before: _Recorded | None, now: str) -> str:
@@ -244,13 +244,13 @@ def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, 
         "weights": agreed_weights(path, before.weights if before else "", call.weights),
         "data": agreed_data(path, before, call.data),
         "facts": call.facts,
+        "code": agreed_code(path, before.code if before else {}, call.code),
     }
 
 
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
     facts = common_facts(folder.path, folder.record(), call)
-    spec = sweep.model_dump(mode="json")
-    folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=spec, **facts))
+    folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=sweep.model_dump(mode="json"), **facts))
 
 
 @contextlib.contextmanager
@@ -281,7 +281,7 @@ def on_record(folder: SweepFolder, call: Call, finished: Callable[[], bool]) -> 
 
 def as_recorded(command: Sequence[str]) -> str:
     """The command as it may be typed again, without what stands for a password in an address."""
-    words = [re.sub(r"://[^/@]*@", "://***@", word) for word in command]
+    words = without_secrets(command)
     return words[0] if len(words) == 1 else shlex.join(words)
 
 

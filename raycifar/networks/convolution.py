@@ -1,14 +1,16 @@
-"""VGG16's 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
+"""The 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
 
 The gradient of the weights is nine products, one for each of the kernel's positions. At 2 x 2 every pixel sees every
 other one, and the whole convolution is one product with a matrix of the weights: 16 multiplications for each pair of
-channels, and not 36. Measured in LOG.md, 2026-11-25. On GPUs and for larger images this is PyTorch's own convolution.
+channels, and not 36. Measured in LOG.md, 2026-11-25. On GPUs and for larger images this is PyTorch's own convolution;
+where the optimizer asks for it (muon.FUSED), the kernel's gradient stays in the precision of the autocast.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
 TINY = 2  # pixels: in an image with no longer side, every pixel sees every other one
@@ -21,6 +23,9 @@ class Convolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
+        if self._keeps_precision(images):
+            kept: Tensor = _OwnPrecision.apply(images, self.weight)
+            return kept
         trains_on_a_cpu = images.device.type == "cpu" and self.weight.requires_grad and torch.is_grad_enabled()
         side = max(images.shape[-2:])
         if not trains_on_a_cpu or side > largest_side():
@@ -28,6 +33,38 @@ class Convolution(nn.Conv2d):
         function = _AsMatrix if side <= TINY else _ByPosition
         result: Tensor = function.apply(images, self.weight, self.bias)
         return result
+
+    def _keeps_precision(self, images: Tensor) -> bool:
+        """Whether the kernel takes its gradient in any precision (`grad_dtype` is None), and autocast has another."""
+        weight = self.weight
+        trains = weight.requires_grad and weight.is_leaf and torch.is_grad_enabled()  # only a leaf has a `grad_dtype`
+        if not trains or self.bias is not None or getattr(weight, "grad_dtype", weight.dtype) is not None:
+            return False
+        return torch.is_autocast_enabled(images.device.type)  # which a meta device cannot be asked
+
+
+class _OwnPrecision(torch.autograd.Function):
+    """The convolution as under autocast, but for the kernel's gradient: it stays in the precision it is computed in.
+
+    Autocast casts it to float32, which adds no digit, and reads and writes all of it once more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+        dtype = torch.get_autocast_dtype(images.device.type)
+        images, weight = images.to(dtype), weight.to(dtype)
+        ctx.save_for_backward(images, weight)
+        return nn.functional.conv2d(images, weight, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        images, weight = ctx.saved_tensors
+        one, none, wanted = [1, 1], [0, 0], [*ctx.needs_input_grad, False]
+        image_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
+            gradients[0], images, weight, None, one, one, one, False, none, 1, wanted
+        )
+        return image_gradient, weight_gradient
 
 
 def largest_side() -> int:
@@ -124,3 +161,18 @@ def _overlaps(side: int) -> list[tuple[slice, slice]]:
     it reads them for."""
     whole, but_first, but_last = slice(0, side), slice(1, side), slice(0, side - 1)
     return [(but_last, but_first), (whole, whole), (but_first, but_last)]
+
+
+def adopt(module: nn.Module) -> None:
+    """Let all 3x3 convolutions of stride and padding 1 in a network compute as `Convolution` does.
+
+    Their parameters and names stay. Only PyTorch's own class is adopted: another one may compute something else.
+    """
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and _is_ours(layer):
+            layer.__class__ = Convolution
+
+
+def _is_ours(layer: nn.Conv2d) -> bool:
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return sizes == ((3, 3), (1, 1), (1, 1), (1, 1)) and layer.groups == 1 and layer.padding_mode == "zeros"

@@ -16,10 +16,8 @@ Only signs with a wide margin are used, so that a right trunk is never refused. 
   (uniform), with biases that are 0, or drawn from the interval of the kernels. One step of SGD at 0.01 moves biases or
   kernels out of that, and the trunk is taken (from He's and from PyTorch's initialisation).
 
-Not used is the order of channels of a trunk of unknown descent, as told by the features of real photographs: that would
-refuse right weights. The mean square of the last layer in BGR over that in RGB was 0.87 for torchvision's weights (100
-images of CIFAR-10), 0.86 fine-tuned, 0.92 trained from scratch, and 1.06 for drawn ones; RGB gave more for 57 %, 66 %,
-67 % and 27 % of the images.
+Not looked for is the order of channels of a trunk of unknown descent: features of real images do not tell it without
+refusing networks that were trained on other data (LOG.md, 2026-11-30).
 """
 
 from __future__ import annotations

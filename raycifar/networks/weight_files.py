@@ -20,8 +20,10 @@ import numpy as np
 from raycifar.storage.asset_cache import Tensors
 from raycifar.storage.files import open_file
 from raycifar.storage.kinds import HEAD_BYTES, is_tar, is_text, kind_of
+from raycifar.storage.tensor_files import check_saved, shapes_in
 
 FEATURES = "features."  # torchvision's prefix of the trunk
+MOST_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
 _MOST_LEVELS = 3  # of dictionaries in dictionaries: {"checkpoint": {"model": {...}}}
 _MOST_PREFIXES = 20  # in one dictionary, of those with a first kernel of VGG16's shape
 _REFUSED = "no state dict, or one that holds more than tensors, which may be code: refused"
@@ -137,6 +139,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     if path.suffix == ".safetensors" or head[8:9] == b"{":  # behind the header's length
         from safetensors.torch import load_file
 
+        shapes_in(path, MOST_BYTES)  # its header is read before anything else
         return load_file(path)
     return _unpickled(path, is_text(head))
 
@@ -144,9 +147,10 @@ def _read_state(path: Path) -> Mapping[str, Any]:
 def _kind_of_zip(path: Path) -> str | None:
     """What a zip archive is that is no file of torch.save; None for one that is."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name.rpartition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        members = [name.rpartition("/")[2] for name in check_saved(path)]
+    except ValueError as why:
+        return str(why)
+    except (zipfile.BadZipFile, NotImplementedError):
         return "a zip archive that is cut short or damaged: get it again"
     if "constants.pkl" in members:
         return "a TorchScript archive, which holds code: save the state_dict() of its model"

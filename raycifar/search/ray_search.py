@@ -41,6 +41,7 @@ from raycifar.search.sample import sample_epochs
 from raycifar.search.spec import Range, SearchSpec
 from raycifar.storage.beneath import delete, names_in
 from raycifar.storage.folders import TrialFolder
+from raycifar.storage.foreign import clear_for_ray
 from raycifar.storage.records import EpochRecord
 from raycifar.storage.written import OF_A_SAMPLE
 from raycifar.tracking.listener import Bus, Start
@@ -55,6 +56,7 @@ def search_on_ray(search: SearchSpec, folder: SearchFolder, session: Session, bu
 
     Raises KeyboardInterrupt after Ctrl-C; Ray must be running.
     """
+    clear_for_ray(folder.sweep.files, [])  # samples that have not ended start over, without Ray's files
     plan, job = session.plan, session.job(folder.path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train = ray.tune.with_parameters(train_sample, search=search.model_dump(mode="json"), job=asdict(job))
@@ -153,6 +155,7 @@ def train_sample(config: dict[str, Any], search: dict[str, Any], job: dict[str, 
     trial.clear_error()
     epoch, best = 0, 0.0
     try:
+        todo.allow_code()
         spec = SearchSpec.model_validate(search).sample(config["settings"], config["sample"])
         for record in sample_epochs(spec, trial.path, todo.assets, here(todo)):
             epoch, best = record.epoch, max(best, record.val_accuracy)

@@ -24,7 +24,9 @@ from raycifar.storage.beneath import make_folder, names_in
 from raycifar.storage.files import RecordError, refuse_link, write_json
 from raycifar.storage.folders import SweepFolder, TrialFolder, read_record
 from raycifar.storage.records import SHARE, UNIX_SECONDS, JsonRecord
+from raycifar.storage.written import SAMPLE
 
+MOST_SAMPLES = 10_000
 # How a sample ends. A failed one has no outcome: the same command runs it again.
 FINISHED, STOPPED, DIVERGED, TOO_LARGE = "finished", "stopped", "diverged", "too large"
 
@@ -41,9 +43,10 @@ class SearchRecord(JsonRecord):
     versions: dict[str, str]
     commit: str | None
     hardware: str
-    weights: str = ""  # these three as a sweep's
+    weights: str = ""  # these four as a sweep's
     data: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +92,11 @@ class SearchFolder:
     def samples(self) -> list[SampleRecord]:
         """Those drawn so far, in the order of the draws. Raises RecordError, also for a link or a name not its own."""
         try:
-            names = sorted(name for name in names_in(self.sweep.files) if name.startswith("sample-"))
+            names = sorted(filter(SAMPLE.fullmatch, names_in(self.sweep.files)))
         except OSError as error:
             raise RecordError(f"{self.path}: {error.strerror}") from error
+        if len(names) > MOST_SAMPLES:
+            raise RecordError(f"{self.path}: {len(names):,} samples, a search has at most {MOST_SAMPLES:,}")
         return [sample for name in names if (sample := _sample(self.path / name))]
 
     def write_sample(self, sample: SampleRecord) -> None:

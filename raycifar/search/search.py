@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
@@ -21,6 +22,7 @@ from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import written_by
+from raycifar.user_code import agreed_code
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -58,6 +60,8 @@ def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> N
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
     record = None if options.fresh else folder.record()
     agreed_data(folder.path, record, search.trial.data.facts.digest)
+    if record:
+        agreed_code(folder.path, record.code, user_code.digests())
     needs_weights = search.trial.model.weights == "imagenet"
     check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 

@@ -29,6 +29,7 @@ from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.config.sweep_file import parse_setting, parse_sweep, read_toml, shown, validate
 from raycifar.config.table import Table
 from raycifar.errors import nearest
+from raycifar.search.records import MOST_SAMPLES
 
 Plain = bool | int | float | str
 KINDS = ("choice", "uniform", "loguniform", "int")
@@ -74,7 +75,7 @@ class Range(Table):
 class _Settings(Table):
     """The [search] table, but for its space."""
 
-    samples: Annotated[int, Field(ge=1, le=10_000)] = 16
+    samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 16
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1  # of the draws
     grace_epochs: Annotated[int, Field(ge=1, le=100_000)] = 1
     reduction: Annotated[int, Field(ge=2, le=100)] = 3

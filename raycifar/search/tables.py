@@ -10,6 +10,7 @@ from raycifar.config.needs import idle
 from raycifar.search.records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search.spec import SearchSpec
 from raycifar.storage.beneath import write_bytes
+from raycifar.texts import csv_cell
 
 SHOWN = 10  # of the samples, the best
 ENDS = ("outcome", "epochs_run", "best_epoch", "best_val_accuracy")  # of a sample, in samples.csv
@@ -67,7 +68,8 @@ def write_table(folder: SearchFolder) -> None:
 
     samples = ranked(folder.samples())
     rows = [{"sample": s.name} | {key: getattr(s, key) for key in ENDS} | s.settings for s in samples]
-    write_bytes(folder.sweep.files / folder.table.name, pd.DataFrame(rows).to_csv(index=False).encode())
+    table = pd.DataFrame(rows).map(csv_cell).to_csv(index=False)
+    write_bytes(folder.sweep.files / folder.table.name, table.encode())
 
 
 def best_sample(folder: SearchFolder) -> SampleRecord | None:

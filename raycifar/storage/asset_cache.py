@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -24,6 +23,7 @@ from raycifar.errors import InputError
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.download import Readable, digest_of, one_line, say
 from raycifar.storage.files import open_file
+from raycifar.storage.tensor_files import read_header
 
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
@@ -46,6 +46,7 @@ class Asset:
     layout: Layout
     check: Callable[[Tensors], None]  # raises ValueError with what is wrong
     remedy: str
+    sha256: str = ""  # of the cached file, as it says of itself, where only one is right; "" where that is not known
 
 
 def cached_path(name: str) -> Path:
@@ -61,7 +62,7 @@ def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
 
     Raises AssetError.
     """
-    if flaw(path, asset.layout) is None:
+    if flaw(path, asset.layout, asset.sha256) is None:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
 
 def examine(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
     """As `obtain` for sources that the user named, but nothing is written. Raises AssetError."""
-    if flaw(path, asset.layout) is not None:
+    if flaw(path, asset.layout, asset.sha256) is not None:
         with TemporaryDirectory() as scratch:
             _first_that_works(asset, sources, Path(scratch))
     return path
@@ -104,7 +105,7 @@ def digest_on_file(path: Path) -> str:
 def metadata_on_file(path: Path) -> dict[str, str]:
     """A cached file's metadata. Raises OSError or ValueError."""
     with open_file(path) as file:
-        return _header(file)[1]
+        return read_header(file)[1]
 
 
 def locked(path: Path, title: str) -> AbstractContextManager[object]:
@@ -119,7 +120,9 @@ def locked(path: Path, title: str) -> AbstractContextManager[object]:
 
 def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
     """Fetch the file while holding its lock. Unfinished files lie in a scratch folder, removed also on Ctrl-C."""
-    problem = flaw(path, asset.layout)  # once more: the process that held the lock before may have fetched it
+    problem = flaw(
+        path, asset.layout, asset.sha256
+    )  # once more: the process that held the lock before may have fetched it
     if problem is None:
         return
     if path.exists():
@@ -129,6 +132,9 @@ def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
         source, tensors = _first_that_works(asset, sources, Path(scratch))
         write_asset(path, tensors, source, Path(scratch))
+    if problem := flaw(path, asset.layout, asset.sha256):
+        path.unlink()
+        raise AssetError(f"{asset.title}: what came from {source} is not kept: {problem}")
     say(f"{asset.title}: {path}, {path.stat().st_size / 1e6:.0f} MB")
 
 
@@ -156,28 +162,36 @@ def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetErro
     return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
 
-def write_asset(path: Path, tensors: Tensors, source: str, scratch: Path) -> None:
-    """Write the file with its SHA-256, first into `scratch`, a folder of the same file system. Raises OSError."""
+def write_asset(
+    path: Path, tensors: Tensors, source: str, scratch: Path, more: Mapping[str, str] | None = None
+) -> None:
+    """Write the file with its SHA-256 and `more` metadata, first into `scratch`, a folder of the same file system.
+
+    Raises OSError.
+    """
     from safetensors.numpy import save
 
-    draft = scratch / path.name
+    draft = scratch / f"{path.name}.draft"
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     draft.write_bytes(save(contiguous))  # first without its digest, to compute that
     with draft.open("rb") as file:
         sha256 = _header_and_digest(file)[2]
     with draft.open("wb") as file:
-        file.write(save(contiguous, metadata={"sha256": sha256, "source": source}))
+        file.write(save(contiguous, metadata={"sha256": sha256, "source": source, **(more or {})}))
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
 
 
-def flaw(path: Path, layout: Layout) -> str | None:
-    """What is wrong with a cached file: its names, types, shapes or SHA-256; None if nothing (0.1 s for 184 MB)."""
-    return contents_flaw(path, layout)
+def flaw(path: Path, layout: Layout, known: str = "") -> str | None:
+    """What is wrong with a cached file: its names, types, shapes or SHA-256; None if nothing (0.1 s for 184 MB).
+
+    Its SHA-256 is the one that it names itself, and the one that is `known`, if any.
+    """
+    return contents_flaw(path, layout, known)
 
 
-def contents_flaw(path: Path, layout: Layout | None = None) -> str | None:
+def contents_flaw(path: Path, layout: Layout | None = None, known: str = "") -> str | None:
     """As `flaw`; without a layout the file may have any."""
     try:
         with open_file(path) as file:
@@ -188,21 +202,14 @@ def contents_flaw(path: Path, layout: Layout | None = None) -> str | None:
         return f"unreadable header: {one_line(why)}"
     if layout is not None and actual != layout:
         return "other tensors than expected"
+    if known not in ("", sha256):
+        return f"its contents are not those that are known by their SHA-256, {known[:16]}"
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
-
-
-def _header(file: Readable) -> tuple[dict[str, Any], dict[str, str]]:
-    """A safetensors file's description of its tensors, and its metadata."""
-    size = int.from_bytes(file.read(8), "little")
-    if size > 1_000_000:  # ours have under 10 kB
-        raise ValueError(f"{size} bytes long")
-    header = json.loads(file.read(size))
-    return header, dict(header.pop("__metadata__", {}))
 
 
 def _header_and_digest(file: Readable) -> tuple[Layout, dict[str, str], str]:
     """A safetensors file's layout, its metadata, and the SHA-256 over everything else."""
-    header, metadata = _header(file)
+    header, metadata = read_header(file)
     numpy_types = {"U8": "uint8", "I64": "int64", "F32": "float32"}
     layout = {name: (numpy_types[part["dtype"]], tuple(part["shape"])) for name, part in header.items()}
     return layout, metadata, digest_of(file, json.dumps(header, sort_keys=True).encode())

@@ -119,9 +119,16 @@ def delete(what: Beneath) -> None:
         raise ValueError(f"{what.path}: not written by this product, so not deleted by it")
     with opened(what.parent) as folder, _told_with(what.path), suppress(FileNotFoundError):
         if stat.S_ISDIR(os.lstat(what.name, dir_fd=folder).st_mode):
-            shutil.rmtree(what.name, dir_fd=folder)
+            _delete_tree(what.name, folder)
         else:
             os.unlink(what.name, dir_fd=folder)
+
+
+def _delete_tree(name: str, folder: int) -> None:
+    try:
+        shutil.rmtree(name, dir_fd=folder)
+    except RecursionError:
+        raise OSError(errno.ELOOP, "holds folders in folders without end", name) from None
 
 
 def rename(what: Beneath, name: str) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from raycifar.errors import printable
 from raycifar.storage.kinds import HEAD_BYTES, stands_in
+from raycifar.texts import printable
 
 Readable = io.BufferedReader | io.BytesIO
 CONNECT_SECONDS = 10.0

@@ -13,7 +13,8 @@ from raycifar.storage.beneath import Where, write_bytes
 
 # Without it, opening a pipe waits until another process writes into the pipe. (Windows has no such pipes.)
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0)
-MOST_BYTES = 200_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
+MOST_BYTES = 60_000_000  # of a JSON file; the history of 100,000 epochs has 45 MB
+MOST_ITEMS = 1_500_000  # in a JSON file: Python takes up to 400 bytes for each; that history has 1.2 million
 
 
 def open_file(path: Path) -> io.BufferedReader:
@@ -52,11 +53,7 @@ def write_json(where: Where, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises RecordError where the file is not JSON or cannot be read, FileNotFoundError where there is none."""
     try:
-        content = read_file(path, MOST_BYTES)
-        data = json.loads(content.decode())
-        if b"\\ud" in content.lower():
-            json.dumps(data, ensure_ascii=False).encode()  # ValueError: half a surrogate pair cannot be written again
-        return data
+        return _parsed(read_file(path, MOST_BYTES))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -66,3 +63,13 @@ def read_json(path: Path) -> Any:
         RecursionError,
     ) as error:  # also a number of 5,000 digits, deep nesting
         raise RecordError(f"{path}: not valid JSON ({error})") from error
+
+
+def _parsed(content: bytes) -> Any:
+    """Raises ValueError or RecursionError for what is not JSON, or has too many items or half a surrogate pair."""
+    if (items := sum(content.count(sign) for sign in (b",", b"{", b"["))) > MOST_ITEMS:  # some may stand in texts
+        raise ValueError(f"{items:,} items, of {MOST_ITEMS:,} at most")
+    data = json.loads(content.decode())
+    if b"\\ud" in content.lower():
+        json.dumps(data, ensure_ascii=False).encode()  # ValueError: half a surrogate pair cannot be written again
+    return data

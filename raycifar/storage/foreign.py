@@ -25,7 +25,10 @@ def refuse_foreign(folder: Beneath, trials: Iterable[str], by_trackers: Iterable
 
 
 def clear_for_ray(folder: Beneath, trials: Iterable[str]) -> None:
-    """Delete the links, pipes and files of several names that Ray would write through: it writes each of them anew."""
+    """Delete the links, pipes and files of several names that Ray would write through: it writes each of them anew.
+
+    `trials` are those that Ray is about to run.
+    """
     for place in (folder, *(folder / trial for trial in trials)):
         for name in _names(place):
             if (BY_RAY.fullmatch(name) or EVENTS.fullmatch(name)) and not _is_own(place / name):

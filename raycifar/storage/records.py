@@ -11,7 +11,9 @@
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
             predictions.npz           of the test images, in test-set order: logits float32 (N, classes), labels int64
-                                      (N,), and index int64 (N,): which of the official test images they are
+                                      (N,), and index int64 (N,): which of the official test images they are; of own
+                                      images also groups int64 (N,), and near uint8 (N,): 1 where an image that trains
+                                      or validates is nearly equal
             best.safetensors          the weights that were tested
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
@@ -45,6 +47,8 @@ class JsonRecord:
                 continue
             if kind.plain is not float or type(value) is not float or not kind.least <= value <= kind.most:
                 _check(key, value, kind)
+                if type(value) is int and kind.is_real:
+                    known[key] = float(value)  # a column of 64-bit numbers has no room for 10**38
         return cls(**known)
 
 
@@ -67,6 +71,7 @@ class _Kind(NamedTuple):
     plain: type | None  # the type, where a look at the value's type is enough; else None
     least: float
     most: float
+    is_real: bool  # a float, or None
 
 
 @cache  # a thousand trials of 200 epochs ask 200,000 times
@@ -78,7 +83,8 @@ def _kind(annotation: Any) -> _Kind:
     bounds = ANY_FLOAT32
     if get_origin(annotation) is Annotated:
         annotation, bounds = get_args(annotation)
-    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds)
+    is_real = float in (annotation, *get_args(annotation))
+    return _Kind(annotation, annotation if annotation in (float, str, bool) else None, *bounds, is_real)
 
 
 def _check(name: str, value: Any, kind: _Kind) -> None:
@@ -196,6 +202,8 @@ class TrialSummary(JsonRecord):
     # Of the tested weights on the training images, not augmented, where that was measured.
     plain_train_accuracy: Annotated[float | None, SHARE] = None
     plain_train_seconds: float = 0.0  # that measuring took
+    all_parameters: int | None = None  # those that do not train included; None in files of an earlier version
+    forward_flops: float | None = None  # of one image, a multiply-add counted as two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,3 +264,4 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
+    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of the user's modules that could run, by name

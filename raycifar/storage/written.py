@@ -28,6 +28,7 @@ BY_RAY = re.compile(
     r"|\.validate_storage_marker|checkpoint_manager_snapshot\.json"
     r"|params\.(json|pkl)|result\.json|progress\.csv|error\.(txt|pkl)"
 )
+SAMPLE = re.compile(r"sample-[0-9]{4,9}")  # the folder of a search's draw
 OURS_IN_TRIAL = re.compile(
     rf"(history|summary|error|sample)\.json|predictions\.npz|best\.safetensors|{BY_RAY.pattern}|{EVENTS.pattern}"
 )

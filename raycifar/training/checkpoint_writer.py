@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
+from raycifar.storage.tensor_files import check_saved
+from raycifar.texts import printable
+from raycifar.training.failures import CheckpointError
 from raycifar.training.loop import TrainState
 
 # Share of an epoch's time. A write that takes less is waited for, so that a finished epoch is a saved one.
@@ -29,8 +33,29 @@ def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Pa
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
-    """A sound checkpoint's state_dict, on the CPU, and history. Unpickles tensors and plain values only."""
-    state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    """A sound checkpoint's state_dict, on the CPU, and history. Unpickles tensors and plain values only.
+
+    Raises OSError, and CheckpointError for what is no trial's state.
+    """
+    file = path / "state.pt"
+    try:
+        check_saved(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"it holds a {type(state).__name__}")
+    except OSError:
+        raise
+    except Exception as why:  # whatever zipfile or the unpickler raises
+        code = isinstance(why, pickle.UnpicklingError)  # its own message names ways to run it all the same
+        line = (
+            "more than tensors, which may be code: not read, weights_only"
+            if code
+            else printable(" ".join(str(why).split())[:200])
+        )
+        raise CheckpointError(
+            f"{file}: not a trial's state ({line}): choose another --name, or start over with --fresh "
+            "(the old results are moved aside)"
+        ) from why
     return state, TrialFolder(path).history()
 
 

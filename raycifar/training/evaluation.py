@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycifar.data.mapped import Mapped
 from raycifar.data.splits import Split
 from raycifar.training.precision import autocast
 from raycifar.training.workers import all_reduce, world
@@ -21,7 +22,7 @@ def nobody() -> None:
 def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
-    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    mine = split.share(rank, workers)
     sums = all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
     mean_loss, accuracy = (sums / len(split)).tolist()
     return mean_loss, accuracy
@@ -69,7 +70,7 @@ def predict(
     return torch.cat(parts)
 
 
-def parts_of(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+def parts_of(model: nn.Module, images: Tensor | Mapped, alive: Sign) -> Iterator[Tensor]:
     """The images, as many at a time as the network says it takes; `alive` is called before each part."""
     at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
     for part in images.split(at_once):

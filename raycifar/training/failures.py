@@ -27,8 +27,12 @@ class OtherNetworkError(Exception):
     """The checkpoint is of a network that this version builds differently; the message names it and the remedy."""
 
 
+class CheckpointError(Exception):
+    """A checkpoint is whole and holds no trial's state, or says it holds more than it has; the message names it."""
+
+
 # Errors that would come up again, however often the trial is tried.
-HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError)
+HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError, CheckpointError)
 CONTEXT_BYTES = 0.5e9  # of a GPU's memory, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 

@@ -204,7 +204,8 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
     step.network.train()
     sums = torch.zeros(engine.steps, 2, dtype=torch.float64, device=engine.state.device)
     seen, lr = 0, 0.0
-    for i, index in enumerate(batches(engine.images, spec.batch_size, step.generator, spec.drop_last)):
+    order = batches(engine.images, spec.batch_size, step.generator, spec.drop_last)
+    for i, index in enumerate(step.ahead(order)):
         lr = engine.learning_rate(epoch, i)
         engine.set_share(epoch, i)
         sums[i] = step(index, epoch, lr)

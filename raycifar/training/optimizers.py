@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from raycifar.config.settings import Averaging, Monitor, Optimizer, Schedule
 from raycifar.networks.network import Network
 from raycifar.storage.records import EpochRecord
-from raycifar.training.muon import Muon
+from raycifar.training import muon
+from raycifar.training.workers import world
 
 
 def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
@@ -24,7 +25,9 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
     trained = [parameter for group in groups for parameter in group["params"]]
     if settings.name in ("sgd", "muon"):
         nesterov = settings.nesterov and settings.momentum > 0
-        sgd = Muon if settings.name == "muon" else torch.optim.SGD
+        sgd = muon.Muon if settings.name == "muon" else torch.optim.SGD
+        if muon.FUSED and not settings.clip_norm and world()[1] == 1:  # others read the gradients as well
+            muon.take_gradients_as_they_are([one for group in groups if group["kernels"] for one in group["params"]])
         return sgd(groups, settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
     adam = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     on_gpu = any(parameter.is_cuda for parameter in trained)
@@ -42,9 +45,11 @@ def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
         (True, False, 1.0, 1.0): [],
         (False, False, 1.0, 1.0): [],
     }
+    first = next((parameter for parameter in model.parameters() if parameter.ndim == 4), None)
     for depth, parameter in _by_depth(model):
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
-        is_kernel = settings.name == "muon" and parameter.ndim == 4 and len(parameter) <= parameter[0].numel()
+        is_kernel = settings.name == "muon" and parameter.ndim == 4 and parameter is not first
+        is_kernel = is_kernel and len(parameter) <= parameter[0].numel()
         if is_kernel:
             lr_ratio *= settings.muon_lr / settings.lr
         groups.setdefault((parameter.ndim > 1, is_kernel, lr_ratio, decay_ratio), []).append(parameter)

@@ -6,7 +6,7 @@ reads nothing else: it is recorded once and replayed with one launch. On other d
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.augment import Augmenter, Mixer
+from raycifar.data.mapped import Mapped, ReadAhead
 from raycifar.data.splits import Split
 from raycifar.devices import full_memory
 from raycifar.training.evaluation import loss_and_correct
@@ -62,6 +63,7 @@ class Step:
 
         # What differs between steps, at fixed addresses.
         self._index = torch.zeros(min(spec.batch_size, len(train)), dtype=torch.int64, device=device)
+        self._read: Tensor | None = None  # the images of a batch, where they are not on the device already
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         # Each group's own learning rate, in place; checkpoints of versions before `lr_ratio` have none.
         self._lr_ratios = torch.tensor([group.get("lr_ratio", 1.0) for group in optimizer.param_groups], device=device)
@@ -69,9 +71,15 @@ class Step:
         for group, lr in zip(optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr
 
+        self._source = ReadAhead(train.images, len(self._index)) if isinstance(train.images, Mapped) else None
+
         # What a call runs: the step's code, or its recording once that is made.
         self._run: Callable[[], Tensor] = self._on_index
         self._until_recording = steps_before_recording(device)
+
+    def ahead(self, order: Iterable[Tensor]) -> Iterable[Tensor]:
+        """The same indices, to be called with one after the other: images that are mapped are read ahead."""
+        return order if self._source is None else self._source.ahead(order)
 
     def __call__(self, index: Tensor, epoch: int, lr: float) -> Tensor:
         """Train on the images `index` (B,) of the training set.
@@ -81,6 +89,8 @@ class Step:
         """
         self._epoch.fill_(epoch)
         torch.mul(self._lr_ratios, lr, out=self._lrs)
+        if self._source is not None:
+            self._read = self._source.read(index)
         if len(index) != len(self._index):  # an epoch's last batch
             return self._train_on(index)
         self._index.copy_(index)
@@ -105,7 +115,8 @@ class Step:
     def _train_on(self, index: Tensor) -> Tensor:
         # Augment and mix the whole batch, so that its draws do not depend on the workers; keep this worker's share.
         rank, workers = world()
-        images, targets = self.augmenter(index, self._epoch, self.generator), self._train.labels[index]
+        images = self.augmenter(index, self._epoch, self.generator, self._read)
+        targets = self._train.labels[index]
         if self.mixer is not None:
             images, targets = self.mixer(images, targets, self.generator)
         images, targets = images[rank::workers], targets[rank::workers]

@@ -11,6 +11,7 @@ from torch import Tensor
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split, Splits
 from raycifar.devices import versions
+from raycifar.networks.cost import flops_an_image
 from raycifar.storage.beneath import write_bytes
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History, TrialSummary
@@ -70,7 +71,7 @@ def on_training(state: TrainState, train: Split, precision: str, alive: Sign) ->
 def write_tested(trial: TrialFolder, state: TrainState, data: Splits, tested: Tested) -> None:
     """Write predictions.npz and best.safetensors. Raises OSError."""
     content = io.BytesIO()
-    arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
+    arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index, **data.test_notes}
     np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
     write_bytes(trial.files / trial.predictions.name, content.getvalue())
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}
@@ -110,4 +111,6 @@ def summary_of(
         precision=history.sessions[-1].precision,
         workers=world()[1],
         versions=versions(),
+        all_parameters=sum(p.numel() for p in state.model.parameters()),
+        forward_flops=flops_an_image(spec)[0],
     )

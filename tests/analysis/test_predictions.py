@@ -75,6 +75,31 @@ def members(path: Path, logits: bytes) -> None:
         archive.writestr("labels.npy", labels.getvalue())
 
 
+def marked_as_encrypted(path: Path) -> None:
+    """The flag in both of the archive's descriptions of each member; nothing is encrypted."""
+    content = bytearray(path.read_bytes())
+    for sign, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(sign)
+        while at >= 0:
+            content[at + flags] |= 1
+            at = content.find(sign, at + 4)
+    path.write_bytes(content)
+
+
+def packed(path: Path, method: int, damaged: int = 0) -> None:
+    """The same arrays, compressed in another way, some of the compressed bytes overwritten."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        arrays = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, array in arrays.items():
+            archive.writestr(name, array)
+    content = bytearray(path.read_bytes())
+    begin = 30 + len(next(iter(arrays))) + 9  # behind the member's header and the properties of LZMA
+    content[begin : begin + damaged] = b"\xff" * damaged
+    path.write_bytes(content)
+
+
 def header(text: str) -> bytes:
     """Of an array in NumPy's format, and some bytes of it."""
     written = text.encode() + b"\n"
@@ -100,6 +125,15 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: np.savez(path, logits=np.zeros((N, 10)), labels=np.zeros(N, [("a", "i4"), ("b", "i4")])),
         "",
     ),
+    "encrypted": (marked_as_encrypted, "encrypted"),
+    "damaged deflate": (lambda path: packed(path, zipfile.ZIP_DEFLATED, 50), "Error -3"),
+    "damaged LZMA": (lambda path: packed(path, zipfile.ZIP_LZMA, 50), ""),
+    "bzip2": (lambda path: packed(path, zipfile.ZIP_BZIP2), "NumPy does not write"),
+    "a nested header": (
+        lambda path: members(path, header("{'descr':'<i8','fortran_order':False,'shape':(" + "-" * 4000 + "1,)}")),
+        "recursion|nested",
+    ),
+    "many arrays": (lambda path: np.savez(path, **{f"a{i}": np.zeros(1) for i in range(200)}), "200 arrays, of 100"),
     "a pipe": (lambda path: [path.unlink(), os.mkfifo(path)], "not a file but a pipe"),
     "huge": (
         lambda path: np.savez_compressed(path, logits=np.zeros(most_bytes(CIFAR10)), labels=np.zeros(1)),
@@ -198,3 +232,31 @@ def test_the_whole_test_set_needs_no_index(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
     add_predictions(folder)
     assert np.array_equal(predictions(folder).tests.index, np.arange(10_000))
+
+
+def with_facts(folder, facts):
+    folder.write_record(replace(folder.record(), facts=facts.model_dump(mode="json"), data=facts.digest))
+
+
+MANY = CIFAR10.model_copy(
+    update={"classes": tuple(f"class {i}" for i in range(300)), "train": (200,) * 300, "test": (1,) * 300}
+)
+
+
+def test_more_classes_than_a_byte_can_count_are_told_apart(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"scratch": (1, 2)})
+    with_facts(folder, MANY)
+    trial = folder.trial("scratch")
+    labels = np.arange(300)
+    trial.write_summary(replace(trial.summary(), test_accuracy=1.0, test_images=300))
+    np.savez_compressed(trial.predictions, logits=np.eye(300, dtype=np.float32), labels=labels, index=labels)
+    (tested,) = read_predictions(read_results(folder.path)).trials
+    assert tested.predicted.tolist() == tested.tests.labels.tolist() == labels.tolist()
+    assert tested.tests.facts.classes == MANY.classes
+
+
+def test_todays_files_of_ten_classes_are_read_as_bytes(tmp_path):
+    folder = write_sweep(tmp_path / "sweep")
+    add_predictions(folder)
+    tested = read_predictions(read_results(folder.path)).trials[0]
+    assert (tested.predicted.dtype, tested.tests.labels.dtype) == (np.uint8, np.uint8)

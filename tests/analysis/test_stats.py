@@ -10,11 +10,14 @@ from scipy import stats as scipy_stats
 
 from raycifar.analysis.stats import (
     SHARE,
+    Paired,
+    calibrated_error,
     calibration,
     confusion,
     difference,
     holm,
     mcnemar,
+    mean_test,
     prediction_interval,
     proportion_interval,
     sample,
@@ -120,3 +123,23 @@ def test_confusion_gives_the_shares_of_each_class() -> None:
     shares = confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 2, 1]), 3)
     assert shares[:2].tolist() == [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
     assert np.isnan(shares[2]).all()
+
+
+@pytest.mark.parametrize(("images", "points"), [(100, 5.8), (1000, 1.9), (10_000, 0.6)])
+def test_a_perfectly_calibrated_network_shows_an_error_too(images: int, points: float) -> None:
+    rng = np.random.default_rng(images)
+    sure = rng.beta(8, 1, images).clip(0.1, 1)
+    simulated = np.mean([calibration(sure, rng.random(images) < sure).error for _ in range(400)])
+    assert calibrated_error(sure) == pytest.approx(simulated, rel=0.08)
+    assert 100 * calibrated_error(sure) == pytest.approx(points, rel=0.15)
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_means_that_are_all_alike_do_not_differ(value: bool) -> None:
+    a, b = np.full((3, 100), value), np.full((1, 100), value)
+    assert mean_test(a, b) == Paired(0, 0, 1.0)
+    assert mean_test(a[:1], b) == Paired(0, 0, 1.0)
+
+
+def test_networks_that_are_apart_on_every_image_alike_have_no_error_to_test_by() -> None:
+    assert mean_test(np.ones((2, 10), bool), np.zeros((2, 10), bool)).p == pytest.approx(2**-9)

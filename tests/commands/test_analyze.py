@@ -17,6 +17,7 @@ from filelock import FileLock
 from raycifar.analysis.report.terminal import TERMINAL_ROWS
 from raycifar.analysis.results import LEAK
 from raycifar.commands import analyze
+from tests.support.canaries import canaries, seen
 from tests.support.hostile import NO_FILE, everything, nothing_waits_for_ever  # noqa: F401
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import begin_trial, trial_spec, write_failure, write_sweep
@@ -46,6 +47,33 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert out == ""
     assert err.count("\n") == 1
     return err
+
+
+@pytest.mark.parametrize("name", ["analysis", "analysis/figures", "analysis/tables", "analysis/beside-b/figures"])
+def test_a_link_where_a_report_would_go_is_refused_and_not_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    canaries(tmp_path / "outside")
+    sweeps = [write_sweep(tmp_path / letter).path for letter in "ab"]
+    (sweeps[0] / name).parent.mkdir(parents=True, exist_ok=True)
+    (sweeps[0] / name).symlink_to(tmp_path / "outside")
+    before = seen(tmp_path)
+    line = refuse(capsys, *(sweeps if "beside" in name else sweeps[:1]))
+    assert f"a/{name}: is a link, expected a folder of its own); name another folder with --out DIR" in line
+    changed = {path for path, state in seen(tmp_path).items() if before.get(path) != state}
+    assert changed <= {"a/analysis", "a/analysis/figures", "a/analysis/beside-b"}  # where new folders were made
+
+
+def test_links_in_the_place_of_a_reports_files_are_replaced(tmp_path: Path) -> None:
+    canaries(tmp_path / "outside")
+    before, sweep = seen(tmp_path / "outside"), write_sweep(tmp_path / "a", {"scratch": (1, 2)}).path
+    (sweep / "analysis" / "figures").mkdir(parents=True)
+    names = ["report.md", "trials.csv", "figures/timeline.png", "figures/.timeline.png", f".trials.csv.{os.getpid()}"]
+    for name, put in zip(names, (os.symlink, os.link, os.symlink, os.symlink, os.symlink), strict=True):
+        put(tmp_path / "outside" / "thesis.tex", sweep / "analysis" / name)
+    assert analyze.main([str(sweep)]) == 0
+    assert seen(tmp_path / "outside") == before
+    assert not any((sweep / "analysis" / name).is_symlink() for name in names[:3])
 
 
 def test_it_writes_tables_report_and_figures_without_torch_and_ray(analysed: tuple[Path, str]) -> None:
@@ -155,7 +183,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "a pipe for sweep.json": (put("a pipe"), "not a file but a pipe, a device or a socket"),
     "a device for sweep.json": (put("a device without end"), "not a file but a pipe, a device or a socket"),
     "a loop for sweep.json": (put("a link to itself"), "Too many levels of symbolic links"),
-    "17 GB of sweep.json": (put("a file of 17 GB"), "larger than 200,000,000 bytes"),
+    "17 GB of sweep.json": (put("a file of 17 GB"), "larger than 60,000,000 bytes"),
     "a date that no calendar has": (sound_but(lambda record: record.update(created_at=1e300)), "created_at = 1e+300"),
     "a name that is a path": (sound_but(lambda record: record.update(name="../a")), "name '../a': a name is 1 to 64"),
     "a name that is markup": (sound_but(lambda record: record.update(name="<b>")), "name '<b>': a name is 1 to 64"),

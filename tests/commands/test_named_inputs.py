@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -252,6 +254,21 @@ def test_a_plan_for_a_cluster_needs_its_gpus_named(own, command):
     assert (status, printed) == (2, "")
     assert errors.endswith("--dry-run asks no cluster for its GPUs: type --gpus N too, or leave out --address\n")
     assert "on 8 GPUs" in command("q.toml", "--dry-run", "--address=auto", "--gpus=8")[1]
+
+
+@pytest.mark.parametrize("make", [finished_sweep, finished_search, lambda *_: ["q.toml"]])
+def test_an_address_that_does_not_answer_is_refused_before_torch_is_imported(own, make):
+    """Importing it takes most of a minute on a busy machine."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        arguments = [*make(own, ""), f"--storage={own / 'results'}", f"--address=127.0.0.1:{mute.getsockname()[1]}"]
+        code = (
+            "import sys; from raycifar.execution import ray_address; ray_address.GREETING_SECONDS = 0.2\n"
+            "from raycifar.commands.run_sweep import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+        )
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=own, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr.count("\n")) == ("2 False\n", 1), done.stderr
+    assert "no Ray cluster answers there (no answer in time): start it" in done.stderr
 
 
 def test_chosen_trials_that_have_finished_are_all_that_is_told_of(own, command):

@@ -171,6 +171,24 @@ BAD_FOLDERS = {
     "a file": (Path.touch, "q: is a file: choose another"),
     "a pipe": (os.mkfifo, "q: is a file: choose another"),
 }
+
+
+def hard_linked(name):
+    """Gives a file outside a second name among the results."""
+
+    def damage(folder):
+        (folder.parent / "thesis.tex").write_text("mine")
+        (folder / name).unlink(missing_ok=True)
+        os.link(folder.parent / "thesis.tex", folder / name)
+
+    return damage
+
+
+def a_checkpoint_that_is_a_link(folder):
+    (folder / "a-1" / "checkpoint_000001").mkdir()
+    linked("a-1/checkpoint_000001")(folder)
+
+
 BAD_RECORDS = {
     "sweep.json cut short": (write("sweep.json", "{"), "sweep.json: not valid JSON"),
     "sweep.json of another version": (write("sweep.json", '{"name": 3}'), "sweep.json: not a SweepRecord"),
@@ -185,6 +203,16 @@ BAD_RECORDS = {
     ),
     "a link to another folder for a trial": (linked("a-1"), "a-1: expected a trial's own folder and is a link: move"),
     "a pipe for a trial": (instead("a-1", "a pipe"), "a-1: expected a trial's own folder: move it away"),
+    "a link for a checkpoint": (a_checkpoint_that_is_a_link, "checkpoint_000001: is a link, expected a .*of its own"),
+    "a folder for predictions": (
+        lambda folder: (folder / "a-1" / "predictions.npz").mkdir(),
+        "a-1/predictions.npz: is a folder or leads to one, expected a file",
+    ),
+    "a link for the lock": (
+        lambda folder: (folder / "sweep.lock").symlink_to(folder.parent / "new"),
+        "sweep.lock: is a link to another file: remove it",
+    ),
+    "a second name for the lock": (hard_linked("sweep.lock"), "sweep.lock: is a link to another file: remove it"),
     "a folder for the lock": (lambda folder: (folder / "sweep.lock").mkdir(), "q: cannot be written .*sweep.lock"),
 }
 
@@ -211,6 +239,19 @@ def test_a_folder_that_cannot_be_this_sweeps_is_refused_and_left_as_it_is(comman
         assert (status, printed) == (2, "")
         assert re.match(f"run_sweep.py: {storage}.*{line}", errors)
         assert errors.count("\n") == 1
+    assert everything(storage) == before
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-wal", "wandb"])
+def test_what_a_tracker_would_write_through_is_refused(command, storage, finished_sweep, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    storage.mkdir()
+    write_sweep(storage / "q", {"a": (2, 3)})
+    (storage / "q" / name).symlink_to(storage)
+    before = everything(storage)
+    status, _, errors = command(finished_sweep, "--local", f"--log={name.partition('.')[0]}")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"q/{name}: is a link, expected a file or folder of its own; restore" in errors
     assert everything(storage) == before
 
 

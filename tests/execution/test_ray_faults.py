@@ -1,9 +1,15 @@
 """From what Ray raised, in the words of Ray 2.60 as they were seen, to one line with the cause and the remedy."""
 
+import contextlib
+import socket
+import threading
+import time
+
 import pytest
 
+from raycifar.execution import ray_address
 from raycifar.execution.placement import PlacementError
-from raycifar.execution.ray_address import check_address, check_cluster, check_environment, judged
+from raycifar.execution.ray_address import check_address, check_answering, check_cluster, check_environment, judged
 from raycifar.execution.ray_faults import limited, no_dashboard, no_joining, no_start, of_dashboard
 
 LONG = "/tmp/" + 90 * "x"
@@ -127,9 +133,62 @@ def test_addresses_of_clusters_are_taken():
     assert check_address("[fe80::1]:6379") == ("fe80::1", 6379)
 
 
-def test_nobody_at_the_address_is_told_at_once():
-    import socket
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+SERVERS = {  # what a server sends to whoever connects, byte by byte every so many seconds, and what is said of it
+    "gRPC": (SETTINGS, 0, None),
+    "nothing": (b"", 9, r"no Ray cluster answers there \(no answer in time\): start it"),
+    "nothing in time": (SETTINGS, 0.3, "no answer in time"),
+    "an end": (b"", 0, "what listens there does not answer as a Ray cluster: start it"),
+    "a web server": (b"HTTP/1.1 400 Bad Request\r\n\r\n", 0, "does not answer as a Ray cluster"),
+    "a mail server": (b"220 mail.example.org ESMTP\r\n", 0, "does not answer as a Ray cluster"),
+}
 
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_whoever_does_not_answer_as_ray_does_is_refused_in_time(name, monkeypatch):
+    content, seconds, line = SERVERS[name]
+    monkeypatch.setattr(ray_address, "GREETING_SECONDS", 1.0)
+    over = threading.Event()
+
+    def serve(server):
+        end = server.accept()[0]
+        end.recv(100)
+        for byte in content or b" ":
+            over.wait(seconds)
+            with contextlib.suppress(OSError):
+                end.sendall(bytes([byte]) if content else b"")
+        end.close()
+
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(PlacementError, match=line) if line else contextlib.nullcontext():
+            check_answering(address)
+        over.set()
+        thread.join()
+    assert time.monotonic() - began < 5
+
+
+def test_a_name_whose_look_up_hangs_is_refused_in_time(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_: over.wait(30) and []
+    )  # stands for a resolver that does not answer
+    monkeypatch.setattr(ray_address, "GREETING_SECONDS", 0.2)
+    with pytest.raises(PlacementError, match=r"^--address head.cluster:6379: .*no answer in time"):
+        check_answering("head.cluster:6379")
+    over.set()  # the thread ends, with nothing found
+
+
+def test_a_cluster_that_speaks_tls_is_left_to_ray(monkeypatch):
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        check_answering(f"127.0.0.1:{mute.getsockname()[1]}")
+
+
+def test_nobody_at_the_address_is_told_at_once():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -148,7 +207,8 @@ ANSWERS = {
     "silent": ({"silent": True}, "does not answer as a Ray cluster"),
     "crashed": ({"crashed": -6}, "run the command on a node"),
     "token": ({"error": "RPC error: InvalidAuthToken: Authentication token is missing"}, "RAY_AUTH_MODE=token"),
-    "left to Ray": ({"error": "RpcError: what nobody has seen before"}, None),
+    "another server": ({"error": "RpcError: Received http2 header with status: 404"}, "did not tell the nodes"),
+    "another version": ({"error": "what nobody has seen before"}, "install the cluster's versions of Ray and Python"),
 }
 
 

@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +45,38 @@ def test_a_tune_session_has_the_queue_that_is_waited_for():
     from ray.train._internal import session
 
     assert "_inter_actor_queue" in inspect.getsource(session), f"Ray has moved the queue of reports: mend {ALONE}"
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, b""), (b"an older Ray's", b"an older Ray's")])
+def test_the_token_is_nobody_elses(tmp_path, monkeypatch, before, after):
+    from raycifar.execution.ray_private import hide_token
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    token = tmp_path / ".ray/auth_token"
+    if before:
+        token.parent.mkdir()
+        token.write_bytes(before)
+        token.chmod(0o644)
+    hide_token()
+    assert (token.read_bytes(), token.stat().st_mode & 0o777) == (after, 0o600)
+
+
+def test_a_token_that_is_a_link_is_left_alone(tmp_path, monkeypatch):
+    from raycifar.execution.ray_private import hide_token
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / "theirs").touch(0o644)
+    (tmp_path / ".ray/auth_token").symlink_to(tmp_path / "theirs")
+    hide_token()
+    assert (tmp_path / "theirs").stat().st_mode & 0o077
+
+
+@pytest.mark.ray
+def test_ray_writes_its_first_token_into_the_file_that_waits_for_it(tmp_path):
+    start = "from raycifar.execution.ray_cluster import cluster\nwith cluster(): pass"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", start], cwd=ROOT, env=environment, check=True, capture_output=True)
+    token = tmp_path / ".ray/auth_token"
+    assert len(token.read_text()) > 20
+    assert token.stat().st_mode & 0o777 == 0o600

@@ -1,7 +1,9 @@
 """What Ray needs before the first trial: it starts or says why not, a cluster is looked at, callbacks are guarded."""
 
+import importlib.metadata
 import io
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -146,8 +149,8 @@ def mute():
 def test_what_listens_and_never_answers_is_refused(mute, monkeypatch):
     from raycifar.execution import ray_address
 
-    monkeypatch.setattr(ray_address, "ANSWER_SECONDS", 0.5)
-    with pytest.raises(PlacementError, match="does not answer as a Ray cluster"):
+    monkeypatch.setattr(ray_address, "GREETING_SECONDS", 0.5)
+    with pytest.raises(PlacementError, match=r"no Ray cluster answers there \(no answer in time\): start it"):
         ray_address.check_cluster(mute, mute)
 
 
@@ -155,9 +158,10 @@ def test_what_listens_and_never_answers_is_refused(mute, monkeypatch):
 def test_who_waits_for_an_answer_can_be_interrupted(mute, number, tmp_path):
     arguments = ["run_sweep.py", "sweeps/quick.toml", "--gpus=0", f"--storage={tmp_path}", f"--address={mute}"]
     code = (
-        "from raycifar.execution import ray_address as a; import sys; a.ANSWER_SECONDS = 60; ask = a._line;\n"
-        "def told(*_):\n    print('asking', flush=True)\n    return ask(*_)\n"
-        "a._line = told\nfrom raycifar.commands.run_sweep import main; sys.exit(main(sys.argv[2:]))"
+        "from raycifar.execution import ray_address as a; import sys; a.GREETING_SECONDS = 60\n"
+        "class Told(a.threading.Thread):\n"
+        "    def join(self, seconds=None):\n        print('asking', flush=True)\n        super().join(seconds)\n"
+        "a.threading.Thread = Told\nfrom raycifar.commands.run_sweep import main; sys.exit(main(sys.argv[2:]))"
     )
     command = [sys.executable, "-c", code, *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as call:
@@ -228,6 +232,66 @@ def test_a_folder_that_ray_cannot_use_is_named_with_its_remedy(tmp_path, variabl
     assert left == "left: []"
 
 
+HANGS = """
+import signal, threading, time
+import psutil
+from raycifar.execution import ray_cluster
+ray_cluster.START_SECONDS = 20.0
+def stop():
+    while True:
+        for child in psutil.Process().children():
+            if child.name() == "raylet":
+                return child.send_signal(signal.SIGSTOP)
+        time.sleep(0.01)
+threading.Thread(target=stop, daemon=True).start()
+with ray_cluster.cluster():
+    print("started")
+"""
+
+
+@pytest.mark.ray
+def test_a_start_that_hangs_ends_in_one_line_and_leaves_nothing():
+    """The raylet is stopped as soon as it is there."""
+    command = [sys.executable, "-c", HANGS]
+    with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True, start_new_session=True) as call:
+        printed, errors = call.communicate(timeout=120)
+    assert (call.returncode, printed, errors.count("\n")) == (2, "", 1), errors
+    assert "its node (raylet): TimeoutError: raylet has not answered within 20 s; its log: " in errors
+    assert errors.endswith("or do without Ray: --local\n")
+    until = time.monotonic() + 20
+    while (left := in_group(call.pid)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="limits do not bind root; needs setpriv")
+def test_a_limit_of_processes_that_ray_does_not_fit_in_is_told_before_its_start(tmp_path):
+    """As another user, who may read this checkout; the limit counts the threads of all its processes."""
+    (tmp_path / "home").mkdir()
+    os.chown(tmp_path / "home", 65534, 65534)
+    may_read = [f"--{kind}-caps=+dac_override,+dac_read_search" for kind in ("inh", "ambient")]
+    as_another = ["setpriv", "--reuid=65534", "--clear-groups", *may_read, "prlimit", "--nproc=60"]
+    env = os.environ | {"HOME": str(tmp_path / "home"), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [*as_another, sys.executable, "-c", START]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told, left = done.stdout.splitlines()
+    assert told.startswith("Ray did not start on this machine: this user may start no more processes or threads; raise")
+    assert left == "left: []"
+
+
+def in_group(number):
+    """The processes of this group that live: Ray's are in that of the process that started Ray."""
+    return [p for p in psutil.process_iter(["pid", "status"]) if group(p.pid) == number and p.status() != "zombie"]
+
+
+def group(pid):
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 @pytest.mark.ray
 def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch):
     """Here it is this machine alone: nothing is missing, then a file is of another size."""
@@ -251,6 +315,41 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
             ray_nodes.check_nodes(session, tmp_path)
     finally:
         ray.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="no namespaces here")
+def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path):
+    """One does not see the storage folder and lacks the package, the other has another version of it.
+
+    They are joined by --address auto and RAY_ADDRESS, with the token that is there.
+    """
+    storage, data, other, home = (tmp_path / name for name in ("storage", "data", "METADATA", "home"))
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray/auth_token").write_text("0123456789abcdef" * 2)
+    storage.mkdir()
+    data.write_bytes(b"123")
+    other.write_text("Metadata-Version: 2.1\nName: raycifar\nVersion: 9.9\n")
+    env = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.support.other_nodes", str(storage), str(other)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env | {"RAY_AUTH_MODE": "token"}, stdin=-1, stdout=-1, text=True
+    ) as nodes:
+        address = nodes.stdout.readline().strip()
+        code = "import sys; from tests.support.other_nodes import ask; ask(*sys.argv[1:])"
+        call = [sys.executable, "-c", code, str(storage), str(data)]
+        done = subprocess.run(
+            call, cwd=ROOT, env=env | {"RAY_ADDRESS": address}, capture_output=True, text=True, timeout=300, check=False
+        )
+        nodes.communicate()
+    lines = sorted(line.partition(": ")[2] for line in done.stdout.splitlines())
+    assert [line.partition(":")[0] for line in lines] == [
+        f"does not see {storage / 'new'}",
+        f"has raycifar 9.9, this machine {importlib.metadata.version('raycifar')}",
+        "lacks the package raycifar",
+    ], done.stdout + done.stderr
+    assert not list(storage.iterdir())
 
 
 def test_an_error_that_is_its_own_cause_is_looked_at_once():

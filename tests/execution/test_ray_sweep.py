@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +25,12 @@ from raycifar.execution.options import Options
 from raycifar.execution.sweep import run_sweep
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
+from raycifar.storage.written import BESIDE_TRIALS, BY_RAY
 from raycifar.training.checkpoint_writer import save_checkpoint
 from raycifar.training.failures import GpuMemoryError, StorageError, trial_error
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets
+from tests.support.canaries import canaries, seen
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.progress import Progress
 from tests.support.records import TIMES
@@ -105,6 +108,30 @@ def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
         "checkpoint_000003",
         "checkpoint_manager_snapshot.json",
     ]
+
+
+def test_what_ray_writes_beside_trials_is_on_the_list_of_names_that_no_trial_may_have(on_cpus):
+    sweep, folder, *_ = on_cpus
+    beside = {path.name for path in folder.path.iterdir()} - {trial.name for trial in sweep.trials}
+    assert "tuner.pkl" in beside
+    assert [name for name in beside if not name.startswith(".") and not BESIDE_TRIALS.fullmatch(name.lower())] == []
+
+
+def test_ray_writes_through_no_link_of_a_stranger(on_cpus, tmp_path):
+    """The folder of a sweep in which everything that Ray writes by a name of its own leads elsewhere."""
+    sweep, folder, *_ = on_cpus
+    shutil.copytree(folder.path, tmp_path / "tiny")
+    canaries(tmp_path / "outside")
+    (tmp_path / "tiny" / "short" / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "tiny" / "short" / "checkpoint_000002")
+    planted = [path for path in (tmp_path / "tiny").rglob("*") if BY_RAY.fullmatch(path.name)]
+    assert {"tuner.pkl", "params.json", "result.json", "progress.csv"} <= {path.name for path in planted}
+    for path in planted:
+        path.unlink()
+        path.symlink_to(tmp_path / "outside" / "thesis.tex")
+    before = seen(tmp_path / "outside")
+    assert run_sweep(sweep, tmp_path / "tiny", Options(gpus=0, only=("short",)), Console(file=io.StringIO()))
+    assert seen(tmp_path / "outside") == before
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +29,9 @@ import torch
 from safetensors.numpy import save
 
 from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.report.formats import write_formats, write_frames
 from raycifar.analysis.report.pages import pages
-from raycifar.analysis.report.report import make_report
+from raycifar.analysis.report.report import make_report, write_tables
 from raycifar.analysis.results import read_results
 from raycifar.analysis.trial_state import ResultsError
 from raycifar.config.names import SpecError
@@ -41,7 +44,9 @@ from raycifar.storage.asset_cache import AssetError
 from raycifar.storage.checkpoints import newest_checkpoint, saved_history
 from raycifar.storage.files import RecordError
 from raycifar.storage.folders import SweepFolder
-from raycifar.training.checkpoint_writer import save_checkpoint
+from raycifar.trained_model import load_model
+from raycifar.training.checkpoint_writer import load_checkpoint, save_checkpoint
+from raycifar.training.failures import CheckpointError
 from tests.support.sweep_folders import add_predictions, begin_trial, trial_spec, write_sweep
 
 PATIENCE = 10  # seconds
@@ -67,6 +72,7 @@ ODD = [
     [],
     {},
 ]
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 TOKENS = re.compile(rb"[A-Za-z_]+|[0-9.]+|\s+|.", re.DOTALL)
 
 
@@ -112,6 +118,20 @@ def record_mutated(path: Path, rng: random.Random) -> bytes:
         if rng.random() < 0.4
         else json.dumps(json_mutated(json.loads(content), rng)).encode()
     )
+
+
+def archive_mutated(content: bytes, rng: random.Random) -> bytes:
+    """A zip archive whose members' first bytes, way of compression, flags or compressed bytes have changed."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as there, zipfile.ZipFile(file, "w", rng.choice(METHODS)) as here:
+        for name in there.namelist():
+            array = there.read(name)
+            here.writestr(name, bytes_mutated(array[:200], rng) + array[200:] if rng.random() < 0.4 else array)
+    mutated = bytearray(file.getvalue())
+    for sign, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)) if rng.random() < 0.2 else ():
+        mutated[mutated.find(sign) + flags] ^= 1 << rng.randrange(8)  # encrypted, for one
+    at = rng.randrange(len(mutated))
+    return bytes(mutated[:at] + rng.randbytes(rng.choice((0, 1, 50))) + mutated[at + rng.choice((0, 1, 50)) :])
 
 
 class Targets:
@@ -161,12 +181,29 @@ class Targets:
     def results(self, rng: random.Random) -> None:
         path = rng.choice(self.records)
         with self.damaged(path, record_mutated(path, rng)):
-            pages(make_report(read_results(self.sweep.path)), [])
+            results = read_results(self.sweep.path)
+            report = make_report(results)
+            pages(report, [])
+            write_tables(report, self.folder)
+            write_frames({"epochs": results.epochs, "trials": results.trials}, self.folder)
+            write_formats({"epochs": results.epochs, "trials": results.trials}, self.folder, ["parquet"])
 
     def predictions(self, rng: random.Random) -> None:
         path = SweepFolder(self.sweep.path).trial("transfer").predictions
-        with self.damaged(path, bytes_mutated(path.read_bytes(), rng)):
+        mutated = rng.choice((bytes_mutated, archive_mutated))
+        with self.damaged(path, mutated(path.read_bytes(), rng)):
             read_predictions(read_results(self.sweep.path))
+
+    def trained_model(self, rng: random.Random) -> None:
+        path = self.sweep.trial("transfer").best_weights
+        path.write_bytes(bytes_mutated(self.weights[".safetensors"], rng))
+        load_model(self.sweep.path)
+
+    def state_of_a_checkpoint(self, rng: random.Random) -> None:
+        path = self.checkpoint / "state.pt"
+        mutated = rng.choice((bytes_mutated, archive_mutated))
+        with self.damaged(path, mutated(path.read_bytes(), rng)), warnings.catch_warnings(action="ignore"):
+            load_checkpoint(self.checkpoint)
 
     def records_of_the_training_half(self, rng: random.Random) -> None:
         path = rng.choice(self.records)
@@ -193,7 +230,8 @@ class Targets:
     def weights_file(self, rng: random.Random) -> None:
         suffix = rng.choice(list(self.weights))
         path = self.folder / f"weights{suffix}"
-        path.write_bytes(bytes_mutated(self.weights[suffix], rng))
+        mutated = rng.choice((bytes_mutated, archive_mutated)) if suffix == ".pth" else bytes_mutated
+        path.write_bytes(mutated(self.weights[suffix], rng))
         weights.fetch_vgg16(path)
 
     def cached_file(self, rng: random.Random) -> None:
@@ -202,7 +240,7 @@ class Targets:
         assert asset_cache.flaw(path, weights.VGG16_LAYOUT)
 
 
-DOCUMENTED = (SpecError, RecordError, ResultsError, AssetError)
+DOCUMENTED = (SpecError, RecordError, ResultsError, AssetError, CheckpointError)
 
 
 def crash(target: Callable[[random.Random], None], seed: str) -> BaseException | None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from raycifar.networks import convolution
 from raycifar.networks.convolution import TINY, Convolution, weight_gradient
 
 
@@ -82,3 +83,35 @@ def test_a_frozen_layer_below_needs_no_gradient_of_its_images(side):
     layer(images).sum().backward()
     assert images.grad is None
     assert layer.bias.grad.tolist() == [2.0 * side * side] * 4
+
+
+@pytest.mark.parametrize("side", [2, 6])
+def test_a_kernel_that_takes_any_precision_has_autocasts_gradient_without_its_cast(monkeypatch, side):
+    monkeypatch.setattr(convolution, "largest_side", lambda: 0)  # as on a GPU
+    torch.manual_seed(1)
+    layer = Convolution(3, 4, bias=False).to(memory_format=torch.channels_last)
+    told = []
+    for precision in (torch.float32, None):
+        layer.zero_grad()
+        layer.weight.grad_dtype = precision
+        images = torch.linspace(-1, 1, 2 * 3 * side**2).view(2, 3, side, side).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            result = layer(images)
+        result.float().square().sum().backward()
+        told.append((result.detach(), images.grad, layer.weight.grad))
+    (expected, images_expected, expected_gradient), (result, images_gradient, gradient) = told
+    assert result.equal(expected)
+    assert images_gradient.equal(images_expected)
+    assert (expected_gradient.dtype, gradient.dtype) == (torch.float32, torch.bfloat16)
+    assert gradient.float().equal(expected_gradient)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_kernel_that_is_computed_from_another_tensor_is_convolved_as_any():
+    layer, scale = Convolution(3, 4, bias=False), torch.ones((), requires_grad=True)
+    images = torch.ones(2, 3, 40, 40)
+    weights = {"weight": layer.weight.detach() * scale}
+    with torch.autocast("cpu", torch.bfloat16):
+        result = torch.func.functional_call(layer, weights, images)
+    result.float().sum().backward()
+    assert scale.grad is not None

@@ -43,6 +43,15 @@ def test_what_a_search_trains_on_has_no_test_split_but_the_same_other_two(make_t
         assert torch.equal(mine.labels, theirs.labels)
 
 
+def test_a_sample_draws_a_split_of_its_own_by_its_seed(make_trial, tmp_path):
+    def losses(split_seed):
+        data = make_trial().data.model_dump() | {"split_seed": split_seed}
+        spec = make_trial(model=HEAD, data=data, seed=7, epochs=1)
+        return [record.val_loss for record in sample_epochs(spec, tmp_path, Assets(SAMPLE, None), HERE)]
+
+    assert losses("trial") == losses(7) != losses(0)
+
+
 def test_an_epoch_is_in_the_history_before_it_is_yielded_and_nothing_else_is_left(make_trial, tmp_path):
     for record in sample_epochs(make_trial(model=HEAD), tmp_path, Assets(SAMPLE, None), HERE):
         assert TrialFolder(tmp_path).history().epochs[-1] == record

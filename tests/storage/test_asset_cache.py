@@ -5,12 +5,14 @@ import os
 import struct
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from raycifar.data import cifar10
 from raycifar.storage import asset_cache, cache
 from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
 
@@ -102,6 +104,23 @@ def test_two_processes_that_fetch_at_once_fetch_once(tmp_path):
     assert (tmp_path / "log").read_text() == "fetched\n"
 
 
+def test_a_process_that_waits_for_one_that_is_killed_fetches_and_sweeps_up(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    path, log = tmp_path / "toy.safetensors", tmp_path / "log"
+    killed = spawn.Process(target=obtain_toy, args=(path, log, 600))
+    killed.start()
+    while not log.exists():
+        time.sleep(0.01)
+    waits = spawn.Process(target=obtain_toy, args=(path, log))
+    waits.start()
+    time.sleep(0.5)  # it may wait by now, or come later: both must do
+    killed.kill()
+    waits.join(60)
+    assert waits.exitcode == 0
+    assert asset_cache.flaw(path, TOY.layout) is None
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", "toy.safetensors", "toy.safetensors.lock"]
+
+
 def test_who_finds_the_lock_taken_says_so_and_waits(tmp_path, capsys):
     path, log = tmp_path / "toy.safetensors", tmp_path / "log"
     other = threading.Thread(target=obtain_toy, args=(path, log, 0.5))
@@ -158,3 +177,35 @@ def test_a_source_that_fails_gives_way_to_the_next(tmp_path, capsys):
 
     asset_cache.obtain(TOY, tmp_path / "toy", [("broken", broken), ("misshapen", misshapen), ("sound", sound)])
     assert "numbers is uint8 (3,), expected uint8 (1000,)" in capsys.readouterr().err
+
+
+def numbers(shift=0):
+    return {"numbers": np.roll(np.arange(1000, dtype=np.uint8), shift)}
+
+
+@pytest.fixture
+def known(tmp_path, tmp_path_factory):
+    """The toy with its numbers' SHA-256, and a cached file that holds others and says of itself that it is right."""
+    asset_cache.obtain(TOY, tmp_path / "right.safetensors", [("right", lambda scratch: numbers())])
+    asset_cache.write_asset(tmp_path / "toy.safetensors", numbers(1), "a stranger", tmp_path_factory.mktemp("scratch"))
+    assert asset_cache.flaw(tmp_path / "toy.safetensors", TOY.layout) is None
+    return replace(TOY, sha256=asset_cache.digest_on_file(tmp_path / "right.safetensors"))
+
+
+def test_a_cached_file_that_says_of_itself_that_it_is_right_is_fetched_again(known, tmp_path, capsys):
+    path = tmp_path / "toy.safetensors"
+    asset_cache.obtain(known, path, [("right", lambda scratch: numbers())])
+    np.testing.assert_array_equal(load_file(path)["numbers"], numbers()["numbers"])
+    assert "not those that are known by their SHA-256" in capsys.readouterr().err
+
+
+def test_a_source_that_gives_other_contents_than_the_known_is_not_kept(known, tmp_path):
+    with pytest.raises(asset_cache.AssetError, match="what came from other is not kept"):
+        asset_cache.obtain(known, tmp_path / "toy.safetensors", [("other", lambda scratch: numbers(2))])
+    assert not (tmp_path / "toy.safetensors").exists()
+
+
+@pytest.mark.assets
+def test_cifar_10_is_the_one_whose_sha_256_is_known():
+    path = cache.cache_folder() / "cifar10.safetensors"
+    assert asset_cache.flaw(path, cifar10.CIFAR10_LAYOUT, cifar10.CACHED_SHA256) is None

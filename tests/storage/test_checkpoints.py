@@ -138,6 +138,38 @@ def test_pruning_leaves_alone_what_this_process_is_writing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_before_a_session_nothing_is_being_written_so_all_that_was_left_goes(tmp_path):
+    """In a container, the process that was killed may have had this one's number."""
+    (tmp_path / f".checkpoint_000005.0123456789abcdef.{os.getpid()}.partial").mkdir()
+    assert tidy_checkpoints(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def without_end(tmp_path):
+    """Makes folders in a folder, deeper than Python recurses; deleted afterwards, for pytest cannot."""
+
+    def fill(folder):
+        at = os.open(folder, os.O_RDONLY)
+        for _ in range(1200):
+            os.mkdir("d", dir_fd=at)
+            below = os.open("d", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(at)
+
+    yield fill
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
+
+
+def test_a_checkpoint_folder_without_end_is_no_reason_to_stop(tmp_path, without_end):
+    write(tmp_path, 1), write(tmp_path, 2)
+    without_end(tmp_path / "checkpoint_000001")
+    write(tmp_path, 3)
+    prune_checkpoints(tmp_path)
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000003"
+
+
 @pytest.mark.parametrize("reader", ["raycifar.storage.checkpoints.open_file", "raycifar.storage.files.read_file"])
 def test_what_the_system_does_not_let_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch, reader):
     write(tmp_path, 1), write(tmp_path, 2)

@@ -5,8 +5,9 @@ import socket
 
 import pytest
 
-from raycifar.errors import InputError, printable
+from raycifar.errors import InputError
 from raycifar.storage.files import open_file, read_file
+from raycifar.texts import printable
 
 
 def test_a_file_is_read_whole_if_it_is_as_long_as_allowed(tmp_path):

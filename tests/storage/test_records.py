@@ -44,6 +44,13 @@ def test_a_record_goes_to_json_and_back(record):
     assert type(record).from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
+def test_whole_numbers_where_fractions_belong_become_such():
+    data = HISTORY.to_json()
+    data["epochs"][0]["lr"], data["sessions"][0]["energy_joules"] = 10**38, 3
+    history = History.from_json(data)
+    assert [type(x) for x in (history.epochs[0].lr, history.sessions[0].energy_joules)] == [float, float]
+
+
 @by_type
 def test_keys_of_a_newer_version_are_ignored(record):
     assert type(record).from_json(record.to_json() | {"of_a_newer_version": 1}) == record
@@ -97,6 +104,7 @@ CORRUPT = {
     "zeros": bytes(512),
     "nested deeply": b"[" * 100_000,
     "a number of 5,000 digits": b"9" * 5000,
+    "too many items": b"[" + b"0," * 1_500_000 + b"0]",
     "null": b"null",
     "a number": b"3",
     "a list of numbers": b"[3]",

@@ -5,6 +5,8 @@ from raycifar.config.settings import Optimizer
 from raycifar.training import muon
 from raycifar.training.optimizers import build_optimizer
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
 
 def kernels(*shape, seed=1):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
@@ -43,6 +45,13 @@ def test_multiplying_the_rounds_first_gives_what_the_iteration_gives():
         expected = muon.A * expected + (muon.B * gram + muon.C * gram @ gram) @ expected
     expected *= 16**0.5 / expected.norm(dim=(1, 2), keepdim=True)
     assert torch.allclose(orthogonal(lopsided()), expected, atol=1e-4)
+
+
+def test_matrices_with_fewer_rows_than_others_are_turned_as_alone():
+    matrices = [lopsided(rows, columns)[0] for rows, columns in ((16, 144), (4, 36), (8, 144))]
+    together = muon.orthogonal(matrices, torch.tensor([2.0, 0.5, 1.0]))
+    for matrix, length, turned in zip(matrices, (2.0, 0.5, 1.0), together, strict=True):
+        assert torch.allclose(turned, muon.orthogonal([matrix], torch.tensor([length]))[0], atol=1e-6)
 
 
 def test_matrices_of_different_widths_are_each_as_long_as_asked():
@@ -177,3 +186,101 @@ def test_bf16_turns_a_kernel_nearly_as_fp32_does():
     with torch.autocast("cpu", torch.bfloat16):
         rough = orthogonal(lopsided()).float()
     assert ((rough - exact).norm() / exact.norm()).item() < 0.05
+
+
+# With muon_kernels.py, in Triton's interpreter where there is no GPU -------------------------------------------------
+
+SHAPES = [(8, 4, 3, 3), (4, 2, 3, 3), (16, 8, 3, 3), (16, 130, 3, 3), (8, 8, 3, 3)]
+
+
+def moved(fused, monkeypatch, nesterov=True, precision=None, steps=3, layout=torch.channels_last):
+    """Kernels and momentum after steps, by Triton's kernels or by PyTorch's operations."""
+    monkeypatch.setattr(muon, "FUSED", fused)
+    team = [
+        torch.nn.Parameter(on(kernels(*shape, seed=seed), torch.channels_last)) for seed, shape in enumerate(SHAPES)
+    ]
+    optimizer = muon.Muon([{"params": team, "kernels": True}], lr=0.1, momentum=0.9, nesterov=nesterov)
+    for step in range(steps):
+        for seed, kernel in enumerate(team):
+            kernel.grad = on(kernels(*kernel.shape, seed=100 * step + 50 + seed), layout)
+        with torch.autocast(DEVICE, precision, enabled=precision is not None):
+            optimizer.step()
+    return [kernel.detach() for kernel in team], [optimizer.state[kernel]["momentum_buffer"] for kernel in team]
+
+
+def on(tensor, layout):
+    return tensor.to(DEVICE).contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_tritons_kernels_move_as_pytorchs_operations_do(monkeypatch, nesterov, layout):
+    pytest.importorskip("triton")
+    ours, theirs = (moved(fused, monkeypatch, nesterov, layout=layout) for fused in (True, False))
+    for a, b in zip((*ours[0], *ours[1]), (*theirs[0], *theirs[1]), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_in_bf16_too_they_differ_by_rounding_alone(monkeypatch):
+    pytest.importorskip("triton")
+    (ours, means), (theirs, expected) = (moved(fused, monkeypatch, precision=torch.bfloat16) for fused in (True, False))
+    for a, b in zip(ours, theirs, strict=True):
+        assert ((a - b).norm() / b.norm()).item() < 5e-3
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(means, expected, strict=True))
+
+
+def test_the_kernels_are_used_where_they_fit_and_only_when_asked(monkeypatch):
+    triton_kernels = pytest.importorskip("raycifar.training.muon_kernels")
+    launched = []
+    for name in ("gather", "move"):
+        kernel = getattr(triton_kernels, name)
+        monkeypatch.setattr(triton_kernels, name, Counted(kernel, launched, name))
+    moved(False, monkeypatch, steps=1)
+    assert launched == []
+    moved(True, monkeypatch, steps=1)
+    assert sorted(launched) == ["gather"] * len(SHAPES) + ["move"] * len(SHAPES)
+
+
+class Counted:
+    """A kernel that notes that it was launched."""
+
+    def __init__(self, kernel, launched, name):
+        self.kernel, self.launched, self.name = kernel, launched, name
+
+    def __getitem__(self, grid):
+        self.launched.append(self.name)
+        return self.kernel[grid]
+
+
+def test_kernels_in_other_memory_are_moved_by_pytorchs_operations():
+    assert muon.fits([kernels(4, 2, 3, 3).contiguous(memory_format=torch.channels_last)])
+    assert not muon.fits([kernels(4, 2, 3, 3)])
+    assert not muon.fits([kernels(4, 2, 3, 3).bfloat16().contiguous(memory_format=torch.channels_last)])
+
+
+def test_narrow_kernels_share_a_batch_and_the_widest_have_their_own():
+    assert muon.by_width([kernels(rows, 9) for rows in (4, 8, 8, 2)]) == [[1, 2], [0, 3]]
+    assert muon.by_width([kernels(8, 9), kernels(8, 18)]) == [[0, 1]]
+
+
+@pytest.mark.parametrize(("fused", "clip", "taken"), [(True, 0.0, True), (False, 0.0, False), (True, 1.0, False)])
+def test_gradients_keep_their_precision_only_where_nobody_but_muon_reads_them(monkeypatch, fused, clip, taken):
+    monkeypatch.setattr(muon, "FUSED", fused)
+    model = Network()
+    build_optimizer(model, Optimizer(name="muon", clip_norm=clip))
+    precisions = {name: parameter.grad_dtype for name, parameter in model.named_parameters()}
+    assert precisions.pop(WIDE) == (None if taken else torch.float32)
+    assert set(precisions.values()) == {torch.float32}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_in_bf16_moves_a_kernel_as_the_same_numbers_in_float32(monkeypatch, fused):
+    monkeypatch.setattr(muon, "FUSED", fused)
+    told = []
+    for precision in (torch.bfloat16, torch.float32):
+        kernel = torch.nn.Parameter(on(kernels(8, 4, 3, 3), torch.channels_last))
+        muon.take_gradients_as_they_are([kernel])
+        kernel.grad = on(kernels(8, 4, 3, 3, seed=2).bfloat16().to(precision), torch.channels_last)
+        muon.Muon([{"params": [kernel], "kernels": True}], lr=0.1, momentum=0.9).step()
+        told.append(kernel.detach())
+    assert told[0].equal(told[1])

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import io
 import logging
 import os
 import time
@@ -18,13 +19,14 @@ from safetensors.torch import load_file, save_file
 import raycifar.training.checkpoint_writer
 import raycifar.training.session
 import raycifar.training.trial
+from raycifar.config.datasets import CIFAR10
 from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
-from raycifar.storage.checkpoints import newest_checkpoint
+from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.evaluation import evaluate
-from raycifar.training.failures import HOPELESS, GpuMemoryError, OtherNetworkError, StorageError
+from raycifar.training.failures import HOPELESS, CheckpointError, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
 from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
@@ -212,6 +214,38 @@ def test_a_checkpoint_of_another_versions_network_is_refused(make_trial, tmp_pat
         run(make_trial(epochs=2), tmp_path)
     error = TrialFolder(tmp_path).error()
     assert error.kind in {kind.__name__ for kind in HOPELESS}
+
+
+def state_of(content):
+    """What torch.save writes."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (state_of([1]), "it holds a list"),
+        (state_of(Code()), "more than tensors, which may be code"),
+        (state_of({"model": torch.zeros(9)})[:-30], ".*cut short"),
+        (b"no archive", ".*cut short"),
+    ],
+)
+def test_a_checkpoint_that_holds_no_state_ends_the_trial_with_one_line(
+    make_trial, tmp_path, small_network, state, why, capsys
+):
+    run(make_trial(epochs=1), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    write_checkpoint(tmp_path, state, TrialFolder(tmp_path).history())
+    with pytest.raises(CheckpointError, match=rf"state\.pt: not a trial's state \({why}.*--fresh"):
+        run(make_trial(epochs=2), tmp_path)
+    assert "it ran" not in capsys.readouterr().out
 
 
 def test_a_new_attempt_clears_the_old_error(make_trial, tmp_path, small_network):
@@ -489,6 +523,15 @@ def test_what_is_tested_is_the_best_epochs_network_also_on_mirror_images(make_tr
     right, unflipped = ((answers == test.labels).float().mean().item() for answers in (both, logits.argmax(1)))
     assert right != unflipped, "mirror images make no difference: nothing is tested here"
     assert summary.test_accuracy_flip == pytest.approx(right)
+
+
+def test_mirror_images_are_not_asked_where_they_are_of_another_class(make_trial, tmp_path, monkeypatch):
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: linear())
+    digits = CIFAR10.model_copy(update={"mirror": False})
+    summary = run(make_trial().with_facts(digits), tmp_path)
+    assert summary.test_accuracy_flip is None
+    assert TrialFolder(tmp_path).summary() == summary
+    assert run(make_trial(), tmp_path / "mirrored").test_accuracy_flip is not None
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

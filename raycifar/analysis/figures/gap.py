@@ -12,8 +12,11 @@ from raycifar.analysis.results import leaks
 from raycifar.analysis.wording import blended, signed
 
 DESCRIBED = 20  # trials in the text for screen readers
-AUGMENTED = "Training is measured on augmented images, with dropout if any, which can put it below test"
-PLAIN = "Training is measured as test is: the best epoch's weights, on the training images as they are"
+AUGMENTED = (
+    "training is measured on augmented images, with dropout if any, while the weights change, which can put it below "
+    "test"
+)
+PLAIN = "training is measured as test is: the best epoch's weights, on the training images as they are"
 
 
 def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ()) -> Drawing:
@@ -39,11 +42,10 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     margin = 0.32 if rows["arm"].isin(unlike).any() else 0.18  # for the words beside
     _axes(axes, [shorten(str(trial), 20) for trial in rows["trial"]], margin)
     legend(figure, axes)
-    mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in by_arm.items())
-    caption = (
-        f"The gap is {mean_gaps}{on_average}. Training far above test: the network has learnt its training images by "
-        f"heart. {PLAIN if is_plain else AUGMENTED}{mark(leak)}."
-    )
+    alike = {arm: mean for arm, mean in by_arm.items() if arm not in unlike}
+    mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in alike.items())
+    caption = f"The gap is {mean_gaps}{on_average}. " if alike else ""
+    caption += f"It hints at over-fitting, it does not measure it: {PLAIN if is_plain else AUGMENTED}{mark(leak)}."
     if why := blended([arm for arm in by_arm.index if arm in unlike]):
         caption += f" Dotted: {why}."
     first = rows.head(DESCRIBED)
@@ -71,7 +73,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], unlike: Sequence[
         axes.scatter(train, y, marker="o", s=42, facecolors="white", edgecolors=colour, linewidths=1.6, zorder=2)
         axes.scatter(test, y, marker="D", s=34, color=colour, zorder=3)
         beside = max(train, test), y
-        text = signed(train - test, 1) + (" (blended images)" if arm in unlike else "")
+        text = "(blended images)" if arm in unlike else signed(train - test, 1)
         axes.annotate(text, beside, (9, 0), textcoords="offset points", va="center")
 
 

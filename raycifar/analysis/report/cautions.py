@@ -12,10 +12,10 @@ from raycifar.config.sweep import TrialSpec
 MOST_LINES = 10  # of one kind that a reader reads
 
 
-def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
+def cautions(results: Results, unusable: Sequence[str] = (), of_images: Sequence[str] = ()) -> list[str]:
     """What a reader must know before any number: a line each: the notes on the sweep, then the gravest first.
 
-    `unusable` has a line for each file of predictions that cannot be used.
+    `unusable` has a line for each file of predictions that cannot be used; `of_images` what is wrong with the images.
     """
     return [
         *noted("this sweep", results),
@@ -24,6 +24,7 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
         *_unlike_arms(results),
         *_unlike_reference(results),
         *_in_part(results),
+        *of_images,
         *_many_arms(results),
         *_unreadable([*results.problems, *unusable]),
     ]
@@ -73,8 +74,8 @@ def _many_arms(results: Results) -> list[str]:
     if len(results.arms) <= MOST_ARMS:
         return []
     return [
-        f"{len(results.arms):,} arms: figures, and tables with a column for each arm, show the {MOST_ARMS} of the "
-        "highest mean validation accuracy."
+        f"{len(results.arms):,} arms: figures, tables with a column for each arm, and those of single images show the "
+        f"first one of the sweep file and the {MOST_ARMS - 1} others of the highest mean validation accuracy."
     ]
 
 
@@ -132,10 +133,11 @@ def _slower(results: Results) -> list[str]:
 def _enlarged(results: Results, arms: Mapping[str, TrialSpec]) -> list[str]:
     side = results.facts.side
     return [
-        f"{arm} enlarges its images to {side * trial.model.upsample} pixels a side inside the network, which "
-        f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
+        f"{arm} enlarges its images to {trial.model.sees(side)} pixels a side inside the network, which "
+        f"multiplies the work by about {(trial.model.sees(side) / side) ** 2:.0f}: do not "
+        "compare its times with the others'."
         for arm, trial in arms.items()
-        if trial.model.upsample > 1
+        if trial.model.sees(side) > side
     ]
 
 

@@ -2,73 +2,82 @@
 
 from collections.abc import Sequence
 
+from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.learning import blended_arms, common_limit
+from raycifar.analysis.report.comparing import SINGLE, ahead, best_of_many, reached, what_can_be_found
 from raycifar.analysis.results import Results
-from raycifar.analysis.stats import SHARE, Sample, proportion_interval, sample
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (
     TRAINING_TIME,
-    between,
-    blended,
-    compare,
-    cut_at,
     epochs_of,
     listed,
     n_of,
-    percent,
     signed,
     whole,
 )
+from raycifar.config.architectures import title_of
+from raycifar.config.sweep import TrialSpec
 
 MOST_NAMED = 4  # arms that the answer names one by one
 
 
-def answer(results: Results) -> str:
+def answer(results: Results, tested: ComparedArms) -> str:
     """One plain paragraph: who is ahead, by how much, and how sure."""
-    finished = results.finished
-    if finished.empty:
+    finished, arms = results.finished, tested.arms
+    if not arms:
         return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
-    samples = _samples(results)
-    images = finished.groupby("arm")["test_images"].max().astype(int)
-    planned = results.trials["arm"].value_counts()
-    others = f"; the other {len(samples) - MOST_NAMED:,} arms get no more right" if len(samples) > MOST_NAMED else ""
-    samples = _named(samples)
-    reached = "; ".join(_reached(arm, samples[arm], images[arm], planned[arm]) for arm in samples)
-    tested = " or ".join(f"{number:,}" for number in dict.fromkeys(images[arm] for arm in samples))
-    sentences = [_question(results, list(samples)), f"Of the {tested} test images, {reached}{others}."]
-    sentences += _comparisons(samples)
-    if others:
-        sentences.append("The best of many arms looks better than it is, since these numbers picked it.")
+    planned, named = results.trials["arm"].value_counts(), named_arms(results, tested)
+    others = len(arms) - len(named)
+    rest = f"; the other {others:,} arms get no more right than {tested.best}" if others else ""
+    reaching = "; ".join(reached(arm, arms[arm], estimate(arms[arm]), planned[arm]) for arm in named)
+    images = " or ".join(f"{number:,}" for number in dict.fromkeys(arms[arm].images for arm in named))
+    sentences = [
+        _question(results, named),
+        f"Of the {images} test images, {reaching}{rest}.",
+        *_comparisons(tested, named),
+        best_of_many(arms),
+        _findable(tested),
+    ]
     if len(finished) < len(results.trials):
         sentences.append(f"Finished trials: {len(finished)} of {len(results.trials)}; the rest are not in these means.")
+    if "failed" in set(results.trials["status"]):
+        sentences.append("Failed trials are left out, which flatters an arm whose bad seeds fail.")
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def costs(results: Results) -> str:
+def costs(results: Results, tested: ComparedArms) -> str:
     """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
-    arms = list(_named(_samples(results)))
-    return f"{_costs(results, arms)} {_gaps(results, arms)}" if arms else ""
+    named = named_arms(results, tested) if tested.arms else []
+    return f"{_costs(results, named)} {_gaps(results, named)}" if named else ""
 
 
-def _samples(results: Results) -> dict[str, Sample]:
-    """The test accuracies of every arm of which a trial has finished."""
-    finished = results.finished
-    samples = {arm: sample(finished.loc[finished["arm"] == arm, "test_accuracy"], SHARE) for arm in results.arms}
-    return {arm: accuracies for arm, accuracies in samples.items() if accuracies.n}
+def named_arms(results: Results, tested: ComparedArms) -> list[str]:
+    """Up to MOST_NAMED tested arms, in their own order: the baseline, the best, and those that validate best.
 
-
-def _named(samples: dict[str, Sample]) -> dict[str, Sample]:
-    """The best MOST_NAMED arms, in their own order."""
-    ranked = sorted(samples, key=lambda arm: -samples[arm].mean)
-    return {arm: accuracies for arm, accuracies in samples.items() if arm in ranked[:MOST_NAMED]}
+    Those of the highest test accuracies would look better than they are.
+    """
+    validation = results.finished.groupby("arm")["best_val_accuracy"].mean()
+    ranked = sorted(tested.arms, key=lambda arm: -validation.get(arm, 0.0))
+    chosen = list(dict.fromkeys(arm for arm in (tested.baseline, tested.best, *ranked) if arm in tested.arms))
+    return [arm for arm in tested.arms if arm in chosen[:MOST_NAMED]]
 
 
 def _question(results: Results, arms: Sequence[str]) -> str:
     trials = {trial.arm: trial for trial in results.spec.trials}
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
-    parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
+    parts = [
+        f'"{arm}"{_network(results, trials[arm])} from {starts[trials[arm].model.weights]} in '
+        f"{epochs_of(trials[arm].epochs)}"
+        for arm in arms
+    ]
     arms_are = "an arm is one configuration: all seeds of one recipe"
     return f"{listed(results.networks)} trained on {results.facts.title}, by arm ({arms_are}): {', '.join(parts)}."
+
+
+def _network(results: Results, trial: TrialSpec) -> str:
+    """An arm's network, in brackets, where not all arms train the same one."""
+    return f" ({title_of(trial.model.name)})" if len(results.networks) > 1 else ""
 
 
 def status_line(results: Results) -> str:
@@ -100,25 +109,22 @@ def _arm_so_far(results: Results, arm: str) -> str:
     return f"{arm} is at {100 * accuracies.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
 
 
-def _reached(arm: str, accuracies: Sample, images: int, planned: int) -> str:
-    mean = percent(accuracies.mean)
-    if accuracies.n > 1:
-        cut = cut_at(accuracies.is_cut_low, accuracies.is_cut_high)
-        spread = accuracies.note or (
-            f"95 % interval {between(accuracies.low, accuracies.high, percent)} %{cut}, standard deviation "
-            f"{percent(accuracies.sd)} points"
-        )
-        return f"{arm} gets {mean} % right on average over {accuracies.n} trials ({spread})"
-    range_ = between(*proportion_interval(accuracies.mean, images), percent)
-    which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
-    pinned = f"95 % interval from its {images:,} test images alone: {range_} %"
-    return f"{arm} gets {mean} % right in {which} ({accuracies.note}; {pinned})"
+def _comparisons(tested: ComparedArms, named: Sequence[str]) -> list[str]:
+    """The best arm against each other one that is named."""
+    arms, shown = tested.arms, [one for one in tested.with_best if one.b in named]
+    sentences = [
+        ahead((one.a, one.b), one.apart, (arms[one.a], arms[one.b]), one.adjusted, tested.family.size) for one in shown
+    ]
+    return sentences + [SINGLE] * any(one.apart.pairs == 1 for one in shown)
 
 
-def _comparisons(samples: dict[str, Sample]) -> list[str]:
-    """The best arm against each other one, up to three."""
-    best, *others = sorted(samples, key=lambda arm: -samples[arm].mean)
-    return [compare((best, other), samples[best], samples[other]) for other in others[:3]]
+def _findable(tested: ComparedArms) -> str:
+    """What so many trials find, of the best arm and the baseline; where that is the best, of the next one."""
+    if len(tested.arms) < 2:
+        return ""
+    arms, (best, *others) = tested.arms, sorted(tested.arms, key=lambda arm: -tested.arms[arm].mean)
+    other = tested.baseline if tested.baseline in others else others[0]
+    return what_can_be_found(arms, (arms[best], arms[other]))
 
 
 def _costs(results: Results, arms: Sequence[str]) -> str:
@@ -134,9 +140,11 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
 
 
 def _gaps(results: Results, arms: Sequence[str]) -> str:
-    finished = results.finished
-    means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms}
-    gaps = ", ".join(f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items())
-    why = blended([arm for arm in blended_arms(results.spec) if arm in arms])
-    sentence = f"Training accuracy minus test accuracy is {gaps}: above 0 it is over-fitting."
-    return f"{sentence} But {why}." if why else sentence
+    finished, unlike = results.finished, [arm for arm in blended_arms(results.spec) if arm in arms]
+    means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms if arm not in unlike}
+    given = [f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items()]
+    given += [f"not given for {listed(unlike)}, whose images are blended of two (Mixup, CutMix)"] if unlike else []
+    return (
+        f"Training accuracy, on augmented images while the weights change, minus test accuracy: {', '.join(given)}. It "
+        "hints at over-fitting, it does not measure it."
+    )

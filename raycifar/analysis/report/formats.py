@@ -13,6 +13,7 @@ import pandas as pd
 
 from raycifar.errors import InputError
 from raycifar.storage.beneath import Where, beneath, write_bytes
+from raycifar.texts import csv_cell
 
 FORMATS = ("pdf", "parquet")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
@@ -44,14 +45,21 @@ def find_browser() -> str:
 def write_rows(path: Where, rows: Iterable[Sequence[str]]) -> None:
     """Write rows of text as CSV, the headings first. Raises OSError."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([csv_cell(cell) for cell in row] for row in rows)
     write_csv(path, text.getvalue())
 
 
 def write_frames(frames: Mapping[str, pd.DataFrame], out: Where) -> None:
     """Write each frame as <name>.csv. Raises OSError."""
     for name, frame in frames.items():
-        write_csv(out / f"{name}.csv", frame.to_csv(index=False))
+        write_csv(out / f"{name}.csv", harmless(frame).to_csv(index=False))
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its texts as csv_cell has them; as it is where nothing changes, for most have many rows."""
+    texts = frame.select_dtypes(include=["object", "string"])
+    changed = [name for name in texts if any(csv_cell(text) != text for text in texts[name].dropna().unique())]
+    return frame.assign(**{str(name): frame[name].map(csv_cell) for name in changed})
 
 
 def write_csv(path: Where, text: str) -> None:

@@ -1,18 +1,16 @@
 """What a report says, and its pages: report.md and report.html."""
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from raycifar.analysis.figures.style import Drawing, save
 from raycifar.analysis.results import LEAK
 from raycifar.analysis.tables.table import Table
-from raycifar.analysis.wording import plain
 from raycifar.storage.beneath import Where
+from raycifar.texts import markdown, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +18,7 @@ class Report:
     """What the report says, before it is laid out. `tables` are cut to what can be read, `whole_tables` are not."""
 
     title: str
-    answer: str
+    answer: str  # a paragraph with all numbers
     cautions: list[str]
     tables: list[Table]
     whole_tables: list[Table]
@@ -29,6 +27,7 @@ class Report:
     provenance: list[tuple[str, str]]
     commands: list[str]
     costs: str = ""  # a second paragraph
+    plainly: Sequence[tuple[str, str]] = ()  # questions of a reader with their answers, before everything else
     calls_heading: str = "Every call of run_sweep.py on this folder"
 
 
@@ -65,10 +64,3 @@ class Picture:
         png, svg = save(drawing, folder)
         data = base64.b64encode(svg.read_bytes()).decode()
         return cls(drawing, f"figures/{png.name}", f"figures/{svg.name}", f"data:image/svg+xml;base64,{data}")
-
-
-def markdown(text: Any) -> str:
-    """A line whose characters mean nothing in Markdown, in a table or outside."""
-    return re.sub(
-        r"([\\`*_\[\]|])", r"\\\1", plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )

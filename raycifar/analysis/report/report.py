@@ -3,28 +3,36 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raycifar.analysis.balance import is_unequal
 from raycifar.analysis.figures.all_figures import all_figures
-from raycifar.analysis.predictions import Predictions, load_images, read_predictions
+from raycifar.analysis.predictions import Predictions, open_images, read_predictions
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import MOST_LINES, cautions
 from raycifar.analysis.report.findings import answer, costs, status_line
 from raycifar.analysis.report.formats import write_frames, write_rows
+from raycifar.analysis.report.images import images, small
 from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.plainly import plainly
 from raycifar.analysis.results import Results
 from raycifar.analysis.tables.accuracy import (
     accuracy_by_trial,
     averages_by_arm,
     learning_speed,
-    overfitting,
     recipes,
 )
 from raycifar.analysis.tables.against_reference import against_reference
+from raycifar.analysis.tables.balance import unequal_classes
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
+from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
+from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
+from raycifar.analysis.tables.networks import networks
 from raycifar.analysis.tables.paired import paired_tests
-from raycifar.analysis.wording import listed, plain, ranges
+from raycifar.analysis.tested_arms import compared_arms
+from raycifar.analysis.wording import listed, ranges
 from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
+from raycifar.texts import plain
 
 LEFT_SECONDS = 3600.0  # a file that is being written for so long was left by a killed process
 
@@ -33,15 +41,19 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
     is_reference = reference.is_of(results.spec)
+    tested = compared_arms(results, predictions)
     tables = [
         accuracy_by_trial(results),
-        averages_by_arm(results),
-        at_equal_cost(results),
+        averages_by_arm(results, tested),
+        *([unequal_classes(results, predictions)] if is_unequal(predictions) else []),
+        *([networks(results, predictions)] if len(results.networks) > 1 else []),
+        differences(results, tested),
+        at_equal_cost(results, tested),
         milestones(results),
         paired_tests(results, predictions),
         *([against_reference(results, reference)] if is_reference else []),
         learning_speed(results),
-        overfitting(results),
+        overfitting(results, tested),
         accuracy_by_class(results, predictions),
         confused_pairs(results, predictions),
         calibration_by_arm(results, predictions),
@@ -52,9 +64,10 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     ]
     return Report(
         title=f"Sweep {results.record.name}",
-        answer=answer(results),
-        costs=costs(results),
-        cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
+        plainly=plainly(tested),
+        answer=answer(results, tested),
+        costs=costs(results, tested),
+        cautions=[plain(caution) for caution in cautions(results, predictions.problems, small(results, predictions))],
         tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=list(reference.footnotes.items()) if is_reference else [],
@@ -85,6 +98,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         "sweep file": record.source,
         "fingerprint of the settings": record.fingerprint,
         "commit": record.commit or "not run from a git checkout",
+        "images": images(results),
         "trials": status_line(results),
         "seeds": "; ".join(_seeds(results)),
         "hardware": record.hardware,
@@ -117,7 +131,7 @@ def write_report(results: Results, out: Path) -> Report:
     predictions = read_predictions(results)
     report = make_report(results, predictions)
     write_tables(report, place)
-    images, why = load_images(predictions.tests) if predictions.trials else (None, "")
+    images, why = open_images(predictions.tests) if predictions.trials else (None, "")
     pictures = [Picture.of(drawing, place / "figures") for drawing in all_figures(results, predictions, images)]
     for name, text in pages(report, pictures, why).items():
         write_bytes(place / name, text.encode())

@@ -5,19 +5,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.figures.differences import difference_figures
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.report.cautions import noted
+from raycifar.analysis.report.comparing import assumed, intervals, span
 from raycifar.analysis.report.findings import status_line
 from raycifar.analysis.report.formats import write_frames
 from raycifar.analysis.report.pages import Picture, Report, pages
+from raycifar.analysis.report.plainly import HOW_SURE, OTHER_IMAGES, WHICH, how_sure, not_shown, other_images
 from raycifar.analysis.report.report import report_folder, write_tables
 from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.several_sweeps import (
     LETTERS,
-    Contrast,
+    AccuracyContrast,
     Setting,
-    contrast,
+    accuracy_contrasts,
     differing_settings,
     differing_surroundings,
     finished_arm,
@@ -25,10 +28,17 @@ from raycifar.analysis.several_sweeps import (
     shared_arms,
 )
 from raycifar.analysis.tables.paired_sweeps import image_tests
-from raycifar.analysis.tables.side_by_side import QUANTITIES, quantity_table, settings_table, sweeps_table
+from raycifar.analysis.tables.side_by_side import (
+    QUANTITIES,
+    accuracy_table,
+    quantity_table,
+    settings_table,
+    sweeps_table,
+)
 from raycifar.analysis.tables.table import Table
-from raycifar.analysis.wording import above_or_below, between, epochs_of, listed, percent, plain
+from raycifar.analysis.wording import above_or_below, epochs_of, is_level, listed, points
 from raycifar.storage.beneath import write_bytes
+from raycifar.texts import plain
 
 SENTENCES = 6  # of the answer; the table has all
 OF_PLACES = ("hardware", "device", "trials at once", "workers a trial")  # surroundings that decide times
@@ -42,9 +52,11 @@ def write_comparison(sweeps: Sequence[Results], out: Path) -> Report:
     """
     place = report_folder(out, *sweeps)
     write_frames(joined_tables(sweeps), place)
-    report = compare_sweeps(sweeps)
+    predictions = [read_predictions(results) for results in sweeps]
+    report = compare_sweeps(sweeps, predictions)
     write_tables(report, place)
-    pictures = [Picture.of(drawing, place / "figures") for drawing in difference_figures(sweeps)]
+    drawings = difference_figures(sweeps, accuracy_contrasts(sweeps, predictions))
+    pictures = [Picture.of(drawing, place / "figures") for drawing in drawings]
     for name, text in pages(report, pictures).items():
         write_bytes(place / name, text.encode())
     return report
@@ -59,15 +71,17 @@ def joined_tables(sweeps: Sequence[Results]) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def compare_sweeps(sweeps: Sequence[Results]) -> Report:
+def compare_sweeps(sweeps: Sequence[Results], predictions: Sequence[Predictions] | None = None) -> Report:
     """Everything in words and tables: differences with intervals, and what may explain them."""
-    predictions = [read_predictions(results) for results in sweeps]
+    predictions = predictions or [read_predictions(results) for results in sweeps]
     surroundings = differing_surroundings(sweeps)
     names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
-    tables = _tables(sweeps, predictions, surroundings)
+    contrasts = accuracy_contrasts(sweeps, predictions)
+    tables = _tables(sweeps, contrasts, image_tests(sweeps, predictions, LETTERS), surroundings)
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
-        answer=_answer(sweeps),
+        plainly=_plainly(contrasts),
+        answer=_answer(sweeps, contrasts),
         cautions=[plain(caution) for caution in _cautions(sweeps, predictions, surroundings)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
@@ -80,15 +94,17 @@ def compare_sweeps(sweeps: Sequence[Results]) -> Report:
 
 
 def _tables(
-    sweeps: Sequence[Results], predictions: Sequence[Predictions], surroundings: Sequence[Setting]
+    sweeps: Sequence[Results],
+    contrasts: Sequence[AccuracyContrast],
+    images: Table,
+    surroundings: Sequence[Setting],
 ) -> list[Table]:
-    first, *others = QUANTITIES
     recipes = differing_settings(sweeps)
     return [
         sweeps_table(sweeps),
-        quantity_table(sweeps, first),
-        image_tests(sweeps, predictions, LETTERS),
-        *(quantity_table(sweeps, quantity) for quantity in others),
+        accuracy_table(sweeps, contrasts),
+        images,
+        *(quantity_table(sweeps, quantity) for quantity in QUANTITIES),
         settings_table("recipes", "Where the recipes differ", sweeps, recipes),
         settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
     ]
@@ -100,10 +116,11 @@ def _provenance(results: Results) -> str:
     return f"{results.path} (from {record.source}, fingerprint {record.fingerprint}, commit {commit})"
 
 
-def _answer(sweeps: Sequence[Results]) -> str:
+def _answer(sweeps: Sequence[Results], contrasts: Sequence[AccuracyContrast]) -> str:
     """A sentence for each arm and each other sweep: how far apart in test accuracy, and how sure."""
+    tested = {(one.arm, one.letter): one for one in contrasts}
     sentences = [
-        _sentence(arm, letter, contrast(finished_arm(sweeps[0], arm), finished_arm(other, arm), "test_accuracy"))
+        _sentence(tested[arm, letter]) if (arm, letter) in tested else f"{arm}: not yet tested in both A and {letter}."
         for arm in shared_arms(sweeps)
         for letter, other in lettered(sweeps)[1:]
         if arm in other.arms
@@ -115,27 +132,51 @@ def _answer(sweeps: Sequence[Results]) -> str:
     return " ".join(sentences[:SENTENCES]) + rest
 
 
-def _sentence(arm: str, letter: str, difference: Contrast) -> str:
-    if not min(difference.base.n, difference.other.n):
-        return f"{arm}: not yet tested in both A and {letter}."
-    some = 0 < difference.pairs < max(difference.base.n, difference.other.n)
-    where = f"{above_or_below(difference.value)} A in test accuracy"
-    where += f" over the {difference.pairs} seeds in both" if some else ""
-    if not difference.has_interval:
-        return f"{arm}: {letter} is {where}, but {_without_spread(difference)}: another seed could fall elsewhere."
-    range_ = between(difference.low, difference.high, percent, "+")
-    verdict = "includes 0: it may be chance" if difference.low <= 0 <= difference.high else "excludes 0"
-    how = difference.method.replace("paired", "paired by seed")
-    return f"{arm}: {letter} is {where} (95 % interval {range_}, {how}; {verdict})."
+def _sentence(one: AccuracyContrast) -> str:
+    of, start = one.of, f"{one.arm}: {one.letter} is {above_or_below(one.of.mean)} A in test accuracy"
+    if max(one.n) == 1:
+        alone = f"; on other test images these two networks would be {span(of.networks)} points apart"
+        fall = "with n = 1 there is no spread: another seed could fall elsewhere"
+        return f"{start}, but {fall}{alone if of.networks.known else ''}."
+    if not of.seeds.known:
+        return f"{start}, but all trials have the same value: another seed could fall elsewhere."
+    if of.is_assumed:
+        return f"{start}. {assumed(*_one_and_many(one), of)}"
+    pairs = f"Of the {of.pairs} pairs of one trial each, {one.letter} is above in {of.above}."
+    return f"{start} ({intervals(of, one.method, one.adjusted, one.size)}). {pairs}"
 
 
-def _without_spread(difference: Contrast) -> str:
-    few = min(difference.base.n, difference.other.n)
-    if few < 2:
-        return f"with n = {few} there is no spread"
-    if difference.pairs:
-        return f"the {difference.pairs} pairs all differ by the same amount"
-    return "within each sweep all trials have the same value"
+def _one_and_many(one: AccuracyContrast) -> tuple[str, str]:
+    """The sweep with the arm's single trial, and the other one."""
+    return ("A", one.letter) if one.n[0] == 1 else (one.letter, "A")
+
+
+def _plainly(contrasts: Sequence[AccuracyContrast]) -> list[tuple[str, str]]:
+    """Three questions, with a sentence for each of the first comparisons."""
+    shown = contrasts[:SENTENCES]
+    several = len(contrasts) > 1
+    told = [
+        (WHICH, [_which(one) for one in shown]),
+        (OTHER_IMAGES, [other_images(*_as_arms(one), one.adjusted, one.size) for one in shown]),
+        (HOW_SURE, [how_sure(*_as_arms(one), one.adjusted, one.size) for one in shown]),
+    ]
+    names = [f"{one.arm}{f' in {one.letter}' if one.letter != 'B' else ''}: " if several else "" for one in shown]
+    return [(q, " ".join(f"{name}{reply}" for name, reply in zip(names, of, strict=True))) for q, of in told if of]
+
+
+def _as_arms(one: AccuracyContrast) -> tuple[Estimate, tuple[str, str], tuple[int, int]]:
+    """The difference as that of the sweep ahead, with the names and trials of both."""
+    names, n = (one.letter, "A"), one.n[::-1]
+    return (one.of, names, n) if one.of.mean >= 0 else (one.of.reversed(), names[::-1], n[::-1])
+
+
+def _which(one: AccuracyContrast) -> str:
+    of, names, n = _as_arms(one)
+    if is_level(of.mean):
+        return "Neither: both are level in test accuracy."
+    return (
+        f"{not_shown(one.adjusted, of)}{names[0]} is {points(of.mean)} ahead of {names[1]} (n = {n[0]} against {n[1]})."
+    )
 
 
 def _cautions(

@@ -10,24 +10,27 @@ from raycifar.analysis.report.pages import Report
 from raycifar.analysis.results import LEAK
 from raycifar.analysis.tables.table import Table
 from raycifar.analysis.wording import CUT_NOTE
+from raycifar.texts import plain, printable
 
 TERMINAL_ROWS = 16  # of a table
 
 
 def show(report: Report, out: Path, console: Console, tables: int | None = None) -> None:
     """Print the answer, the cautions and so many of the tables, or all; last, where the report lies."""
-    console.print(Text(report.title, "bold"))
-    console.print(Text(report.answer))
+    console.print(Text(plain(report.title), "bold"))
+    for question, reply in report.plainly:
+        console.print(Text.assemble((f"{plain(question)} ", "bold"), plain(reply)))
+    console.print(Text(plain(report.answer)))
     if report.costs:
-        console.print(Text(report.costs))
+        console.print(Text(plain(report.costs)))
     for caution in report.cautions:
-        console.print(Text(f"! {caution}", "yellow"))
+        console.print(Text(plain(f"! {caution}"), "yellow"))
     for trial, error in report.failures:
-        console.print(Text(f"! {trial} failed: {error}", "red"))
+        console.print(Text(plain(f"! {trial} failed: {error}"), "red"))
     for table in report.whole_tables[:tables]:
         _show_table(table.for_terminal(), console)
     console.print()
-    console.print(Text(f"report: {out / 'report.html'}", no_wrap=True), soft_wrap=True)
+    console.print(Text(printable(f"report: {out / 'report.html'}"), no_wrap=True), soft_wrap=True)
 
 
 def _show_table(table: Table, console: Console) -> None:
@@ -40,7 +43,7 @@ def _show_table(table: Table, console: Console) -> None:
         grid.add_column(column.heading, justify="left" if column.is_name else "right", overflow="fold")
     shown = table.head(TERMINAL_ROWS)
     for row in shown.rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(plain(cell)) for cell in row))
     console.print()
     console.print(grid)
     if len(shown.cells) < len(table.cells):

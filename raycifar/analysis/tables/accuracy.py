@@ -1,18 +1,17 @@
-"""The tables of accuracy and loss: by trial, by arm, how fast trials learn, over-fitting; and the recipes."""
+"""The tables of accuracy and loss: by trial, by arm, how fast trials learn; and the recipes."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-import pandas as pd
-
+from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
-from raycifar.analysis.results import THRESHOLD, Results, dicts, leaks
+from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
+    WITH_IMAGES,
     Cell,
     Column,
     Table,
@@ -20,22 +19,25 @@ from raycifar.analysis.tables.table import (
     figure,
     lacking,
     range_of,
+    with_images,
     word,
 )
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import (
+    NONE,
     TRAINING_TIME,
     Format,
-    blended,
-    is_level,
     is_number,
+    listed,
     number,
     percent,
     seconds,
     whole,
 )
-from raycifar.config.sweep import TrialSpec
+from raycifar.config.sweep import SweepSpec, TrialSpec
 
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
+GROUPS_DRAWN = "Images come in groups, and each group is drawn whole: other test images are other groups."
 
 Trial = dict[str, Any]  # a row of Results.trials
 
@@ -56,12 +58,13 @@ class Average(NamedTuple):
     arm: str
     quantity: Quantity
     values: Sample
+    tested: Estimate  # of the test accuracy
 
 
 QUANTITIES = [
     Quantity("test accuracy, %", "test_accuracy", percent, SHARE),
     Quantity("flip-averaged test accuracy, %", "test_accuracy_flip", percent, SHARE),
-    Quantity("best validation accuracy, %", "best_val_accuracy", percent, SHARE),
+    Quantity("best validation accuracy (highest of the epochs), %", "best_val_accuracy", percent, SHARE),
     Quantity("last training accuracy, %", "train_accuracy", percent, SHARE),
     Quantity("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
     Quantity("training − test, points", "train_test_gap", percent, ANY, "+"),
@@ -103,26 +106,24 @@ def accuracy_by_trial(results: Results) -> Table:
     )
 
 
-def averages_by_arm(results: Results) -> Table:
-    """n, mean, standard deviation and 95 % interval of every quantity, by arm."""
+def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
+    """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
+    arms = tested.arms
     records = [
-        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds))
+        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), estimate(arms[arm]))
         for arm, finished in results.finished_by_arm()
         for quantity in QUANTITIES
+        if quantity.key != "train_test_gap" or arm not in blended_arms(results.spec)
     ]
-    notes = [
-        "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
-        "sd: standard deviation. Interval: Student's t; one trial has no spread (n = 1). Last training: of the last "
-        f"epoch; mean training: over all epochs. Training time: {TRAINING_TIME}.",
-        *results.time_notes,
-    ]
+    notes = [*_what_intervals_are(results, arms), *results.time_notes]
     columns: list[Column[Average]] = [
         Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
         Column("quantity", lambda a: word(a.quantity.name), is_name=True, in_terminal=True),
         Column("n", lambda a: count(a.values.n), in_terminal=True),
         Column("mean", lambda a: figure(a.values.mean, a.quantity.show, a.quantity.sign), in_terminal=True),
         Column("sd", lambda a: figure(a.values.sd, a.quantity.show), in_terminal=True),
-        Column("95 % interval", _interval, in_terminal=True, key="", parts=RANGE),
+        Column("95 % interval over seeds", _interval, in_terminal=True, key="", parts=RANGE),
+        Column("with other test images", _with_images, in_terminal=True, parts=WITH_IMAGES),
     ]
     notes = notes if records else [NOTHING_FINISHED]
     return Table.of("averages", "Averages by arm", records, columns, notes=notes, leak=leaks(results.trials))
@@ -130,6 +131,53 @@ def averages_by_arm(results: Results) -> Table:
 
 def _interval(average: Average) -> Cell:
     return range_of(average.values, average.quantity.show, average.quantity.sign)
+
+
+def _with_images(average: Average) -> Cell:
+    if average.quantity.key != "test_accuracy":
+        return lacking(NONE, len(WITH_IMAGES))
+    return with_images(average.tested, average.quantity.show, bounds=average.quantity.bounds)
+
+
+def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
+    """What the intervals of the averages cover, and what they leave out."""
+    notes = [
+        "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
+        "sd: standard deviation. Over seeds: Student's t, on these images; one trial has no spread (n = 1). With other "
+        "test images: what other seeds and other images, drawn as these were, would change; given for the plain test "
+        "accuracy, where each trial has left predictions. Last training: of the last epoch; mean training: over all "
+        f"epochs. Training time: {TRAINING_TIME}.",
+        *([GROUPS_DRAWN] if results.facts.grouped else []),
+        _what_varies(results.spec),
+        "Best validation accuracy is the highest of the epochs, on the images that chose it: it flatters, and longer "
+        "trainings more.",
+    ]
+    if (results.trials["status"] == "failed").any():
+        notes.append("Failed trials are left out, which flatters an arm whose bad seeds fail.")
+    known = [(name, arm) for name, arm in arms.items() if arm.answers and is_number(arm.disagreement)]
+    return notes + [_disagreement(name, arm) for name, arm in known][:MOST_ARMS]
+
+
+def _what_varies(spec: SweepSpec) -> str:
+    """Between the seeds of an arm; the split only where its settings say so."""
+    own = list(dict.fromkeys(trial.arm for trial in spec.trials if trial.data.split_varies))
+    every = len(own) == len({trial.arm for trial in spec.trials})
+    varied = ", their augmentation and which images train and validate" if every else " and their augmentation"
+    of_some = f"; of {listed(own)} also which images train and validate" if own and not every else ""
+    return (
+        "Seeds vary the initial weights (of pretrained networks, the head's), the order of the images"
+        f"{varied}{of_some}. The {'' if own else 'split, the '}test images, the file of pretrained weights and the "
+        "settings are the same in every trial: what others would change is in no interval over seeds; other test "
+        "images are in the second one."
+    )
+
+
+def _disagreement(name: str, arm: Arm) -> str:
+    share, sd = arm.disagreement, arm.disagreement_sd
+    return (
+        f"{name}: two of its networks disagree on {100 * share:.1f} % of the images, which by itself makes a standard "
+        f"deviation of {percent(sd)} points."
+    )
 
 
 def learning_speed(results: Results) -> Table:
@@ -152,62 +200,6 @@ def learning_speed(results: Results) -> Table:
     ]
     begun = [trial for trial in dicts(results.trials) if trial["epochs_run"]]
     return Table.of("learning", "How fast they learn", begun, columns, notes=notes, leak=leaks(results.trials))
-
-
-def overfitting(results: Results) -> Table:
-    """Training accuracy minus test accuracy, by arm."""
-    records = [(arm, finished, sample(finished["train_test_gap"])) for arm, finished in results.finished_by_arm()]
-    notes = [
-        "Training accuracy is that of the last epoch. It is measured on augmented images, with dropout if any, so it "
-        "can lie below the test accuracy."
-    ]
-    unlike = [arm for arm in blended_arms(results.spec) if arm in [record[0] for record in records]]
-    notes += [f"{why}." for why in [blended(unlike)] if why]
-    notes += _widest_gap({arm: gap for arm, _, gap in records if arm not in unlike}, are_all=not unlike)
-    is_plain = bool(results.finished["plain_gap"].notna().any())
-    if is_plain:
-        notes.append("Plain: of the tested weights, on the training images as they are, measured as the test is.")
-    notes = notes if records else [NOTHING_FINISHED]
-    columns: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
-        Column("arm", lambda r: word(r[0]), is_name=True),
-        Column("n", lambda r: count(r[2].n)),
-        Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
-        Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
-        Column("gap, points", lambda r: _gap(r[2], is_blended=r[0] in unlike)),
-        Column("95 % interval of the gap", lambda r: range_of(r[2], percent, "+"), key="gap_points", parts=RANGE),
-        *(_PLAIN if is_plain else []),
-    ]
-    return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
-
-
-_PLAIN: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
-    Column("plain training %", lambda r: figure(r[1]["plain_train_accuracy"].mean(), percent)),
-    Column("plain gap, points", lambda r: figure(r[1]["plain_gap"].mean(), percent, "+")),
-    Column(
-        "95 % interval of the plain gap",
-        lambda r: range_of(sample(r[1]["plain_gap"]), percent, "+"),
-        key="plain_gap_points",
-        parts=RANGE,
-    ),
-]
-
-
-def _gap(values: Sample, *, is_blended: bool) -> Cell:
-    cell = figure(values.mean, percent, "+")
-    return replace(cell, text=f"{cell.text} (blended images)") if is_blended else cell
-
-
-def _widest_gap(gaps: Mapping[str, Sample], *, are_all: bool) -> list[str]:
-    """Which arm over-fits most, in a sentence: of arms that train on images as hard as the test images."""
-    if not gaps or (are_all and len(gaps) == 1):
-        return []
-    worst = max(gaps, key=lambda arm: gaps[arm].mean)
-    if is_level(gaps[worst].mean) or gaps[worst].mean < 0:
-        return [f"No {'' if are_all else 'other '}arm is better on its training images."]
-    if are_all:
-        return [f"The largest gap is that of {worst}."]
-    of_others = "" if len(gaps) == 1 else "Of the other arms, "
-    return [f"{of_others}{worst} over-fits{' most' if of_others else ''}: {percent(gaps[worst].mean, '+')} points."]
 
 
 def recipes(results: Results) -> Table:

@@ -4,15 +4,16 @@ Of finished trials alone: one that still runs would have its place only because 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 
+from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.learning import GOALS, accuracies_within, common_limit, first_epochs_at
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import FROM_ZERO, SHARE, Sample, sample
+from raycifar.analysis.stats import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     MEAN_AND_RANGE,
     NOTHING_FINISHED,
@@ -21,12 +22,25 @@ from raycifar.analysis.tables.table import (
     Column,
     Table,
     figure,
-    lacking,
     mean_and_range,
-    range_of,
     word,
 )
-from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, epochs_of, percent, seconds, tenths, too_few, whole
+from raycifar.analysis.tested_arms import ComparedArms
+from raycifar.analysis.wording import (
+    TRAINING_TIME,
+    Format,
+    between,
+    cut_span,
+    epochs_of,
+    listed,
+    percent,
+    seconds,
+    tenths,
+    too_few,
+    whole,
+)
+
+WITH_OTHERS = "test, with other test images, too"
 
 
 class Moment(NamedTuple):
@@ -34,6 +48,7 @@ class Moment(NamedTuple):
 
     name: str
     accuracies: dict[str, "pd.Series[float]"]
+    tested: dict[str, Estimate] | None = None  # where the intervals are to be with other test images, too
 
 
 class Milestone(NamedTuple):
@@ -43,18 +58,25 @@ class Milestone(NamedTuple):
     goal: float
     reached: int
     trials: int
-    epochs: Sample
-    seconds: Sample
+    planned: int
+    epochs: "pd.Series[float]"
+    seconds: "pd.Series[float]"
 
 
-def at_equal_cost(results: Results) -> Table:
+def at_equal_cost(results: Results, tested: ComparedArms) -> Table:
     """Every arm's validation accuracy after the epochs, and the seconds, that all arms have had; and at its end."""
     arms = {arm: trials for arm, trials in results.finished_by_arm() if arm in results.shown_arms}
     moments = _moments(results, arms)
+    estimates = {arm: estimate(tested.arms[arm]) for arm in arms}
+    if moments and any(of.images.known for of in estimates.values()):
+        moments.append(Moment(WITH_OTHERS, moments[-1].accuracies, estimates))
     notes = [
         "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
         f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
-        "(Student's t); a single trial (n = 1) has no interval.",
+        f"(Student's t), over seeds, {_images(results)}; a single trial (n = 1) has none. What other validation images "
+        "would change is left out.",
+        *_images_left_out(estimates),
+        *_unlike_plans(results, list(arms)),
         *results.time_notes,
     ]
     notes = notes if moments else [NOTHING_FINISHED]
@@ -70,10 +92,48 @@ def _at(arm: str) -> Column[Moment]:
     def cell(moment: Moment) -> Cell:
         accuracies = moment.accuracies[arm]
         values, planned = sample(accuracies, SHARE), len(accuracies)
+        if moment.tested:
+            return _with_others(values, moment.tested[arm])
         cell = mean_and_range(values, planned, percent)
         return replace(cell, text=too_few(values.n, planned), is_cut=False) if 0 < values.n < planned else cell
 
     return Column(f"{arm}, %", cell, in_terminal=True, key=f"{arm}_percent", parts=MEAN_AND_RANGE)
+
+
+def _with_others(values: Sample, of: Estimate) -> Cell:
+    """A column of MEAN_AND_RANGE; for machines without ends where they are those of one network."""
+    if of.images.known:
+        ends = cut_span(*of.images, SHARE)
+        return mean_and_range(replace(ends, n=values.n, mean=values.mean), values.n, percent)
+    cell = mean_and_range(values if values.n == 1 else replace(values, low=math.nan, high=math.nan), values.n, percent)
+    if not of.networks.known:
+        return cell
+    return replace(cell, text=f"{percent(of.mean)} (this network alone {between(*of.networks, percent)}, n = 1)")
+
+
+def _images(results: Results) -> str:
+    """On which images the intervals over seeds are."""
+    if any(trial.data.split_varies for trial in results.spec.trials):
+        return "validation on images that are drawn anew for each trial (data.split_seed), test on these images"
+    return "on these images"
+
+
+def _images_left_out(of_arms: Mapping[str, Estimate]) -> list[str]:
+    """Whose tests have no interval with other test images."""
+    lacking = [arm for arm, of in of_arms.items() if not (of.images.known or of.networks.known)]
+    return [f"What other test images would change is not known of {listed(lacking)}."] if lacking else []
+
+
+def _unlike_plans(results: Results, arms: Sequence[str]) -> list[str]:
+    """That a plan for more epochs is compared in its middle."""
+    plans = {trial.arm: trial.epochs for trial in results.spec.trials if trial.arm in arms}
+    longer = [arm for arm, epochs in plans.items() if epochs > min(plans.values())]
+    if not longer:
+        return []
+    return [
+        f"Planned for more epochs: {listed(longer)}. At equal epochs and seconds such an arm is in the middle of its "
+        "schedule; planned for as few, it might stand elsewhere."
+    ]
 
 
 def _moments(results: Results, arms: dict[str, pd.DataFrame]) -> list[Moment]:
@@ -105,8 +165,9 @@ def milestones(results: Results) -> Table:
     notes = []
     if records:
         notes = [
-            "Counted to the end of the first epoch that reached the accuracy. Trials that never got there are left "
-            f"out, which makes the mean look better. Training time: {TRAINING_TIME}.",
+            "Counted to the end of the first epoch that reached the accuracy: noisy curves are there early. Mean, and "
+            "lowest to highest, of the trials that got there: those that did not are left out, which makes the mean "
+            f"look better. Training time: {TRAINING_TIME}.",
             *results.time_notes,
         ]
     if missed := [f"{100 * goal:.0f}" for goal in GOALS if goal not in firsts]:
@@ -116,10 +177,10 @@ def milestones(results: Results) -> Table:
         Column("arm", lambda m: word(m.arm), is_name=True),
         Column("validation %", lambda m: Cell(f"{100 * m.goal:.0f}", (percent.plain(m.goal),))),
         Column("reached by", lambda m: Cell(f"{m.reached} of {m.trials}", (m.reached, m.trials)), parts=("", "of")),
-        Column("epochs", lambda m: figure(m.epochs.mean, whole if m.epochs.n == 1 else tenths)),
-        Column("95 % interval", lambda m: _interval(m.epochs, tenths), key="epochs", parts=RANGE),
-        Column("training time, s", lambda m: figure(m.seconds.mean, seconds)),
-        Column("95 % interval", lambda m: _interval(m.seconds, seconds), key="training_time_s", parts=RANGE),
+        Column("epochs", lambda m: figure(m.epochs.mean(), whole if m.reached == 1 else tenths)),
+        Column("lowest to highest", lambda m: _from_to(m, m.epochs, whole), key="epochs", parts=RANGE),
+        Column("training time, s", lambda m: figure(m.seconds.mean(), seconds)),
+        Column("lowest to highest", lambda m: _from_to(m, m.seconds, seconds), key="training_time_s", parts=RANGE),
     ]
     title = f"Epochs and seconds to {', '.join(f'{100 * goal:.0f}' for goal in GOALS)} %"
     return Table.of("milestones", title, records, columns, notes=notes, leak=leaks(results.trials))
@@ -128,9 +189,15 @@ def milestones(results: Results) -> Table:
 def _milestone(arm: str, trials: pd.DataFrame, goal: float, first: pd.DataFrame) -> Milestone:
     """`first` is every trial's first epoch that reached the goal."""
     first = first.loc[first.index.intersection(trials["trial"].tolist())]
-    epochs, spent = sample(first["epoch"], (1.0, math.inf)), sample(first["own_seconds"], FROM_ZERO)
-    return Milestone(arm, goal, len(first), len(trials), epochs, spent)
+    planned = int(trials["epochs_planned"].max())
+    return Milestone(arm, goal, len(first), len(trials), planned, first["epoch"], first["own_seconds"])
 
 
-def _interval(values: Sample, show: Format) -> Cell:
-    return range_of(values, show) if values.n else lacking(NONE, len(RANGE))
+def _from_to(milestone: Milestone, values: "pd.Series[float]", show: Format) -> Cell:
+    """From the lowest to the highest trial, and how many did not get there."""
+    missing = milestone.trials - milestone.reached
+    late = f"not reached within {epochs_of(milestone.planned)} ({missing} of {milestone.trials})" if missing else ""
+    ends = (float(values.min()), float(values.max())) if len(values) else (math.nan, math.nan)
+    range_ = between(*ends, show) if len(values) > 1 else show(ends[0]) if len(values) else ""
+    text = "; ".join(part for part in (range_, late) if part)
+    return Cell(text, (show.plain(ends[0]), show.plain(ends[1])))

@@ -8,8 +8,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from raycifar.analysis.stats import Sample
-from raycifar.analysis.wording import CUT_NOTE, NONE, Format, interval, n_of, whole
+from raycifar.analysis.contrasts import Estimate
+from raycifar.analysis.stats import ANY, Sample
+from raycifar.analysis.wording import (
+    CUT_NOTE,
+    NONE,
+    Format,
+    between,
+    cut_span,
+    interval,
+    is_number,
+    n_of,
+    probability,
+    whole,
+)
+from raycifar.texts import plain
 
 NOTHING_FINISHED = "No trial has finished: this table needs tested trials."
 MOST_ROWS = 60  # that a reader is shown
@@ -21,6 +34,8 @@ Record = TypeVar("Record")
 RANGE = ("low", "high")
 MEAN_AND_RANGE = ("mean", "low", "high", "n", "of")  # the mean of n trials of how many
 MEAN_AND_SD = ("", "sd", "n")
+WITH_IMAGES = ("low", "high", "covers")  # an interval, and which of the following it covers
+SEEDS_AND_IMAGES, ONE_NETWORK, TWO_NETWORKS = "seeds and images", "this network alone", "these two networks alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +48,7 @@ class Cell:
 
 
 def word(text: str) -> Cell:
-    return Cell(text, (text,))
+    return Cell(plain(text), (text,))
 
 
 def figure(value: float, show: Format, sign: str = "") -> Cell:
@@ -53,6 +68,29 @@ def lacking(text: str, parts: int = 1) -> Cell:
 def range_of(values: Sample, show: Format, sign: str = "") -> Cell:
     """A column of RANGE: the interval of the mean, or why there is none."""
     return Cell(interval(values, show, sign), (show.plain(values.low), show.plain(values.high)), values.is_cut)
+
+
+def over_seeds(of: Estimate, show: Format, sign: str = "+") -> Cell:
+    """A column of RANGE: the interval of a difference over seeds, on these images."""
+    text = between(*of.seeds, show, sign) if of.seeds.known else NONE
+    return Cell(text, (show.plain(of.seeds.low), show.plain(of.seeds.high)))
+
+
+def chance(p: float) -> Cell:
+    """A p-value, or NONE where there is none."""
+    return Cell(probability(p), (p,)) if is_number(p) else lacking(NONE)
+
+
+def with_images(of: Estimate, show: Format, sign: str = "", bounds: tuple[float, float] = ANY) -> Cell:
+    """A column of WITH_IMAGES: the interval with other test images; of a single network, that of this network alone."""
+    alone = TWO_NETWORKS if of.pairs else ONE_NETWORK
+    span, covers = (of.images, SEEDS_AND_IMAGES) if of.images.known else (of.networks, alone)
+    if not span.known:
+        return lacking(NONE, len(WITH_IMAGES))
+    ends = cut_span(*span, bounds)
+    this = f" ({covers})" if covers == alone else ""
+    values = (show.plain(ends.low), show.plain(ends.high), covers)
+    return Cell(f"{interval(ends, show, sign)}{this}", values, ends.is_cut)
 
 
 def mean_and_range(values: Sample, planned: int, show: Format) -> Cell:
@@ -108,6 +146,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     leak: bool = False
     urgent: frozenset[int] = frozenset()  # rows of failed trials, shown before any other where not all can be
+    chosen: tuple[int, ...] = ()  # the rows that alone are shown, in this order; of none, as many as can be read
+    choice: str = ""  # which rows these are
 
     @classmethod
     def of(  # noqa: PLR0913 - what a table has
@@ -146,8 +186,12 @@ class Table:
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, and a note that says where the others are.
 
-        Urgent rows come first, but leave half of the room to the others: evenly taken, so that every arm shows.
+        Chosen rows are shown alone. Else urgent rows come first, but leave half of the room to the others: evenly
+        taken, so that every arm shows.
         """
+        if self.chosen:
+            more = f"{len(self.chosen)} of {len(self.cells):,} rows: {self.choice}; all are in tables/{self.key}.csv."
+            return replace(self, cells=[self.cells[i] for i in self.chosen], chosen=(), notes=[more, *self.notes])
         if len(self.cells) <= most:
             return self
         others = [i for i in range(len(self.cells)) if i not in self.urgent]

@@ -7,14 +7,21 @@ import pytest
 from matplotlib.text import Text
 
 from raycifar.analysis.figures.differences import MOST_DRAWN, difference_figures
+from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps, write_comparison
 from raycifar.analysis.results import LEAK, read_results
+from raycifar.analysis.several_sweeps import accuracy_contrasts
+from raycifar.analysis.stats import holm
 from tests.support.figures import problems_of_layout
 from tests.support.sweep_folders import write_failure, write_sweep
 
 
 def sweep(path, *arguments, **settings):
     return read_results(write_sweep(path, *arguments, **settings).path)
+
+
+def drawn(sweeps):
+    return difference_figures(sweeps, accuracy_contrasts(sweeps, [read_predictions(results) for results in sweeps]))
 
 
 def table(report, key):
@@ -34,14 +41,20 @@ def test_two_sweeps_make_one_report_in_the_files_that_a_report_has(tmp_path):
 def test_the_answer_says_how_far_apart_how_sure_and_by_what_comparison(tmp_path):
     report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b", {"transfer": (3, 5), "scratch": (2, 6)})])
     assert "transfer: B is 3.42 percentage points above A" in report.answer
-    assert "(95 % interval +2.63 to +4.21, paired by seed, n = 3; excludes 0)" in report.answer
+    assert (
+        "(95 % interval over seeds +2.86 to +3.97, Welch; what other test images would change is left" in report.answer
+    )
+    assert "it excludes 0, also after Holm for 2 comparisons (p = " in report.answer
+    assert "Of the 9 pairs of one trial each, B is above in 9." in report.answer
     assert "scratch: B is 0.28 percentage points below A" in report.answer
-    assert "with n = 1 there is no spread" in report.answer
+    assert "If A's seeds spread as B's do, the difference is" in report.answer
 
 
 def test_a_sweep_beside_its_copy_is_apart_by_nothing_and_differs_in_nothing(tmp_path):
     report = compare_sweeps([sweep(tmp_path / "a"), sweep(tmp_path / "b")])
-    assert "B is level with A in test accuracy, but the 3 pairs all differ by the same amount" in report.answer
+    assert "B is level with A in test accuracy (95 % interval over seeds" in report.answer
+    assert "it includes 0, so these trials show no difference, and do not exclude one of up to" in report.answer
+    assert "scratch: B is level with A in test accuracy, but with n = 1 there is no spread" in report.answer
     assert report.cautions == []
     assert table(report, "recipes").rows == table(report, "surroundings").rows == []
 
@@ -84,7 +97,7 @@ def test_a_leak_is_marked_in_every_table_and_the_figure(tmp_path):
     a, b = (sweep(tmp_path / name, data={"validation": "train"}) for name in "ab")
     report = compare_sweeps([a, b])
     assert all(table.leak for table in report.tables)
-    (drawing,) = difference_figures([a, b])
+    (drawing,) = drawn([a, b])
     texts = [text.get_text() for text in drawing.figure.findobj(Text)]
     assert LEAK in texts
     assert LEAK in drawing.caption
@@ -94,7 +107,7 @@ def test_a_leak_is_marked_in_every_table_and_the_figure(tmp_path):
 def test_long_names_and_many_arms_leave_the_figure_readable(tmp_path):
     arms = {f"transfer-with-a-name-that-is-about-as-long-as-one-may-be-{i}": (1, 1) for i in range(MOST_DRAWN + 2)}
     a, b = sweep(tmp_path / "a", arms), sweep(tmp_path / "b", arms)
-    (drawing,) = difference_figures([a, b])
+    (drawing,) = drawn([a, b])
     assert not list(problems_of_layout(drawing))
     assert len(drawing.figure.axes[0].get_yticks()) == MOST_DRAWN
     assert "; 2 more are in the table." in drawing.caption
@@ -103,12 +116,10 @@ def test_long_names_and_many_arms_leave_the_figure_readable(tmp_path):
 def test_trials_that_are_not_finished_are_said_and_left_out(tmp_path):
     write_failure(write_sweep(tmp_path / "b"), "transfer-2", "lost")
     report = compare_sweeps([sweep(tmp_path / "a"), read_results(tmp_path / "b")])
-    assert (
-        "B is level with A in test accuracy over the 2 seeds in both, but the 2 pairs all differ by the same amount"
-        in report.answer
-    )
+    assert "B is 0.14 percentage points below A in test accuracy (95 % interval over seeds −0.69 to" in report.answer
+    assert "Of the 6 pairs of one trial each, B is above in" in report.answer
     assert "B is not complete: 3 finished, 1 failed." in report.cautions
-    assert table(report, "test-accuracy").rows[1][-1] == "paired, n = 2 equal"
+    assert table(report, "test-accuracy").rows[1][-1] == "Welch"
     assert table(report, "own-seconds").rows[1][:3] == ["transfer", "B", "2"]
 
 
@@ -121,8 +132,10 @@ def test_sweeps_without_an_arm_in_common_are_not_compared(tmp_path):
 def test_a_loss_is_as_sure_as_a_gain_and_every_quantity_is_its_own(tmp_path):
     a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 5), ("b", 4)))
     report = compare_sweeps([a, b])
-    assert "B is 3.42 percentage points below A in test accuracy (95 % interval −4.21 to −2.63" in report.answer
-    assert "n = 3; excludes 0)" in report.answer
+    assert (
+        "B is 3.42 percentage points below A in test accuracy (95 % interval over seeds −3.97 to −2.86" in report.answer
+    )
+    assert "Welch; what other test images would change is left out, for want of predictions: it excl" in report.answer
     times = table(report, "own-seconds").rows
     assert [row[3] for row in times] == ["140", "113"]
     assert times[1][5] == "−27.5"
@@ -134,6 +147,17 @@ def test_a_loss_is_as_sure_as_a_gain_and_every_quantity_is_its_own(tmp_path):
 
 def test_the_figure_has_the_difference_and_its_interval_in_points(tmp_path):
     a, b = (sweep(tmp_path / name, {"transfer": (3, epochs)}) for name, epochs in (("a", 4), ("b", 5)))
-    interval, point, _ = difference_figures([a, b])[0].figure.axes[0].lines
-    assert list(interval.get_xdata()) == pytest.approx([2.63, 4.21], abs=0.01)
+    interval, point, _ = drawn([a, b])[0].figure.axes[0].lines
+    assert list(interval.get_xdata()) == pytest.approx([2.86, 3.97], abs=0.01)
     assert list(point.get_xdata()) == pytest.approx([3.42], abs=0.01)
+
+
+def test_p_in_the_table_is_adjusted_for_every_arm_and_sweep_of_it(tmp_path):
+    epochs = {"a": (4, 4), "b": (5, 4), "c": (6, 5)}
+    sweeps = [sweep(tmp_path / s, {"transfer": (3, t), "scratch": (2, o)}) for s, (t, o) in epochs.items()]
+    headings, *cells = table(compare_sweeps(sweeps), "test-accuracy").plain_rows()
+    rows = pd.DataFrame(cells, columns=headings)
+    compared = rows[rows["sweep"] != "A"].astype({"p": float, "p_after_holm": float})
+    assert compared["p_after_holm"].tolist() == pytest.approx(holm(compared["p"].tolist()))
+    assert compared["comparisons"].tolist() == ["4"] * 4
+    assert (compared["p_after_holm"] > compared["p"]).any()

@@ -1,13 +1,16 @@
 """raycifar.analysis.tables.images: single test images in tables. `QUICK` is a real sweep (tests/samples/README.md)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from statsmodels.stats.multitest import multipletests
 
 from raycifar.analysis.predictions import Predictions, most_confused, read_predictions
 from raycifar.analysis.results import Results, read_results
+from raycifar.analysis.stats import calibrated_error
 from raycifar.analysis.tables.images import (
     NO_PREDICTIONS,
     accuracy_by_class,
@@ -27,31 +30,47 @@ def quick() -> tuple[Results, Predictions]:
     return results, read_predictions(results)
 
 
-def test_every_pair_across_the_arms_is_tested_on_the_same_images(quick: tuple[Results, Predictions]) -> None:
+def test_every_two_arms_are_tested_on_the_same_images(quick: tuple[Results, Predictions]) -> None:
     table = paired_tests(*quick)
-    assert [row[:3] for row in table.rows] == [[f"transfer-{i}", "scratch", "1,000"] for i in (1, 2, 3)]
-    arrays = [np.load(QUICK / trial / "predictions.npz") for trial in ("transfer-1", "scratch")]
-    a, b = (array["logits"].argmax(1) == array["labels"] for array in arrays)
+    (row,) = table.rows
+    a, b = (np.mean([t.right for t in quick[1].by_arm([arm])[arm]], axis=0) for arm in ("transfer", "scratch"))
+    z = (a - b).mean() / ((a - b).std(ddof=1) / np.sqrt(1000))
+    assert row[:4] == ["transfer", "scratch", "3, 1", "1,000"]
+    assert row[4:7] == [str((a > b).sum()), str((b > a).sum()), percent(float((a - b).mean()), "+")]
+    assert row[7:] == [probability(2 * norm.sf(abs(z)))] * 2 + ["1", "z of the means by image"]
+    assert "The one pair is shown to differ; it needs no adjustment." in table.notes
+
+
+def test_single_trials_are_tested_by_mcnemar(tmp_path: Path) -> None:
+    results, predictions = synthetic(tmp_path, {"transfer": (1, 1), "scratch": (1, 1), "third": (1, 1)})
+    table = paired_tests(results, predictions)
+    a, b = (tested.right for tested in predictions.trials[:2])
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     p = binomtest(only_a, only_a + only_b).pvalue
-    assert table.rows[0][3:7] == [str(only_a), str(only_b), percent((only_a - only_b) / 1000, "+"), probability(p)]
-    assert table.rows[0][7] == probability(3 * p)  # the smallest of three
+    assert table.rows[0][4:8] == [str(only_a), str(only_b), percent((only_a - only_b) / 160, "+"), probability(p)]
+    assert [row[9:] for row in table.rows] == [["3", "McNemar, exact"]] * 3
+    adjusted = multipletests([cell.values[0] for cell in (row[7] for row in table.cells)], method="holm")[1]
+    assert [row[8] for row in table.rows] == [probability(p) for p in adjusted]
+    assert "Rows that name one arm share its networks: they do not confirm each other." in table.notes
+
+
+def test_networks_that_say_the_same_are_not_called_equal(tmp_path: Path) -> None:
+    results, predictions = synthetic(tmp_path, {"transfer": (1, 1), "scratch": (1, 1)})
+    twins = Predictions([replace(predictions.trials[0], arm=arm) for arm in ("transfer", "scratch")])
+    table = paired_tests(results, twins)
+    assert table.rows[0][4:9] == ["0", "0", "+0.00", "1.000", "1.000"]
+    assert "The one pair is not shown to differ; it needs no adjustment." in table.notes
+    assert "not whether they say the same; above 0.05 they may still differ" in table.notes[0]
 
 
 def test_one_trial_of_an_arm_compares_networks_not_ways_of_training(quick: tuple[Results, Predictions]) -> None:
     assert any("scratch has one tested trial (n = 1)" in note for note in paired_tests(*quick).notes)
 
 
-def test_with_several_trials_of_each_arm_the_intervals_over_seeds_decide(tmp_path: Path) -> None:
-    table = paired_tests(*synthetic(tmp_path, {"transfer": (2, 1), "scratch": (2, 1)}))
-    assert len(table.rows) == 4
-    assert any("each arm has 2 trials or more" in note for note in table.notes)
-
-
-def test_of_too_many_pairs_the_median_trials_are_tested(tmp_path: Path) -> None:
-    table = paired_tests(*synthetic(tmp_path, {"transfer": (6, 1), "scratch": (6, 1)}))
-    assert len(table.rows) == 1
-    assert any("Of the 36 pairs only" in note for note in table.notes)
+@pytest.mark.parametrize("n", [2, 6])
+def test_the_family_does_not_depend_on_the_number_of_seeds(tmp_path: Path, n: int) -> None:
+    table = paired_tests(*synthetic(tmp_path, {"transfer": (n, 1), "scratch": (n, 1), "third": (n, 1)}))
+    assert [row[9] for row in table.rows] == ["3"] * 3
 
 
 def test_a_single_arm_has_nothing_to_be_paired_with(tmp_path: Path) -> None:
@@ -117,7 +136,8 @@ def test_calibration_is_computed_from_the_predictions(quick: tuple[Results, Pred
     ]
     assert row[5] == f"{percent(float(np.mean(errors)))} ± {percent(float(np.std(errors, ddof=1)))}"
     finished = quick[0].finished
-    assert row[6] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
+    assert row[6] == percent(float(np.mean([calibrated_error(t.confidence) for t in trials])))
+    assert row[7] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
 
 
 def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -> None:
@@ -128,11 +148,8 @@ def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -
     ]
 
 
-def test_the_notes_count_the_pairs_that_differ_and_name_the_fewest_trials(
-    quick: tuple[Results, Predictions], tmp_path: Path
-) -> None:
-    table = paired_tests(*quick)
-    assert {row[7] for row in table.rows} == {"< 0.0001"}
-    assert "Below 0.05: 3 of 3 pairs." in table.notes[0]
-    notes = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1)})).notes
-    assert any("each arm has 2 trials or more" in note for note in notes)
+def test_the_notes_count_the_pairs_that_differ(quick: tuple[Results, Predictions], tmp_path: Path) -> None:
+    assert {row[7] for row in paired_tests(*quick).rows} == {"< 0.0001"}
+    notes = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1), "third": (2, 1)})).notes
+    assert "p adjusted after Holm for the 3 pairs of this table. Below 0.05: 2 of 3 shown to differ." in notes
+    assert "networks of one recipe and two seeds may differ, too. The intervals over seeds do." in notes[0]

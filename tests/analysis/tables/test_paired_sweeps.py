@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps
 from raycifar.analysis.results import Results, read_results
+from raycifar.analysis.tables.paired import EXACT, OF_MEANS
 from raycifar.analysis.tables.paired_sweeps import NOTHING, image_tests
 from raycifar.analysis.tables.table import Table
 from raycifar.analysis.wording import percent, probability
@@ -20,7 +21,7 @@ from tests.support.sweep_folders import add_predictions, write_sweep
 ARMS = {"transfer": (2, 1), "scratch": (1, 1)}
 
 
-def test_networks_of_one_seed_are_tested_against_each_other(tmp_path: Path) -> None:
+def test_the_networks_of_one_arm_are_tested_against_each_other(tmp_path: Path) -> None:
     other = shutil.copytree(QUICK, tmp_path / "other")
     shutil.copy(QUICK / "transfer-1/predictions.npz", other / "scratch")  # scratch says what transfer-1 said
     summary = SweepFolder(other).trial("scratch").summary()
@@ -29,38 +30,25 @@ def test_networks_of_one_seed_are_tested_against_each_other(tmp_path: Path) -> N
     assert same is not None
     SweepFolder(other).trial("scratch").write_summary(replace(summary, test_accuracy=same.test_accuracy))
     rows = table([read_results(QUICK), read_results(other)]).rows
-    assert [row[:4] for row in rows[:3]] == [["transfer", "B", f"transfer-{i}", f"transfer-{i}"] for i in (1, 2, 3)]
-    assert [row[5:] for row in rows[:3]] == [["0", "0", "+0.00", "1.000", "1.000"]] * 3
+    assert rows[0] == ["transfer", "B", "3, 3", "1,000", "0", "0", "+0.00", "1.000", "1.000", "2", OF_MEANS]
     arrays = [np.load(folder / "scratch/predictions.npz") for folder in (other, QUICK)]
     its, ours = (array["logits"].argmax(1) == array["labels"] for array in arrays)
     only_its, only_ours = int((its & ~ours).sum()), int((ours & ~its).sum())
-    p = probability(4 * binomtest(only_its, only_its + only_ours).pvalue)
-    assert rows[3][:7] == ["scratch", "B", "scratch", "scratch", "1,000", str(only_its), str(only_ours)]
-    assert rows[3][7] == percent((only_its - only_ours) / 1000, "+")
-    assert rows[3][9] == p
+    p = binomtest(only_its, only_its + only_ours).pvalue
+    assert rows[1][:6] == ["scratch", "B", "1, 1", "1,000", str(only_its), str(only_ours)]
+    assert rows[1][6:8] == [percent((only_its - only_ours) / 1000, "+"), probability(p)]
+    assert rows[1][8:] == [probability(2 * p), "2", EXACT]
 
 
-def test_without_a_common_seed_the_median_trials_are_tested(tmp_path: Path) -> None:
+def test_other_seeds_are_tested_all_the_same(tmp_path: Path) -> None:
     arms = {"transfer": (3, 1)}
     a, b = predicted(tmp_path / "a", arms), predicted(tmp_path / "b", arms)
+    before = table([read_results(a.path), read_results(b.path)]).rows
     text = (b.path / "sweep.json").read_text()
     for seed in (1, 2, 3):
         text = text.replace(f'"seed": {seed}', f'"seed": {seed + 6}')
     (b.path / "sweep.json").write_text(text)
-    other, base = (read_results(sweep.path) for sweep in (b, a))
-    middle = [r.finished.sort_values("test_accuracy", kind="stable")["trial"].iloc[1] for r in (other, base)]
-    (row,) = table([base, other]).rows
-    assert row[:4] == ["transfer", "B", *middle]
-
-
-def test_seeds_in_another_order_are_paired_all_the_same(tmp_path: Path) -> None:
-    a, b = (predicted(tmp_path / name, {"transfer": (2, 1)}) for name in "ab")
-    record = b.record()
-    for trial, seed in zip(record.spec["trials"], (2, 1), strict=True):
-        trial["seed"] = seed
-    b.write_record(record)
-    rows = table([read_results(a.path), read_results(b.path)]).rows
-    assert [row[2:4] for row in rows] == [["transfer-1", "transfer-2"], ["transfer-2", "transfer-1"]]
+    assert table([read_results(a.path), read_results(b.path)]).rows == before
 
 
 def test_sweeps_on_other_images_or_without_predictions_are_left_out_and_named(tmp_path: Path) -> None:
@@ -77,7 +65,7 @@ def test_a_file_of_predictions_that_cannot_be_read_is_said_in_the_table_and_name
     b.trial("transfer-2").predictions.write_bytes(b"junk")
     sweeps = [read_results(a.path), read_results(b.path)]
     found = table(sweeps)
-    assert [row[2] for row in found.rows] == ["transfer-1", "scratch"]
+    assert [row[:3] for row in found.rows] == [["transfer", "B", "1, 2"], ["scratch", "B", "1, 1"]]
     assert any(note.startswith("B: Not included, as their predictions.npz cannot be used: 1") for note in found.notes)
     (caution,) = [line for line in compare_sweeps(sweeps).cautions if "predictions.npz" in line]
     assert caution.startswith("B: unreadable: ")

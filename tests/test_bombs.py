@@ -1,0 +1,155 @@
+"""Small files that would take gigabytes or minutes: each is refused in a gigabyte and 20 s, in a process of its own."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.support.paths import ROOT
+from tests.support.sweep_folders import add_predictions, write_sweep
+
+pytestmark = pytest.mark.slow
+
+SECONDS, BYTES = 20, 1e9
+FLOATS = 300_000_000
+MEASURE = """
+import json, sys, time
+from pathlib import Path
+folder = Path("sweep").resolve()
+start = time.process_time()
+try:
+    said = str({0})
+except Exception as error:
+    said = f"{{type(error).__name__}}: {{error}}"
+most = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(json.dumps({{"seconds": time.process_time() - start, "bytes": int(most.split()[1]) * 1024, "said": said[:500]}}))
+"""
+RESULTS = "__import__('raycifar.analysis.results').analysis.results.read_results(folder).problems"
+PREDICTIONS = (
+    "__import__('raycifar.analysis.predictions').analysis.predictions.read_predictions("
+    "__import__('raycifar').read_results(folder)).problems"
+)
+MODEL = "__import__('raycifar').load_model(folder)"
+WEIGHTS = (
+    "(w := __import__('raycifar.networks.weights').networks.weights, "
+    "a := __import__('raycifar.storage.asset_cache').storage.asset_cache, "
+    "w.fetch_vgg16(folder.parent / 'weights', get=a.examine))[2]"
+)
+STATE = (
+    "__import__('raycifar.training.checkpoint_writer').training.checkpoint_writer.load_checkpoint(folder.parent / 'c')"
+)
+
+
+def sweep_with(spec: Callable[[dict[str, object]], object]) -> Callable[[Path], None]:
+    """Changes the spec in sweep.json."""
+
+    def spoil(folder: Path) -> None:
+        data = json.loads((folder / "sweep.json").read_text())
+        spec(data["spec"])
+        (folder / "sweep.json").write_text(json.dumps(data, separators=(",", ":")))
+
+    return spoil
+
+
+def many_trials(spec: dict) -> None:
+    spec["trials"] = [
+        {"name": f"a{i}", "arm": "a", "seed": i, "epochs": 1, "model": {"weights": "random"}} for i in range(300_000)
+    ]
+
+
+def empty_trials(spec: dict) -> None:
+    spec["trials"] = [{}] * 700_000
+
+
+def huge_network(spec: dict) -> None:
+    spec["trials"][0]["model"]["hidden"] = [16_384] * 8
+
+
+def history(content: Callable[[], bytes]) -> Callable[[Path], None]:
+    return lambda folder: (folder / "transfer" / "history.json").write_bytes(content())  # type: ignore[return-value]
+
+
+def long_directory(path: Path) -> None:
+    """A zip archive that holds nothing but a directory of 141 MB."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, *[0] * 8, 1, *[0] * 6) + b"a"
+    entries = b"".join([entry] * (141_000_000 // len(entry)))
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(entries), 4, 0)
+    path.write_bytes(b"PK\x03\x04" + entries + end)
+
+
+def packed_tensor(path: Path) -> None:
+    """What torch.save wrote of 1.2 GB of zeros, compressed to some MB."""
+    plain = path.with_suffix(".plain")
+    with torch.serialization.skip_data():
+        torch.save({"features.0.weight": torch.empty(FLOATS)}, plain)
+    with zipfile.ZipFile(plain) as there, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as here:
+        for member in there.infolist():
+            if member.file_size < 1000:
+                here.writestr(member.filename, there.read(member))
+                continue
+            with here.open(member.filename, "w", force_zip64=True) as target:
+                for _ in range(member.file_size // 4_000_000):
+                    target.write(bytes(4_000_000))
+    plain.unlink()
+
+
+def long_header(path: Path) -> None:
+    """A safetensors file of 900,000 empty tensors, whose header has 60 MB."""
+    tensors = {f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(900_000)}
+    header = json.dumps(tensors, separators=(",", ":")).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def as_state(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder.parent / "c").mkdir()
+        write(folder.parent / "c" / "state.pt")
+
+    return spoil
+
+
+def with_head(folder: Path) -> None:
+    """A network whose sweep.json says more than its weights hold."""
+    save_file(nn.Linear(2, 2).state_dict(), folder / "transfer" / "best.safetensors")
+    sweep_with(huge_network)(folder)
+
+
+BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "300,000 trials": (sweep_with(many_trials), RESULTS, "ResultsError"),
+    "700,000 trials without settings": (sweep_with(empty_trials), RESULTS, "ResultsError"),
+    "JSON of 198 MB": (history(lambda: b"[" + b"[]," * 66_000_000 + b"1]"), RESULTS, "larger than"),
+    "JSON of 20 million lists": (history(lambda: b"[" + b"[]," * 19_000_000 + b"1]"), RESULTS, "items, of"),
+    "a directory in predictions": (lambda f: long_directory(f / "transfer/predictions.npz"), PREDICTIONS, "larger"),
+    "a network larger than its weights": (with_head, MODEL, "where the trial has"),
+    "a header in weights": (lambda f: long_header(f / "transfer/best.safetensors"), MODEL, "bytes long"),
+    "packed weights": (lambda f: packed_tensor(f.parent / "weights"), WEIGHTS, "compressed"),
+    "a directory in weights": (lambda f: long_directory(f.parent / "weights"), WEIGHTS, "whose directory has"),
+    "a header in weights of others": (lambda f: long_header(f.parent / "weights"), WEIGHTS, "bytes long"),
+    "a packed checkpoint": (as_state(packed_tensor), STATE, "CheckpointError"),
+    "a directory in a checkpoint": (as_state(long_directory), STATE, "CheckpointError"),
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_bomb_is_refused_in_a_gigabyte_and_seconds(tmp_path: Path, what: str) -> None:
+    spoil, reader, answer = BOMBS[what]
+    folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)}, data={"test_images": 20})
+    add_predictions(folder, np.arange(20).tolist())
+    spoil(folder.path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", MEASURE.format(reader)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    used = json.loads(done.stdout.splitlines()[-1])
+    assert answer in used["said"]
+    assert used["bytes"] < BYTES, used
+    assert used["seconds"] < SECONDS, used
