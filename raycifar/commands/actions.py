@@ -36,7 +36,8 @@ def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Con
     estimate = time_needed(sweep, plan, folder, states) if states else ""
     table = plan_table(chosen, plan, path, states, estimate)
     what = describe_plan(plan, gpus) if plan.order else f"Nothing to do: all {len(chosen.trials)} trials have finished."
-    console.print(table, *describe_data(sweep.data), what, sep="\n")
+    console.print(table)
+    console.print(*describe_data(sweep.data), what, sep="\n", soft_wrap=True)
     tell_plan(options, path, plan, gpus)
     return 0
 
@@ -55,8 +56,8 @@ def show_search_plan(search: SearchSpec, path: Path, options: Options, console: 
     check_search_folder(search, SearchFolder(path), options.fresh, written_by(options.log), to_look=True)
     check_search_files(search, SearchFolder(path), options)
     plan, gpus = plan_search(search, options)
-    read = describe_data(search.trial.data)
-    console.print(space_table(search, path), budget(search), *read, describe_plan(plan, gpus), sep="\n")
+    console.print(space_table(search, path), budget(search), sep="\n")
+    console.print(*describe_data(search.trial.data), describe_plan(plan, gpus), sep="\n", soft_wrap=True)
     tell_plan(options, path, plan, gpus, [sample_name(number) for number in range(1, search.samples + 1)])
     return 0
 

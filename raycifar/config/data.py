@@ -101,6 +101,11 @@ class Data(Table):
         """What the user's own images are called: as their folder or file."""
         return PurePath(self.path).name
 
+    @property
+    def facts_name(self) -> str:
+        """As `own_name`, marked: a folder may be called cifar10, and is not what is built in under that name."""
+        return f"path:{self.own_name}"
+
     def __eq__(self, other: object) -> bool:
         """Whether the settings are the same, whatever is known of the data set."""
         return isinstance(other, Data) and self.__dict__ == other.__dict__

@@ -48,4 +48,4 @@ def facts_of(path: Path, spec: Data) -> Facts:
     if not (spec.path or spec.source):
         return spec.facts
     known = facts_in(path)
-    return known if spec.source else known.model_copy(update={"name": spec.own_name, "title": spec.own_name})
+    return known if spec.source else known.model_copy(update={"name": spec.facts_name, "title": spec.own_name})

@@ -133,7 +133,9 @@ class Session:
         """Where to look, and what will run."""
         if self.runner.dashboard:
             self.console.print(f"Ray dashboard: {self.runner.dashboard} (its token: ray get-auth-token)")
-        self.console.print(*describe_data(self.plan.order[0].data), describe_plan(self.plan, self.gpus), sep="\n")
+        for line in describe_data(self.plan.order[0].data):
+            self.console.print(line, soft_wrap=True)
+        self.console.print(describe_plan(self.plan, self.gpus))
 
     def bus(self, terminal: Terminal, trials: Sequence[TrialSpec], tracked: Tracked, *more: Listener) -> Bus:
         """Everybody who hears of the trials: the terminal first, then `more`, then whom runner and options bring."""

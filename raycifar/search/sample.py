@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from raycifar.config.sweep import TrialSpec
+from raycifar.data.sources import facts_of
 from raycifar.data.splits import load_training
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord, History
@@ -21,6 +22,7 @@ def sample_epochs(spec: TrialSpec, folder: Path, assets: Assets, place: Place) -
     Raises NonFiniteLossError and PrecisionError.
     """
     trial, history = TrialFolder(folder), History()
+    spec = spec.with_facts(facts_of(assets.data, spec.data))
     set_up_torch(spec, place)
     require_native(spec, torch.device(place.device))
     data = load_training(assets.data, spec.own_data(), place.device, place.holds(spec.image_bytes))

@@ -4,11 +4,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from raycifar.data.own.images import fetch_own
 from raycifar.data.splits import Training, load_splits, load_training
 from raycifar.search.sample import sample_epochs
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.trial import Assets, Place
+from tests.support.own_images import write_folder
 from tests.support.paths import SAMPLE
 
 pytestmark = pytest.mark.slow
@@ -60,6 +62,14 @@ def test_a_sample_that_starts_over_forgets_its_earlier_epochs(make_trial, tmp_pa
     for _ in range(2):
         next(sample_epochs(make_trial(model=HEAD), tmp_path, Assets(SAMPLE, None), HERE))
     assert [record.epoch for record in TrialFolder(tmp_path).history().epochs] == [1]
+
+
+def test_a_sample_reads_the_users_own_images(make_trial, cache, tmp_path):
+    write_folder(tmp_path / "leaves", {"ash": 20, "elm": 20})
+    data = {"path": str(tmp_path / "leaves"), "side": 32}
+    spec = make_trial(model=HEAD, data=data, batch_size=8)
+    epochs = list(sample_epochs(spec, tmp_path, Assets(fetch_own(spec.data), None), HERE))
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
 
 
 def test_a_sample_that_diverges_raises(make_trial, tmp_path):

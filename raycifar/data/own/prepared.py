@@ -36,7 +36,7 @@ class Prepared:
         train, val, test = (self._by_class(rows) for rows in (self.cut.train, self.cut.val, self.cut.test))
         mean, std = self._moments()
         return Facts(
-            name=spec.own_name,
+            name=spec.facts_name,
             title=spec.own_name,
             classes=self.named.classes,
             train=train,

@@ -41,7 +41,7 @@ def facts(path, **settings):
 
 def test_folders_of_a_given_split_are_read_as_they_are(leaves):
     known = facts(write_folder(leaves, SPLIT | {"val/elm": 1}))
-    assert (known.name, known.classes, known.side) == ("leaves", ("ash", "elm"), 32)
+    assert (known.name, known.title, known.classes, known.side) == ("path:leaves", "leaves", ("ash", "elm"), 32)
     assert (known.train, known.val, known.test) == ((6, 5), (0, 1), (2, 3))
 
 
@@ -52,6 +52,12 @@ def test_the_file_holds_the_pixels_in_the_order_of_the_names(leaves):
     assert np.array_equal(tensors["train_images"], expected)
     assert tensors["train_labels"].tolist() == [0] * 6 + [1] * 5
     assert json.loads(tensors["class_names"].tobytes()) == ["ash", "elm"]
+
+
+def test_a_folder_that_is_called_as_a_built_in_set_is_not_taken_for_it(tmp_path, cache):
+    spec = own(write_folder(tmp_path / "cifar10", SPLIT))
+    path = fetch_own(spec)
+    assert cache / facts_of(path, spec).file_name == path
 
 
 def test_a_folder_a_class_has_a_fifth_cut_for_the_test_of_each_class(leaves):
