@@ -18,7 +18,7 @@ from raycifar.analysis.tables.table import (
     mean_and_sd,
     word,
 )
-from raycifar.analysis.wording import number, percent, tenths
+from raycifar.analysis.wording import listed, number, percent, tenths
 
 NO_PREDICTIONS = "No finished trial has left readable predictions: this table needs them."
 
@@ -68,7 +68,7 @@ def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     """Of each class's test images, the share that each arm gets right."""
     groups = predictions.by_arm(results.shown_arms)
     notes = ["Test accuracy within each class; mean ± standard deviation over trials where n > 1."]
-    notes = notes + left_out(predictions) if groups else [NO_PREDICTIONS]
+    notes = [*notes, *_absent(predictions), *left_out(predictions)] if groups else [NO_PREDICTIONS]
     columns: list[Column[ClassAccuracies]] = [
         Column("class", lambda c: word(c.name), is_name=True),
         Column("images", lambda c: count(c.images)),
@@ -76,6 +76,13 @@ def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     ]
     leak = leaks(results.trials)
     return Table.of("classes", "Accuracy by class", _classes(predictions, groups), columns, notes=notes, leak=leak)
+
+
+def _absent(predictions: Predictions) -> list[str]:
+    """The classes of which no image was tested."""
+    tested = set(predictions.tests.labels.tolist())
+    absent = [name for label, name in enumerate(predictions.tests.facts.classes) if label not in tested]
+    return [f"No test image is of {listed(absent)}."] if absent else []
 
 
 def _class_column(arm: str, n: int) -> Column[ClassAccuracies]:
