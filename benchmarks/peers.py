@@ -45,7 +45,7 @@ class PilImages(Dataset[tuple[Any, int]]):
     """As torchvision.datasets.CIFAR10 hands out its images: a PIL image, transformed."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Any]) -> None:
-        self._images = split.images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        self._images = split.images[:].permute(0, 2, 3, 1).contiguous().cpu().numpy()
         self._labels = split.labels.tolist()
         self._transform = transform
 
@@ -203,7 +203,7 @@ def _tf_data(tf: Any, work: Work) -> Any:
         image = tf.image.random_flip_left_right(tf.image.random_crop(image, (32, 32, 3)))
         return (tf.cast(image, tf.float32) / 255 - mean) / std, label
 
-    images = work.train.images.permute(0, 2, 3, 1).numpy()
+    images = work.train.images[:].permute(0, 2, 3, 1).numpy()
     data = tf.data.Dataset.from_tensor_slices((images, work.train.labels.numpy())).shuffle(len(work.train))
     return data.map(augment, num_parallel_calls=tf.data.AUTOTUNE).batch(work.batch_size).prefetch(tf.data.AUTOTUNE)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LOGICAL_GPUS = "RAYCIFAR_TEST_LOGICAL_GPUS"
 MOST_SHARED = 8  # the largest number of trials on one GPU that is tried
 USABLE = 0.9  # of a GPU's memory: what is free is not in one piece
+FOR_IMAGES = 0.5  # of what a trial may use of a GPU's memory: its network needs the rest
 
 # As PyTorch, CUDA, and cuBLAS or cuDNN word it; only PyTorch has an exception of its own.
 _FULL = ("CUDA out of memory", "CUDA error: out of memory", "_ALLOC_FAILED")
@@ -124,6 +125,13 @@ def full_memory(error: BaseException | None) -> RuntimeError | None:
             return error
         error = None if error.__suppress_context__ else error.__context__
     return None
+
+
+def gpu_room(device: str, sharing: int) -> float:
+    """The bytes of a GPU that a trial's images may take, where so many trials share it."""
+    import torch
+
+    return FOR_IMAGES * USABLE * torch.cuda.get_device_properties(device).total_memory / sharing
 
 
 def trials_that_fit(total: float, each: float) -> int:

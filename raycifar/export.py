@@ -21,7 +21,7 @@ from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
 from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
@@ -165,7 +165,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "mean": mean,
         "std": std,
         "facts": model.facts,
-        "network": title_of(model.trial.model.name),
+        "network": title_of(model.trial.model.source or model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
     }

@@ -16,11 +16,13 @@ from raycifar.config.datasets import Facts
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split
 from raycifar.networks.network import Network
+from raycifar.networks.own import Own
 from raycifar.networks.registry import make_network
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
 from raycifar.storage.tensor_files import shapes_in
 from raycifar.training.evaluation import predict
+from raycifar.user_code import CodeError
 
 MOST_WEIGHT_BYTES = 500_000_000  # of a trial's weights, unless a caller lets more be read; VGG16's own have 60 MB
 
@@ -67,7 +69,10 @@ class TrainedModel:
 
 
 def load_model(
-    path: str | Path, device: torch.device | str = "cpu", most_bytes: int = MOST_WEIGHT_BYTES
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    most_bytes: int = MOST_WEIGHT_BYTES,
+    network: Own | None = None,
 ) -> TrainedModel:
     """The network of a trial's folder, or the best one of a sweep's folder, on `device`.
 
@@ -75,29 +80,37 @@ def load_model(
     images, of those alone. It is never chosen by its test accuracy, which would then be too favourable. The network
     computes in fp32; where the trial was tested in bf16, predictions can differ from the recorded ones by rounding.
     It is compared with those on a few test images; where that is not possible, a UserWarning says so.
+    A trial whose `model.source` is the user's own code needs that function as `network`: nothing here imports it.
     Raises ResultsError where no trial has finished, its files are broken, or the weights are not those on record.
     """
-    model, unproven = load_compared(path, most_bytes)
+    model, unproven = load_compared(path, most_bytes, network)
     if unproven:
         warnings.warn(f"{path}: nothing shows that these are the weights that were tested: {unproven}", stacklevel=2)
     model.network.to(device)
     return model
 
 
-def load_compared(path: str | Path, most_bytes: int = MOST_WEIGHT_BYTES) -> tuple[TrainedModel, str]:
+def load_compared(
+    path: str | Path, most_bytes: int = MOST_WEIGHT_BYTES, own: Own | None = None
+) -> tuple[TrainedModel, str]:
     """As load_model, on the CPU, and why it could not be compared with the recorded predictions, or "".
 
     Raises ResultsError.
     """
     trace = best_trial(path)
-    file = trace.folder.best_weights
+    file, source = trace.folder.best_weights, trace.spec.model.source
+    if source and own is None:
+        raise ResultsError(
+            f"{trace.folder.path}: its network is the user's own code, {source}, which nothing here imports: "
+            "import it yourself, and hand it over as load_model(path, network=...)"
+        )
     try:
-        network = _network_with(trace.spec, file, most_bytes)
+        network = _network_with(trace.spec, file, most_bytes, own)
     except FileNotFoundError:  # as in results that are kept without their weights
         raise ResultsError(
             f"{file}: the trial's weights are not there; restore the file, or run the trial again"
         ) from None
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, CodeError) as error:
         why = " ".join(str(error).split())[:200]
         raise ResultsError(
             f"{file}: not the trial's weights ({why}); restore the file, or run the trial again"
@@ -136,7 +149,7 @@ def _why_not_compared(model: TrainedModel, folder: TrialFolder) -> str:
     return ""
 
 
-def _network_with(spec: TrialSpec, file: Path, most_bytes: int) -> Network:
+def _network_with(spec: TrialSpec, file: Path, most_bytes: int, own: Own | None = None) -> Network:
     """The network with a file's weights; nothing of its size is allocated before the file is known to have them.
 
     Raises OSError, SafetensorError, RuntimeError, or ValueError for weights of another network.
@@ -144,7 +157,8 @@ def _network_with(spec: TrialSpec, file: Path, most_bytes: int) -> Network:
     found = shapes_in(file, most_bytes)
     with torch.device("meta"):  # shapes alone
         expected = {
-            name: tuple(weight.shape) for name, weight in make_network(spec.model, spec.data.facts).state_dict().items()
+            name: tuple(weight.shape)
+            for name, weight in make_network(spec.model, spec.data.facts, own).state_dict().items()
         }
     if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = other[0]
@@ -152,7 +166,7 @@ def _network_with(spec: TrialSpec, file: Path, most_bytes: int) -> Network:
     weights = load_file(file)
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise ValueError(f"{bad[0]} holds values that are not finite")
-    network = make_network(spec.model, spec.data.facts)
+    network = make_network(spec.model, spec.data.facts, own)
     network.load_state_dict(weights)
     return network
 

@@ -79,19 +79,21 @@ class Estimate:
 class Arm:
     """The test accuracies (n,) of an arm's trials, and what they got right, where that is known of each.
 
-    `images`: how many were tested, each drawn by itself; 0 where that is not known.
+    `images`: how many were tested; 0 where that is not known. `are_single`: whether they were drawn one by one, and the
+    accuracy is the share that is right, so that Wilson's interval holds.
     """
 
     accuracies: NDArray[np.float64]
     answers: Answers | None = None
     images: int = 0
+    are_single: bool = True
 
     @classmethod
     def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Arm":
         """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
         array = np.atleast_2d(np.asarray(right))
-        images = array.shape[1] if groups is None else 0
-        return cls(array.mean(axis=1, dtype=np.float64), Answers.of(array, groups), images)
+        accuracies = array.mean(axis=1, dtype=np.float64)
+        return cls(accuracies, Answers.of(array, groups), array.shape[1], groups is None)
 
     @property
     def n(self) -> int:
@@ -116,8 +118,8 @@ class Arm:
 
     @property
     def disagreement(self) -> float:
-        """On what share of the images two networks disagree whether they are right; NaN for n = 1."""
-        return 2 * self.images * self.disagreement_sd**2
+        """On what share of the images two networks disagree whether they are right; NaN for n = 1, and of groups."""
+        return 2 * self.images * self.disagreement_sd**2 if self.are_single else math.nan
 
 
 class Error(NamedTuple):
@@ -142,7 +144,7 @@ def estimate(arm: Arm) -> Estimate:
     if arm.n > 1:
         seeds = _checked(math.sqrt(arm.variance), arm.n - 1)
         return _with_intervals(arm.mean, seeds, _image_error(arm.answers))
-    if arm.answers is not None and arm.answers.are_groups:
+    if not arm.are_single:
         return Estimate(arm.mean, networks=_alone(arm.mean, _image_error(arm.answers)))
     return Estimate(arm.mean, networks=Span(*proportion_interval(arm.mean, arm.images)))
 

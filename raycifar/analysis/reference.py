@@ -21,7 +21,10 @@ class Reference:
     @staticmethod
     def is_of(spec: SweepSpec) -> bool:
         """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
-        return all((trial.data.name, trial.model.name) == ("cifar10", "vgg16") for trial in spec.trials)
+        return all(
+            (trial.data.named_by, trial.model.source or trial.model.name) == ((("data.name", "cifar10"),), "vgg16")
+            for trial in spec.trials
+        )
 
     def values(self, arm: str, column: str) -> list[float]:
         """What the report states for an arm, one value a run."""

@@ -83,7 +83,7 @@ class Results:
     @property
     def networks(self) -> list[str]:
         """What texts call the networks that the arms train, each once."""
-        return list(dict.fromkeys(title_of(trial.model.name) for trial in self.spec.trials))
+        return list(dict.fromkeys(title_of(trial.model.source or trial.model.name) for trial in self.spec.trials))
 
     @property
     def time_notes(self) -> list[str]:

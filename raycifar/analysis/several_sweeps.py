@@ -114,7 +114,10 @@ def _accuracy(
     """Without predictions, as far as images go, where the sweeps were tested on other images."""
     trials = [finished_arm(results, arm).sort_values("seed", kind="stable") for results, _ in (a, b)]
     same = bool(a[1].trials and b[1].trials) and a[1].tests.same(b[1].tests)
-    base, other = (arm_of(of, its if same else Predictions()) for of, (_, its) in zip(trials, (a, b), strict=True))
+    base, other = (
+        arm_of(of, its if same else Predictions(), sweep.facts.grouped)
+        for of, (sweep, its) in zip(trials, (a, b), strict=True)
+    )
     by_seed = are_paired(trials[0]["seed"], trials[1]["seed"])
     return (base.n, other.n), apart(other, base, by_seed=by_seed), by_seed
 

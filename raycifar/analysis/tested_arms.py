@@ -58,15 +58,19 @@ def arms_of(results: Sweep, predictions: Predictions) -> dict[str, Arm]:
     Answers are given where each of the arm's tested trials left predictions, all on the images that most trials were
     tested on: of some trials alone, they would belong to another mean.
     """
-    return {arm: arm_of(trials, predictions) for arm, trials in results.finished_by_arm()}
+    grouped = results.facts.grouped
+    return {arm: arm_of(trials, predictions, grouped) for arm, trials in results.finished_by_arm()}
 
 
-def arm_of(trials: pd.DataFrame, predictions: Predictions) -> Arm:
-    """An arm of these tested trials, in their order."""
+def arm_of(trials: pd.DataFrame, predictions: Predictions, are_grouped: bool = False) -> Arm:
+    """An arm of these tested trials, in their order; `are_grouped`: their images belong to groups, drawn whole."""
     by_trial = {tested.trial: tested for tested in predictions.trials}
-    known = [by_trial[name].right for name in trials["trial"] if name in by_trial]
-    answers = Answers.of(np.stack(known)) if len(known) == len(trials) else None
-    return Arm(trials["test_accuracy"].to_numpy(np.float64), answers, int(trials["test_images"].min()))
+    known = [by_trial[name] for name in trials["trial"] if name in by_trial]
+    accuracies, images = trials["test_accuracy"].to_numpy(np.float64), int(trials["test_images"].min())
+    if len(known) < len(trials):
+        return Arm(accuracies, None, images, not are_grouped)
+    answers = Answers.of(np.stack([tested.right for tested in known]), known[0].tests.groups)
+    return Arm(accuracies, answers, images, not are_grouped)
 
 
 def accuracy_frame(results: Sweep) -> pd.DataFrame:

@@ -22,7 +22,9 @@ WORKERS = "train each trial with W workers, each on its own GPU (default: 1)"
 HANG = "restart a worker that has made no training step for this long (default: %(default)s; not with --local)"
 DATA = "read the data set from this folder: cifar-10-batches-py, or Fashion-MNIST's four files"
 WEIGHTS = "read the ImageNet weights of VGG16 from this file: safetensors, or a torchvision state dict"
+CODE = "run this Python module, or .py file beside the sweep file, where the sweep names its functions; repeatable"
 AS_THEY_ARE = "take --weights also where they seem to expect other pixels, or never to have been trained"
+LIST = "list what model.name may be, with size and whether ImageNet weights can be had, and end; PART: of the names"
 STATUS = "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted (the same command resumes)"
 
 
@@ -81,6 +83,8 @@ def _add_what_to_read(parser: Parser) -> None:
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help=DATA)
     add("--weights", type=Path, metavar="FILE", help=WEIGHTS)
+    add("--list-models", nargs="?", const="", metavar="PART", help=LIST)
+    add("--code", action="append", default=[], metavar="MODULE", help=CODE)
     add("--weights-as-they-are", action="store_true", help=AS_THEY_ARE)
 
 
@@ -130,6 +134,7 @@ def sweep_options(args: argparse.Namespace, events: "JsonLines | None") -> "Opti
         fresh=args.fresh,
         data=args.data,
         weights=args.weights,
+        code=tuple(dict.fromkeys(args.code)),
         weights_as_they_are=args.weights_as_they_are,
         source=args.sweep,
         log=tuple(dict.fromkeys(args.log)),

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raycifar.commands.listing import list_models
 from raycifar.commands.next_steps import interrupted
 from raycifar.commands.parser import replace_what_cannot_be_printed
 from raycifar.commands.run_options import parse_arguments, sweep_options
@@ -32,6 +33,8 @@ BAD_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     replace_what_cannot_be_printed()
     args = parse_arguments(arguments)
+    if args.list_models is not None:
+        return list_models(args.list_models)
     interruption.heed_signals()
     if not args.json:
         return interruption.end(_status(args))
@@ -93,18 +96,20 @@ def _search(search: "SearchSpec", args: argparse.Namespace, path: Path, options:
 
 def _answered(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     """The exit status, also of what the action raises for bad input and of an interruption."""
+    from raycifar.config.names import SpecError
     from raycifar.execution.placement import PlacementError
     from raycifar.execution.workspace import SweepError
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError
+    from raycifar.user_code import CodeError
 
     before = _last_call(path)
     try:
         return _start(args, path, action, events)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
-    except (AssetError, PlacementError, SweepError, TrackerError) as error:
+    except (AssetError, CodeError, PlacementError, SpecError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
         return interrupted(begun=_last_call(path) != before)

@@ -17,6 +17,9 @@ class SpecError(InputError):
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 NAME_RULE = "a name is 1 to 64 letters, digits, '.', '_' or '-', and starts with a letter or digit"
 Name = Annotated[str, Field(pattern=NAME)]
+# The user's own code: package.module:function, or the name of an entry point; "" for none.
+_WORD = "[A-Za-z_][A-Za-z0-9_]*"
+Source = Annotated[str, Field(max_length=200, pattern=rf"^({_WORD}(\.{_WORD})*:{_WORD}|{_WORD}(-[A-Za-z0-9_]+)*|)$")]
 
 
 def check_name(name: str, place: str) -> None:

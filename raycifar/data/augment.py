@@ -1,18 +1,19 @@
 """Random crop, mirror, cutout and mixtures of a whole batch on its device, in a handful of kernels.
 
 The training images are padded once, when the trial starts. A crop is then a gather: the batch is read from the data set
-already cropped. Shapes: N images in the set, B in a batch, C = 3 channels, H = W the side of an image.
+already cropped. Images that are read as it trains (`mapped`) are padded a batch at a time instead.
+Shapes: N images in the set, B in a batch, C = 3 channels, H = W the side of an image.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from raycifar.config.settings import Augmentation
 from raycifar.data import trivialaugment
+from raycifar.data.mapped import Mapped
 from raycifar.data.splits import Split
 
 SHARES = 65_536  # drawn in advance, for PyTorch's sampler of the beta distribution takes no generator
@@ -22,38 +23,42 @@ SHARES = 65_536  # drawn in advance, for PyTorch's sampler of the beta distribut
 class Augmenter:
     """The padded training images and their augmentation. `windows` is a view of all crops, without a copy."""
 
-    windows: Tensor  # uint8 (N, C, 2 crop + 1, 2 crop + 1, H, W)
+    windows: Tensor  # uint8 (N, C, 2 crop + 1, 2 crop + 1, H, W); of no images where these are mapped
     first_mirrored: Tensor  # bool (N,): mirrored in odd epochs when the flip alternates
     fill: Tensor  # uint8 (C, 1, 1): the mean colour, which cutout paints
     spec: Augmentation
 
     @classmethod
     def of(cls, train: Split, spec: Augmentation, seed: int) -> "Augmenter":
-        n, _, height, width = train.images.shape
-        padded = _reflect_pad(train.images, spec.crop)
+        n = len(train)
+        windows = torch.empty(0) if isinstance(train.images, Mapped) else _windows(train.images, spec.crop)
         generator = torch.Generator().manual_seed(seed)
         mirrored = torch.rand(n, generator=generator) < 0.5
         mean = train.images[:: max(1, n // 5000)].float().mean((0, 2, 3)).round().to(torch.uint8)
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-        return cls(windows, mirrored.to(padded.device), mean.view(3, 1, 1), spec)
+        return cls(windows, mirrored.to(train.labels.device), mean.view(3, 1, 1), spec)
 
-    def __call__(self, index: Tensor, epoch: int | Tensor, generator: torch.Generator) -> Tensor:
-        """The images `index` (B,), augmented for `epoch`: uint8 (B, C, H, W).
+    def __call__(
+        self, index: Tensor, epoch: int | Tensor, generator: torch.Generator, read: Tensor | None = None
+    ) -> Tensor:
+        """The images `index` (B,), augmented for `epoch`: uint8 (B, C, H, W). `read` are these images, where mapped.
 
         The draws depend on the generator and on B only: workers that each take a part of a batch augment all of it.
         """
-        crop = self._crop(index, generator)
+        if read is None:
+            crop = self._crop(self.windows, index, generator)
+        else:
+            crop = self._crop(_windows(read, self.spec.crop), torch.arange(len(index), device=index.device), generator)
         images = _mirror(crop, self._mirrored(index, epoch, generator))
         if self.spec.policy == "trivial":
             images = trivialaugment.apply(images, trivialaugment.draw(len(index), generator), self.fill)
         return cut_out(images, self.spec.cutout, self.fill, generator)
 
-    def _crop(self, index: Tensor, generator: torch.Generator) -> Tensor:
+    def _crop(self, windows: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
         if not self.spec.crop:
-            return self.windows[index, :, 0, 0]
-        places = self.windows.shape[2]
+            return windows[index, :, 0, 0]
+        places = windows.shape[2]
         row, column = torch.randint(places, (2, len(index)), generator=generator, device=index.device)
-        return self.windows[index, :, row, column]
+        return windows[index, :, row, column]
 
     def _mirrored(self, index: Tensor, epoch: int | Tensor, generator: torch.Generator) -> Tensor:
         if self.spec.flip == "alternating":
@@ -128,9 +133,21 @@ def _inside(distance: Tensor, side: int | Tensor) -> Tensor:
     return (distance >= -(side // 2)) & (distance < side - side // 2)
 
 
+def _windows(images: Tensor, crop: int) -> Tensor:
+    """A view of all crops of the padded images."""
+    height, width = images.shape[2:]
+    return _reflect_pad(images, crop).unfold(2, height, 1).unfold(3, width, 1)
+
+
 def _reflect_pad(images: Tensor, pad: int) -> Tensor:
     if not pad:
         return images
-    # reflection_pad has no uint8 kernel; in parts, so that there is never a float copy of the whole set
-    parts = [F.pad(part.half(), (pad,) * 4, mode="reflect").to(torch.uint8) for part in images.split(5000)]
-    return torch.cat(parts)
+    # PyTorch's own has no uint8 kernel. In parts, so that the whole set is never there twice.
+    parts = [_reflected(_reflected(part, pad, 2), pad, 3) for part in images.split(5000)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _reflected(images: Tensor, pad: int, side: int) -> Tensor:
+    """Reflections of `pad` pixels before and behind the images, along the dimension `side`."""
+    before, behind = images.narrow(side, 1, pad), images.narrow(side, images.shape[side] - pad - 1, pad)
+    return torch.cat([before.flip(side), images, behind.flip(side)], side)

@@ -18,6 +18,7 @@ from raycifar.config.datasets import FASHION_MNIST
 from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import DOWNLOAD_SECONDS, download, run_program, verify
 from raycifar.storage.files import read_file
+from raycifar.storage.remembered import once
 
 PIXELS = 28  # a side, as published
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes before the numbers
@@ -55,10 +56,12 @@ def fetch_fashion_mnist(data: Path | None = None, get: Get = obtain) -> Path:
     if data is not None:
         source = f"--data {data}"
         try:
-            files = read_files(_folder(data))
+            folder = _folder(data)
+            paths = [folder / f"{name}{suffix}" for name in FILES for suffix in ("", ".gz")]
+            once(lambda: _check_files(folder), paths, "sound files of Fashion-MNIST", keep=get is obtain)
         except (OSError, RuntimeError, ValueError, EOFError, zlib.error) as why:
             raise failure(FASHION_MNIST_ASSET, [(source, why)]) from None
-        sources = [(source, lambda scratch: _tensors(files))]
+        sources = [(source, lambda scratch: _tensors(read_files(folder)))]
     return get(FASHION_MNIST_ASSET, cached_path(FASHION_MNIST.file_name), sources)
 
 
@@ -66,6 +69,12 @@ def _folder(data: Path) -> Path:
     """`data` itself, or the folder of files in it. Raises RuntimeError for the home of nobody."""
     folder = data.expanduser()
     return next((inner for part in ("FashionMNIST/raw", "raw") if (inner := folder / part).is_dir()), folder)
+
+
+def _check_files(folder: Path) -> str:
+    """As read_files; returns nothing."""
+    read_files(folder)
+    return ""
 
 
 def read_files(folder: Path) -> dict[str, bytes]:

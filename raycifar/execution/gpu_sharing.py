@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.sources import facts_of
 from raycifar.data.splits import load_training
@@ -78,7 +79,8 @@ def described(tried: Sequence[Shared]) -> str:
 
 
 def side_by_side(trials: int, trial: TrialSpec, data: Path, device: str) -> Shared:
-    command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(data), device]
+    command = [sys.executable, "-m", __name__, trial.model_dump_json(), str(data), device, str(trials)]
+    command.append(json.dumps(user_code.allowed()))
     with ExitStack() as stack:
         team = [start_member(command, stack) for _ in range(trials)]
         for member in team:
@@ -110,9 +112,11 @@ def next_line(process: "subprocess.Popen[str]") -> str:
 def main(arguments: Sequence[str]) -> None:
     """One of the processes side by side: warms up, says so, waits for a line, trains for SECONDS, and says how fast."""
     trial, data, device = TrialSpec.model_validate_json(arguments[0]), Path(arguments[1]), torch.device(arguments[2])
+    user_code.allow_as(json.loads(arguments[4]) if arguments[4:] else ())
     trial = trial.with_facts(facts_of(data, trial.data))
-    set_up_torch(trial, Place(arguments[2], 1, ""))
-    train = load_training(data, trial.data, device).train
+    place = Place(arguments[2], 1, "", sharing=int(arguments[3]))
+    set_up_torch(trial, place)
+    train = load_training(data, trial.data, device, place.holds(trial.image_bytes)).train
     # Random weights are as fast as any, and need no file.
     model = build_network(trial.model.model_copy(update={"weights": "random"}), trial.data.facts, trial.seed)
     state = TrainState(model, trial, device)
@@ -120,8 +124,8 @@ def main(arguments: Sequence[str]) -> None:
     index = torch.arange(min(trial.batch_size, len(train)), device=device)
 
     def steps(count: int) -> None:
-        for _ in range(count):
-            step(index, 1, 1e-4)
+        for each in step.ahead([index] * count):
+            step(each, 1, 1e-4)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 

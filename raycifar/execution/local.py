@@ -50,7 +50,8 @@ class Local:
 
     def run_sweep(self, session: Session, folder: SweepFolder, bus: Bus) -> None:
         label = f"{platform.node()}:{0 if session.gpus else 'cpu'}"
-        place = Place("cuda:0" if session.gpus else "cpu", session.plan.threads, label)
+        plan = session.plan
+        place = Place("cuda:0" if session.gpus else "cpu", plan.threads, label, image_bytes=plan.image_bytes)
         for trial in session.plan.order:
             run_here(trial, folder, session.assets, place, bus)
             gc.collect()  # weights that only a reference cycle holds: 118 MB a trial, but few objects to Python

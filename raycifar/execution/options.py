@@ -22,6 +22,7 @@ class Options:
     fresh: bool = False  # move earlier results of this name aside
     data: Path | None = None
     weights: Path | None = None
+    code: tuple[str, ...] = ()  # the user's modules that may run: names, or .py files beside the sweep file
     weights_as_they_are: bool = False  # also those that expect other pixels, or look untrained
     source: str = ""  # the sweep file's name, for the record
     command: tuple[str, ...] = ()  # the words of the command line, for the record; empty: a call from Python

@@ -18,6 +18,7 @@ START_SECONDS = 15.0  # from a trial's start under Ray to its first step on a CP
 MOST_GPU_THREADS = 4  # a worker that feeds a GPU gains nothing from more
 DRIVER_CPUS = 0.01  # what a trial's driver takes of Ray's count: it only waits, but zero is refused
 WORKER_BYTES = 2.1e9  # resident memory of a trial of one worker under Ray, its helper processes included
+UNLIMITED = 1e18  # bytes; a plain number, for it travels as JSON
 SHARES = 10_000  # Ray counts in ten-thousandths, and rounds
 
 
@@ -35,6 +36,7 @@ class Plan:
     gpus_per_worker: float  # 0 on CPUs
     threads: int  # a worker
     cpus_per_worker: float  # of Ray's count: a little less than its threads, so that drivers and workers fit
+    image_bytes: float = UNLIMITED  # of memory that a worker on CPUs may fill with images; a GPU is asked by its worker
 
     @property
     def uses_gpu(self) -> bool:
@@ -97,7 +99,7 @@ def _plan_on_cpus(order: tuple[TrialSpec, ...], machine: Machine, trials_per_gpu
         raise PlacementError(f"--trials-per-gpu {trials_per_gpu} needs a GPU, and this runs on CPUs: leave it out")
     if workers > cpus:
         raise PlacementError(f"--workers-per-trial {workers} needs {workers} CPU cores, there are {cpus}: lower it")
-    most = max(1, min(len(order), cpus // workers, int(machine.memory // (WORKER_BYTES * workers))))
+    most = max(1, int(min(len(order), cpus // workers, machine.memory / (WORKER_BYTES * workers))))
 
     def predicted(at_once: int) -> float:
         threads = workers * _threads(machine, at_once * workers)
@@ -105,7 +107,13 @@ def _plan_on_cpus(order: tuple[TrialSpec, ...], machine: Machine, trials_per_gpu
 
     at_once = min(range(1, most + 1), key=predicted)
     threads = _threads(machine, at_once * workers)
-    return Plan(order, at_once, workers, 0.0, threads, _cpus_per_worker(machine, at_once, workers, threads))
+    cpus_per_worker = _cpus_per_worker(machine, at_once, workers, threads)
+    return Plan(order, at_once, workers, 0.0, threads, cpus_per_worker, image_room(machine, at_once * workers))
+
+
+def image_room(machine: Machine, processes: int) -> float:
+    """The bytes of memory that each of so many workers on CPUs may fill with images; others it reads as it trains."""
+    return min(UNLIMITED, max(0.0, machine.memory / processes - WORKER_BYTES))
 
 
 def _threads(machine: Machine, processes: int) -> int:

@@ -103,6 +103,7 @@ def train_in_worker(config: dict[str, Any]) -> None:
     place = here(job, ray.train.torch.get_device)
     watchdog = Watchdog(folder, place.label, job.hang_seconds)
     try:
+        job.allow_code()
         caller = Caller(partial(_report, watchdog), epochs_heard(config), watchdog.alive)
         run_trial(spec, folder, job.assets, place, caller)
     except HOPELESS as error:
@@ -122,7 +123,7 @@ def here(job: Job, gpu: Callable[[], object] = only_gpu) -> Place:
     """Where this process of Ray's runs; `gpu` says what PyTorch calls its GPU."""
     host = socket.gethostname()
     if not job.gpus_per_worker:
-        return Place("cpu", job.threads, f"{host}:cpu")
+        return Place("cpu", job.threads, f"{host}:cpu", image_bytes=job.image_bytes)
     number = ",".join(str(gpu) for gpu in ray.get_runtime_context().get_accelerator_ids()["GPU"])
     if torch.cuda.is_available():
         return Place(str(gpu()), job.threads, f"{host}:{number}", sharing=int(1 / job.gpus_per_worker))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raycifar.config.settings import Data
+from raycifar import user_code
+from raycifar.config.data import Data
+from raycifar.config.names import SpecError
 from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
 from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
@@ -14,6 +16,9 @@ from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
 from raycifar.execution.session import Runner, Session
 from raycifar.execution.workspace import SweepError, agreed_weights
+from raycifar.networks.inspection import check_network
+from raycifar.networks.own import check_own
+from raycifar.networks.registry import build_network
 from raycifar.networks.weights import fetch_vgg16
 from raycifar.storage.asset_cache import check_cache, examine
 from raycifar.training.trial import Assets
@@ -38,13 +43,39 @@ def start_ray(options: Options) -> AbstractContextManager[Runner]:
 
 
 def informed(sweep: SweepSpec, options: Options) -> SweepSpec:
-    """The sweep with what is known of its data set, which suits its trials. Raises AssetError or SpecError."""
-    return checked(sweep, known_facts(sweep.data, options.data))
+    """The sweep with what is known of its data set, which suits its trials, and networks that work.
+
+    Raises AssetError, CodeError or SpecError.
+    """
+    allow_code(options)
+    found = checked(sweep, known_facts(sweep.data, options.data))
+    check_networks(found.trials)
+    return found
 
 
 def informed_trial(trial: TrialSpec, options: Options) -> TrialSpec:
     """As `informed`, for one trial."""
-    return checked_trial(trial, known_facts(trial.data, options.data))
+    allow_code(options)
+    found = checked_trial(trial, known_facts(trial.data, options.data))
+    check_networks([found])
+    return found
+
+
+def allow_code(options: Options) -> None:
+    """The user's modules that the options name, and no others, may run in this process. Raises CodeError."""
+    user_code.allow(options.code, Path(options.source).parent)
+
+
+def check_networks(trials: Sequence[TrialSpec]) -> None:
+    """Look at each network once, and try those of the user's own code. Raises SpecError or CodeError."""
+    for trial in {(trial.model.source, trial.model.train): trial for trial in trials if trial.model.source}.values():
+        check_own(trial, build_network)
+    for trial in trials:
+        try:
+            if not trial.model.source:
+                check_network(trial)
+        except ValueError as why:
+            raise SpecError(f"trial {trial.name!r}: {why}") from None
 
 
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:

@@ -10,11 +10,12 @@ from typing import Protocol
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
 from raycifar.execution.options import Options
-from raycifar.execution.placement import Plan
-from raycifar.execution.plan import describe_plan
+from raycifar.execution.placement import UNLIMITED, Plan
+from raycifar.execution.plan import describe_data, describe_plan
 from raycifar.execution.workspace import Call
 from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
@@ -36,6 +37,12 @@ class Job:
     cpus_per_worker: float
     threads: int
     hang_seconds: float
+    image_bytes: float = UNLIMITED  # as the plan has it
+    code: Sequence[user_code.Allowed] = ()  # the user's, that may run
+
+    def allow_code(self) -> None:
+        """In a process that trains: what the call allowed. Raises CodeError where it is other code here."""
+        user_code.allow_as(self.code)
 
     @property
     def assets(self) -> Assets:
@@ -97,6 +104,8 @@ class Session:
             cpus_per_worker=plan.cpus_per_worker,
             threads=plan.threads,
             hang_seconds=self.options.hang_seconds,
+            image_bytes=plan.image_bytes,
+            code=user_code.allowed(),
         )
 
     @property
@@ -112,6 +121,7 @@ class Session:
             versions=versions(),
             command=self.options.called,
             data=digest_on_file(self.assets.data),
+            code=user_code.digests(),
             facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 
@@ -119,7 +129,7 @@ class Session:
         """Where to look, and what will run."""
         if self.runner.dashboard:
             self.console.print(f"Ray dashboard: {self.runner.dashboard} (its token: ray get-auth-token)")
-        self.console.print(describe_plan(self.plan, self.gpus))
+        self.console.print(*describe_data(self.plan.order[0].data), describe_plan(self.plan, self.gpus), sep="\n")
 
     def bus(self, terminal: Terminal, trials: Sequence[TrialSpec], tracked: Tracked, *more: Listener) -> Bus:
         """Everybody who hears of the trials: the terminal first, then `more`, then whom runner and options bring."""

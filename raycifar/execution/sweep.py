@@ -6,13 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import all_finished, check_folder, opened
+from raycifar.execution.workspace import agreed_data, all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
@@ -20,6 +21,7 @@ from raycifar.tracking.listener import Tracked
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import written_by
+from raycifar.user_code import agreed_code
 
 
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
@@ -47,7 +49,10 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
 
 def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None:
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
-    record = None if options.fresh or options.weights is None else folder.record()
+    record = None if options.fresh else folder.record()
+    agreed_data(folder.path, record, sweep.data.facts.digest)
+    if record:
+        agreed_code(folder.path, record.code, user_code.digests())
     needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
     check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
 

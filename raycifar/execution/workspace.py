@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -23,6 +24,7 @@ from raycifar.storage.foreign import refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
 from raycifar.texts import without_secrets
+from raycifar.user_code import agreed_code
 
 
 class SweepError(InputError):
@@ -43,6 +45,7 @@ class Call:
     command: tuple[str, ...] = ()  # its words; a single one is Python code
     data: str = ""  # the SHA-256 of the images and labels
     facts: dict[str, Any] = field(default_factory=dict)  # what is known of them
+    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of each module of the user's that may run
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -78,14 +81,12 @@ def check_place(folder: SweepFolder, record: str, to_look: bool = False) -> bool
     if os.path.lexists(folder.lock) and not to_look:
         _locked(folder).release()
     # A call that was killed at once leaves its lock, and perhaps a part of the record.
-    others = (path.name for path in folder.path.iterdir() if not _is_left(path.name, folder))
-    if not os.path.lexists(folder.path / record) and any(others):
+    left = re.compile(f"{re.escape(folder.lock.name)}|{LEFTOVER.pattern}|{LEFTOVER_EARLIER.pattern}")
+    if not os.path.lexists(folder.path / record) and any(
+        not left.fullmatch(path.name) for path in folder.path.iterdir()
+    ):
         raise SweepError(f"{folder.path}: holds something else (no {record}): choose another --name or --storage")
     return True
-
-
-def _is_left(name: str, folder: SweepFolder) -> bool:
-    return name == folder.lock.name or bool(LEFTOVER.fullmatch(name) or LEFTOVER_EARLIER.fullmatch(name))
 
 
 def _refuse_what_is_no_folder(trials: Iterable[Path]) -> None:
@@ -181,11 +182,9 @@ def held(folder: SweepFolder, fresh: bool = False) -> Iterator[None]:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SweepError(f"{folder.path}: cannot be made ({error}): choose another --storage") from None
-    lock = _locked(folder)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_locked(folder).release)
         yield
-    finally:
-        lock.release()
 
 
 def _move_aside(folder: SweepFolder) -> None:
@@ -210,25 +209,27 @@ def agreed_weights(path: Path, before: str, now: str) -> str:
     return now or before
 
 
-def agreed_data(path: Path, before: str, now: str) -> str:
-    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
-    if before and now and before != now:
-        raise SweepError(
-            f"{path}: its trials read CIFAR-10 with the SHA-256 {before[:16]}, and the cache now has one with "
-            f"{now[:16]}: put the former back, or choose another --name"
-        )
-    return now or before
-
-
 class _Recorded(Protocol):
-    """The record of a sweep or of a search."""
-
     @property
     def created_at(self) -> float: ...
     @property
     def weights(self) -> str: ...
     @property
     def data(self) -> str: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
+    @property
+    def code(self) -> dict[str, str]: ...
+
+
+def agreed_data(path: Path, before: _Recorded | None, now: str) -> str:
+    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
+    if before and before.data and now and before.data != now:
+        raise SweepError(
+            f"{path}: its trials read {before.facts.get('title', 'CIFAR-10')} with digest {before.data[:16]}, "
+            f"not {now[:16]}: choose another --name, or restore the images"
+        )
+    return now or (before.data if before else "")
 
 
 def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, Any]:
@@ -241,15 +242,15 @@ def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, 
         "commit": commit(),
         "hardware": call.hardware,
         "weights": agreed_weights(path, before.weights if before else "", call.weights),
-        "data": agreed_data(path, before.data if before else "", call.data),
+        "data": agreed_data(path, before, call.data),
         "facts": call.facts,
+        "code": agreed_code(path, before.code if before else {}, call.code),
     }
 
 
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
     facts = common_facts(folder.path, folder.record(), call)
-    spec = sweep.model_dump(mode="json")
-    folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=spec, **facts))
+    folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=sweep.model_dump(mode="json"), **facts))
 
 
 @contextlib.contextmanager

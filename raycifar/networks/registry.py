@@ -12,21 +12,30 @@ from safetensors.torch import load_file
 from raycifar.config.architectures import ARCHITECTURES
 from raycifar.config.datasets import Facts
 from raycifar.config.settings import Model
+from raycifar.networks.libraries.of_timm import timm_trunk
+from raycifar.networks.libraries.of_torchvision import torchvision_trunk
 from raycifar.networks.network import Network, Trunk, initialise
+from raycifar.networks.own import Own, own_trunk
 from raycifar.networks.vgg import vgg_trunk
 
 Builder = Callable[[Model, Facts], Trunk]
-BUILDERS: dict[str, Builder] = dict.fromkeys(ARCHITECTURES, vgg_trunk)
+BUILDERS: dict[str, Builder] = {
+    **dict.fromkeys(ARCHITECTURES, vgg_trunk),
+    "torchvision": torchvision_trunk,
+    "timm": timm_trunk,
+}
 
 
-def make_trunk(spec: Model, facts: Facts) -> Trunk:
-    """The trunk that `spec.name` names, with weights as its builder draws them."""
+def make_trunk(spec: Model, facts: Facts, own: Own | None = None) -> Trunk:
+    """The trunk that the spec names, with weights as its builder draws them; `own` stands for the user's function."""
+    if spec.source:
+        return own_trunk(spec.source, facts, own)
     return BUILDERS[spec.name if spec.name in BUILDERS else spec.name.partition("/")[0]](spec, facts)
 
 
-def make_network(spec: Model, facts: Facts) -> Network:
-    """The network on the CPU, with random weights, for weights that are loaded next."""
-    return _drawn(spec, facts)[0]
+def make_network(spec: Model, facts: Facts, own: Own | None = None) -> Network:
+    """The network on the CPU, with random weights, for weights that are loaded next; `own` as in make_trunk."""
+    return _drawn(spec, facts, own)[0]
 
 
 def build_network(spec: Model, facts: Facts, seed: int, weights: Path | None = None) -> Network:
@@ -47,9 +56,9 @@ def build_network(spec: Model, facts: Facts, seed: int, weights: Path | None = N
     return model.to(memory_format=torch.channels_last)
 
 
-def _drawn(spec: Model, facts: Facts) -> tuple[Network, Trunk]:
+def _drawn(spec: Model, facts: Facts, own: Own | None = None) -> tuple[Network, Trunk]:
     """All layers are made before the first is initialised: an order that decides which numbers a seed draws."""
-    trunk = make_trunk(spec, facts)
+    trunk = make_trunk(spec, facts, own)
     model = Network(trunk, spec, facts)
     trunk.initialise(trunk.module)
     model.head.apply(initialise)

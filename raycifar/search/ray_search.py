@@ -155,6 +155,7 @@ def train_sample(config: dict[str, Any], search: dict[str, Any], job: dict[str, 
     trial.clear_error()
     epoch, best = 0, 0.0
     try:
+        todo.allow_code()
         spec = SearchSpec.model_validate(search).sample(config["settings"], config["sample"])
         for record in sample_epochs(spec, trial.path, todo.assets, here(todo)):
             epoch, best = record.epoch, max(best, record.val_accuracy)

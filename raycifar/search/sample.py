@@ -23,7 +23,7 @@ def sample_epochs(spec: TrialSpec, folder: Path, assets: Assets, place: Place) -
     trial, history = TrialFolder(folder), History()
     set_up_torch(spec, place)
     require_native(spec, torch.device(place.device))
-    data = load_training(assets.data, spec.own_data(), place.device)
+    data = load_training(assets.data, spec.own_data(), place.device, place.holds(spec.image_bytes))
     state = TrainState(network(spec, assets, data.train), spec, place.device)
     for record in fit(state, data.train, data.val, spec):
         history.epochs.append(record)

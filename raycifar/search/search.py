@@ -6,13 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
+from raycifar.execution.workspace import Call, SweepError, agreed_data, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -21,6 +22,7 @@ from raycifar.storage.foreign import refuse_foreign
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.terminal import Terminal
 from raycifar.tracking.trackers import written_by
+from raycifar.user_code import agreed_code
 
 NEEDS = ("optuna", "tomli_w")
 
@@ -56,7 +58,10 @@ def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
 
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
-    record = None if options.fresh or options.weights is None else folder.record()
+    record = None if options.fresh else folder.record()
+    agreed_data(folder.path, record, search.trial.data.facts.digest)
+    if record:
+        agreed_code(folder.path, record.code, user_code.digests())
     needs_weights = search.trial.model.weights == "imagenet"
     check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 

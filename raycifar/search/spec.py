@@ -23,9 +23,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, model_validator
 
 from raycifar.config.names import Name, SpecError, short
-from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.needs import NEEDS
+from raycifar.config.settings import TrialSettings
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.config.sweep_file import NEEDS, parse_setting, parse_sweep, read_toml, shown, validate
+from raycifar.config.sweep_file import parse_setting, parse_sweep, read_toml, shown, validate
+from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.search.records import MOST_SAMPLES
 
@@ -45,6 +47,7 @@ NOT_SEARCHED = {
     "precision": "it decides how fast a device is, not how accurate the network: set the trial's",
     "deterministic": "it decides no accuracy: set the trial's",
     "model.weights": "transfer and scratch are the arms that a sweep compares: search one of them",
+    "monitor": "samples are compared by their validation accuracy: leave it out",
     "seed": LUCK,
     "repeats": LUCK,
     "name": "samples are named sample-0001, sample-0002, ...: leave it out",
@@ -91,6 +94,8 @@ class SearchSpec(_Settings):
             raise ValueError('a search needs images that do not train: data.validation = "holdout"')
         if self.trial.early_stopping.patience:
             raise ValueError(f"early_stopping.patience = {self.trial.early_stopping.patience}: ASHA stops the samples")
+        if self.trial.monitor != "val_accuracy":
+            raise ValueError(f'monitor = "{self.trial.monitor}": a search goes by validation accuracy: leave it out')
         if self.grace_epochs > self.trial.epochs:
             raise ValueError(
                 f"search.grace_epochs = {self.grace_epochs} must not exceed epochs = {self.trial.epochs} "

@@ -11,7 +11,9 @@
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
             predictions.npz           of the test images, in test-set order: logits float32 (N, classes), labels int64
-                                      (N,), and index int64 (N,): which of the official test images they are
+                                      (N,), and index int64 (N,): which of the official test images they are; of own
+                                      images also groups int64 (N,), and near uint8 (N,): 1 where an image that trains
+                                      or validates is nearly equal
             best.safetensors          the weights that were tested
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json
@@ -138,6 +140,12 @@ class EpochRecord(JsonRecord):
     checkpoint_seconds: float  # between the previous epoch's end and this one's start: saving and reporting it
     images_per_second: float  # training images over train_seconds
     finished_at: Annotated[float, UNIX_SECONDS]
+    # Where a trial asks for them: the mean of the classes' recalls, and of their F1; they are not written elsewhere.
+    val_balanced_accuracy: Annotated[float | None, SHARE] = None
+    val_macro_f1: Annotated[float | None, SHARE] = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +221,9 @@ class History(JsonRecord):
     epochs: list[EpochRecord] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"epochs": [e.to_json() for e in self.epochs], "sessions": [s.to_json() for s in self.sessions]}
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """As JsonRecord.from_json; also ValueError where the epochs do not count 1, 2, 3 ..."""
@@ -251,3 +262,4 @@ class SweepRecord(JsonRecord):
     weights: str = ""  # the cached file of the ImageNet weights; its name holds a digest where the user supplied it
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
+    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of the user's modules that could run, by name

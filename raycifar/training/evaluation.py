@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycifar.data.mapped import Mapped
 from raycifar.data.splits import Split
 from raycifar.training.precision import autocast
 from raycifar.training.workers import all_reduce, world
@@ -21,10 +22,34 @@ def nobody() -> None:
 def evaluate(model: nn.Module, split: Split, precision: str = "fp32", alive: Sign = nobody) -> tuple[float, float]:
     """Mean cross-entropy in nats and accuracy over the split, shared among the workers where there are several."""
     rank, workers = world()
-    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    mine = split.share(rank, workers)
     sums = all_reduce(loss_and_correct(predict(model, mine, precision, alive=alive), mine.labels))
     mean_loss, accuracy = (sums / len(split)).tolist()
     return mean_loss, accuracy
+
+
+def evaluate_by_class(
+    model: nn.Module, split: Split, classes: int, precision: str = "fp32", alive: Sign = nobody
+) -> tuple[float, float, float, float]:
+    """As `evaluate`, then the mean of the classes' recalls (balanced accuracy), and of their F1.
+
+    As scikit-learn has them, a class without images has no recall, and one that is neither there nor predicted no F1.
+    """
+    rank, workers = world()
+    mine = Split(split.images[rank::workers], split.labels[rank::workers])
+    logits = predict(model, mine, precision, alive=alive)
+    pairs = (mine.labels * classes + logits.argmax(1)).bincount(minlength=classes**2).double()
+    sums = all_reduce(torch.cat([loss_and_correct(logits, mine.labels), pairs])).cpu()
+    mean_loss, accuracy = (sums[:2] / len(split)).tolist()
+    return mean_loss, accuracy, *_by_class(sums[2:].view(classes, classes))
+
+
+def _by_class(confused: Tensor) -> tuple[float, float]:
+    """Balanced accuracy and macro-F1 of counts (classes, classes): rows are what images are, columns what they got."""
+    right, there, predicted = confused.diagonal(), confused.sum(1), confused.sum(0)
+    recalls = (right / there)[there > 0]
+    f1 = (2 * right / (there + predicted))[there + predicted > 0]
+    return recalls.mean().item(), f1.mean().item()
 
 
 def evaluate_logits(logits: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -45,7 +70,7 @@ def predict(
     return torch.cat(parts)
 
 
-def parts_of(model: nn.Module, images: Tensor, alive: Sign) -> Iterator[Tensor]:
+def parts_of(model: nn.Module, images: Tensor | Mapped, alive: Sign) -> Iterator[Tensor]:
     """The images, as many at a time as the network says it takes; `alive` is called before each part."""
     at_once: int = getattr(model, "images_at_once", EVAL_BATCH)
     for part in images.split(at_once):

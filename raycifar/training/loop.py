@@ -14,10 +14,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from raycifar.config.settings import BY_CLASS
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split, batch_count, batches
 from raycifar.storage.records import EpochRecord
-from raycifar.training.evaluation import Sign, evaluate, nobody, parts_of
+from raycifar.training.evaluation import Sign, evaluate, evaluate_by_class, nobody, parts_of
 from raycifar.training.optimizers import (
     Patience,
     Plateau,
@@ -25,6 +26,7 @@ from raycifar.training.optimizers import (
     build_optimizer,
     exponential_share,
     learning_rate_factor,
+    monitored,
 )
 from raycifar.training.precision import autocast
 from raycifar.training.step import Step
@@ -55,6 +57,7 @@ class TrainState:
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
         self.best_val_accuracy = -1.0
+        self.best_monitored = -1.0  # of another monitor than that
         self.best_val_loss = float("inf")
 
     @property
@@ -76,6 +79,7 @@ class TrainState:
                 "best_weights": self.best_weights,
                 "best_val_accuracy": self.best_val_accuracy,
                 "best_val_loss": self.best_val_loss,
+                **({"best_monitored": self.best_monitored} if self.best_monitored >= 0 else {}),
             },
         }
 
@@ -103,8 +107,11 @@ class TrainState:
     def _observe(self, record: EpochRecord, spec: TrialSpec) -> None:
         """Take in a finished epoch: the best weights (ties keep the earlier epoch), the plateau, early stopping."""
         self.epoch = record.epoch
-        if record.val_accuracy > self.best_val_accuracy:
+        by_accuracy = spec.monitor == "val_accuracy"
+        if monitored(record, spec.monitor) > (self.best_val_accuracy if by_accuracy else self.best_monitored):
             self.best_epoch = record.epoch
+            if not by_accuracy:
+                self.best_monitored = monitored(record, spec.monitor)
             self.best_val_accuracy, self.best_val_loss = record.val_accuracy, record.val_loss
             self.best_weights = {name: value.clone() for name, value in self.evaluated.state_dict().items()}
         self.plateau.observe(record)
@@ -161,7 +168,7 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
     _average_epoch(engine, epoch)
     trained = time.perf_counter()
     _agree_on_buffers(engine.state.evaluated)
-    val_loss, val_accuracy = evaluate(engine.state.evaluated, val, engine.step.precision, engine.alive)
+    val_loss, val_accuracy, *by_class = _validated(engine, val)
     if not math.isfinite(val_loss):
         place = f"after epoch {epoch}, step {engine.steps}"
         raise NonFiniteLossError(f"the validation loss is {val_loss} {place}: {REMEDY}")
@@ -177,7 +184,16 @@ def _epoch(engine: _Engine, val: Split, epoch: int, paused: float) -> EpochRecor
         checkpoint_seconds=paused,
         images_per_second=seen / (trained - start),
         finished_at=time.time(),
+        **dict(zip(BY_CLASS, by_class, strict=False)),
     )
+
+
+def _validated(engine: _Engine, val: Split) -> tuple[float, ...]:
+    """Loss and accuracy of the evaluated network; where something reads them, the figures BY_CLASS, too."""
+    network, precision = engine.state.evaluated, engine.step.precision
+    if not engine.spec.measures_classes:
+        return evaluate(network, val, precision, engine.alive)
+    return evaluate_by_class(network, val, len(engine.spec.data.facts.classes), precision, engine.alive)
 
 
 def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]:
@@ -188,7 +204,8 @@ def _train_epoch(engine: _Engine, epoch: int) -> tuple[float, float, int, float]
     step.network.train()
     sums = torch.zeros(engine.steps, 2, dtype=torch.float64, device=engine.state.device)
     seen, lr = 0, 0.0
-    for i, index in enumerate(batches(engine.images, spec.batch_size, step.generator, spec.drop_last)):
+    order = batches(engine.images, spec.batch_size, step.generator, spec.drop_last)
+    for i, index in enumerate(step.ahead(order)):
         lr = engine.learning_rate(epoch, i)
         engine.set_share(epoch, i)
         sums[i] = step(index, epoch, lr)

@@ -45,9 +45,11 @@ def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
         (True, False, 1.0, 1.0): [],
         (False, False, 1.0, 1.0): [],
     }
+    first = next((parameter for parameter in model.parameters() if parameter.ndim == 4), None)
     for depth, parameter in _by_depth(model):
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
-        is_kernel = settings.name == "muon" and parameter.ndim == 4 and len(parameter) <= parameter[0].numel()
+        is_kernel = settings.name == "muon" and parameter.ndim == 4 and parameter is not first
+        is_kernel = is_kernel and len(parameter) <= parameter[0].numel()
         if is_kernel:
             lr_ratio *= settings.muon_lr / settings.lr
         groups.setdefault((parameter.ndim > 1, is_kernel, lr_ratio, decay_ratio), []).append(parameter)
@@ -134,6 +136,14 @@ def build_average(model: nn.Module, settings: Averaging) -> Average | None:
     return Average(model) if settings.swa_epochs or settings.ema_decay else None
 
 
+def monitored(record: EpochRecord, monitor: Monitor) -> float:
+    """What of an epoch is better the larger it is. Raises ValueError where that was not measured."""
+    value = -record.val_loss if monitor == "val_loss" else getattr(record, monitor)
+    if value is None:
+        raise ValueError(f"epoch {record.epoch} has no {monitor}")
+    return float(value)
+
+
 @dataclass(slots=True)
 class Patience:
     """Counts the epochs since a record was last better than all before it."""
@@ -145,7 +155,7 @@ class Patience:
 
     def observe(self, record: EpochRecord) -> int:
         """Returns how many epochs in a row, this one included, have not been better by more than min_delta."""
-        value = record.val_accuracy if self.monitor == "val_accuracy" else -record.val_loss
+        value = monitored(record, self.monitor)
         if self.best is None or value > self.best + self.min_delta:
             self.best, self.waited = value, 0
         else:

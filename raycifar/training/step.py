@@ -6,7 +6,7 @@ reads nothing else: it is recorded once and replayed with one launch. On other d
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.augment import Augmenter, Mixer
+from raycifar.data.mapped import Mapped, ReadAhead
 from raycifar.data.splits import Split
 from raycifar.devices import full_memory
 from raycifar.training.evaluation import loss_and_correct
@@ -30,6 +31,19 @@ def steps_before_recording(device: torch.device) -> int:
     return WARM_UP_STEPS if device.type == "cuda" and world()[1] == 1 else -1
 
 
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """float32 (classes,), by which images count in the loss so that classes count alike; over all images its mean is 1.
+
+    Those are scikit-learn's "balanced" weights; a class without images has none.
+    """
+    counts = labels.bincount(minlength=classes)
+    return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), 0.0).float()
+
+
+def _is_balanced(spec: TrialSpec) -> bool:
+    return spec.class_weights == "balanced"
+
+
 class Step:
     """The step of one trial in one session. Call it with a batch's indices, epoch and learning rate."""
 
@@ -44,10 +58,12 @@ class Step:
         self._optimizer, self._average, self._train, self._spec = optimizer, average, train, spec
         self.augmenter = Augmenter.of(train, spec.augmentation, spec.seed)
         self.mixer = Mixer.of(spec.augmentation, len(spec.data.facts.classes), spec.seed, device)
+        self._weights = class_weights(train.labels, len(spec.data.facts.classes)) if _is_balanced(spec) else None
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
         # What differs between steps, at fixed addresses.
         self._index = torch.zeros(min(spec.batch_size, len(train)), dtype=torch.int64, device=device)
+        self._read: Tensor | None = None  # the images of a batch, where they are not on the device already
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         # Each group's own learning rate, in place; checkpoints of versions before `lr_ratio` have none.
         self._lr_ratios = torch.tensor([group.get("lr_ratio", 1.0) for group in optimizer.param_groups], device=device)
@@ -55,9 +71,15 @@ class Step:
         for group, lr in zip(optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr
 
+        self._source = ReadAhead(train.images, len(self._index)) if isinstance(train.images, Mapped) else None
+
         # What a call runs: the step's code, or its recording once that is made.
         self._run: Callable[[], Tensor] = self._on_index
         self._until_recording = steps_before_recording(device)
+
+    def ahead(self, order: Iterable[Tensor]) -> Iterable[Tensor]:
+        """The same indices, to be called with one after the other: images that are mapped are read ahead."""
+        return order if self._source is None else self._source.ahead(order)
 
     def __call__(self, index: Tensor, epoch: int, lr: float) -> Tensor:
         """Train on the images `index` (B,) of the training set.
@@ -67,6 +89,8 @@ class Step:
         """
         self._epoch.fill_(epoch)
         torch.mul(self._lr_ratios, lr, out=self._lrs)
+        if self._source is not None:
+            self._read = self._source.read(index)
         if len(index) != len(self._index):  # an epoch's last batch
             return self._train_on(index)
         self._index.copy_(index)
@@ -91,7 +115,8 @@ class Step:
     def _train_on(self, index: Tensor) -> Tensor:
         # Augment and mix the whole batch, so that its draws do not depend on the workers; keep this worker's share.
         rank, workers = world()
-        images, targets = self.augmenter(index, self._epoch, self.generator), self._train.labels[index]
+        images = self.augmenter(index, self._epoch, self.generator, self._read)
+        targets = self._train.labels[index]
         if self.mixer is not None:
             images, targets = self.mixer(images, targets, self.generator)
         images, targets = images[rank::workers], targets[rank::workers]
@@ -100,7 +125,8 @@ class Step:
         with autocast(targets.device, self.precision):
             logits = self.network(images)
         logits = logits.float()
-        smoothed = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self._spec.label_smoothing)
+        smoothing = self._spec.label_smoothing
+        smoothed = F.cross_entropy(logits, targets, self._weights, reduction="sum", label_smoothing=smoothing)
         (smoothed * (workers / len(index))).backward()
 
         # Update the weights, then their average.

@@ -4,6 +4,7 @@ With several workers every one calls `run_trial`; the first (rank 0) writes the 
 """
 
 import contextlib
+import logging
 import math
 import os
 import time
@@ -17,6 +18,7 @@ from torch import nn
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.sources import facts_of
 from raycifar.data.splits import Split, load_splits
+from raycifar.devices import gpu_room
 from raycifar.networks.fused_norm import works
 from raycifar.networks.registry import build_network
 from raycifar.networks.vgg import calibrate_batch_norm
@@ -32,6 +34,9 @@ from raycifar.training.precision import require_native
 from raycifar.training.session import Start, begun, collected_warnings, extended, kept_precision, kept_threads
 from raycifar.training.tested import OnTraining, on_training, run_test, summary_of, write_tested
 from raycifar.training.workers import from_first, gathered, world
+
+READ_AHEAD = "its images would take %.1f GB beside the network, too much here: they are read as it trains"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class Place:
     threads: int  # CPU threads
     label: str  # "node:gpu index" or "node:cpu"
     sharing: int = 1  # trials on the same GPU
+    image_bytes: float = math.inf  # that images may take of a CPU's memory
+
+    def holds(self, image_bytes: float) -> bool:
+        """Whether images of so many bytes fit here beside the network; others are read as it trains."""
+        return image_bytes <= (self.image_bytes if self.device == "cpu" else gpu_room(self.device, self.sharing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,10 @@ class _Run:
         set_up_torch(spec, self.place)
 
         # Where the trial stands: fresh, or as its newest checkpoint has it.
-        self.data = load_splits(assets.data, spec.own_data(), place.device)
+        resident = place.holds(spec.image_bytes)
+        if not resident:
+            _log.warning(READ_AHEAD, spec.image_bytes / 1e9)
+        self.data = load_splits(assets.data, spec.own_data(), place.device, resident)
         self.state, self.history = _restore(spec, trial, network(spec, assets, self.data.train), place)
         if not self.history.epochs:  # a trial that began where bf16 is native may go on where it is emulated
             require_native(spec, self.state.device)

@@ -83,6 +83,12 @@ def test_channel_moments_are_numpys():
     np.testing.assert_allclose(cifar10.channel_moments(images), expected, rtol=1e-12)
 
 
+def test_the_digests_of_the_batches_are_torchvisions():
+    from torchvision.datasets import CIFAR10
+
+    assert list(cifar10.BATCH_MD5.items()) == [(name, md5) for name, md5 in CIFAR10.train_list + CIFAR10.test_list]
+
+
 def test_importing_assets_imports_no_torch():
     heavy = "('torch', 'torchvision', 'PIL')"
     line = f"import sys, raycifar.data.cifar10; sys.exit(any(name in sys.modules for name in {heavy}))"
@@ -155,9 +161,8 @@ def test_pickled_batches_give_the_same_arrays_from_a_folder_and_by_download(tmp_
     with tarfile.open(tmp_path / CIFAR10.filename, "w") as tar:
         tar.add(folder, folder.name)
     # The official pickles also hold file names, which no array has: their md5 list cannot be met, so it is replaced.
-    listed = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in names]
-    monkeypatch.setattr(CIFAR10, "train_list", listed[:5])
-    monkeypatch.setattr(CIFAR10, "test_list", listed[5:])
+    listed = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in names}
+    monkeypatch.setattr(cifar10, "BATCH_MD5", listed)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((tmp_path / CIFAR10.filename).read_bytes()).hexdigest())
     monkeypatch.setattr(CIFAR10, "url", f"{serve(tmp_path)}/{CIFAR10.filename}")
     for number, data in enumerate([folder, tmp_path, None]):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from raycifar.config.data import Data
 from raycifar.config.datasets import FASHION_MNIST
-from raycifar.config.settings import Data
 from raycifar.data import fashion_mnist
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits

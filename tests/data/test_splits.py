@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.splits import batch_count, batches, load_splits, shares, stratified, train_val_indices
 from tests.support.paths import SAMPLE
 

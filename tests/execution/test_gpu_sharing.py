@@ -94,12 +94,12 @@ def test_rates_add_up_and_each_takes_its_part_of_the_memory(monkeypatch, make_tr
 def test_an_epochs_last_batch_takes_its_memory_before_it_is_read(monkeypatch, make_trial, capsys, settings, lengths):
     """In this process, and with a step that only notes how long its batch is."""
     seen = []
-    step = Mock(side_effect=lambda index, epoch, lr: seen.append(len(index)))
+    step = Mock(side_effect=lambda index, epoch, lr: seen.append(len(index)), ahead=iter)
     monkeypatch.setattr(gpu_sharing, "step_of", lambda *_: step)
     monkeypatch.setattr(gpu_sharing, "predict", lambda *_: None)
     monkeypatch.setattr(gpu_sharing, "SECONDS", 0.01)
     monkeypatch.setattr("sys.stdin", io.StringIO("go\nend\n"))
     trial = make_trial(model={"weights": "random", "train": "head"}, **settings)
-    gpu_sharing.main([trial.model_dump_json(), str(SAMPLE), "cpu"])
+    gpu_sharing.main([trial.model_dump_json(), str(SAMPLE), "cpu", "1"])
     assert (set(seen), seen[-1]) == (lengths, min(lengths))
     assert capsys.readouterr().out.startswith("warm\n")

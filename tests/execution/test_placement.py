@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from raycifar.config.sweep_file import load_sweep
 from raycifar.devices import trials_that_fit
 from raycifar.execution.placement import (
     DRIVER_CPUS,
+    UNLIMITED,
     WORKER_BYTES,
     Machine,
     PlacementError,
     finish_times,
     idle_share,
+    image_room,
     least_makespan,
     make_plan,
     makespan,
@@ -306,3 +309,22 @@ def test_the_largest_step_is_that_of_the_most_images_and_operations(make_trial):
 
 def test_a_tenth_of_a_gpus_memory_is_not_counted_on():
     assert [trials_that_fit(80, each) for each in (0, 1, 26, 36.5, 100)] == [8, 8, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("memory", "processes", "room"),
+    [
+        (24e9, 1, 24e9 - WORKER_BYTES),
+        (24e9, 2, 12e9 - WORKER_BYTES),
+        (1e9, 1, 0.0),
+        (math.inf, 4, UNLIMITED),
+    ],
+)
+def test_images_may_take_what_the_workers_leave_of_the_memory(quick, memory, processes, room):
+    assert image_room(machine(0, 8, memory), processes) == room
+    plan = make_plan(quick, machine(0, 8, memory))
+    assert plan.image_bytes == image_room(machine(0, 8, memory), plan.at_once)
+
+
+def test_on_gpus_each_worker_asks_its_own(quick):
+    assert make_plan(quick, machine(2, 8, 1e9)).image_bytes == UNLIMITED

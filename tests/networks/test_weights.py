@@ -7,7 +7,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from raycifar.networks import weights
-from raycifar.storage import asset_cache
+from raycifar.storage import asset_cache, remembered
+from raycifar.storage.asset_cache import examine, obtain
 from tests.support.asset_files import vgg16_toy, vgg16_zeros
 from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
 
@@ -51,6 +52,18 @@ def test_named_weights_go_before_the_cache_without_their_classifier(cache, tmp_p
         found = load_file(path)
         assert found.keys() == weights.VGG16_LAYOUT.keys()
         assert found["features.0.bias"].sum() == 64
+
+
+def test_a_named_file_is_read_once_by_a_call_and_by_its_resume(cache, tmp_path, monkeypatch):
+    """A call looks at it before Ray starts, and once more when trials have been placed."""
+    read, real = [], weights.digest_of
+    monkeypatch.setattr(weights, "digest_of", lambda file: read.append(file.name) or real(file))
+    monkeypatch.setattr(remembered, "SETTLED_NS", 0)
+    save_file(vgg16_toy(**{"features.0.bias": np.ones(64, np.float32)}), tmp_path / "mine.safetensors")
+    for call in ("the first", "its resume"):
+        monkeypatch.setattr(remembered, "FOUND", {})  # as of a new process
+        paths = {weights.fetch_vgg16(tmp_path / "mine.safetensors", get=get) for get in (examine, obtain)}
+        assert len(paths) == len(read) == 1, call
 
 
 @pytest.mark.assets

@@ -159,7 +159,8 @@ def test_a_value_that_no_field_can_have_is_shown(record, changes, complaint):
 @by_type
 def test_accuracies_are_shares_and_dates_are_of_this_age(record):
     for name, annotation in type(record).__annotations__.items():
-        expected = SHARE if "accuracy" in name else UNIX_SECONDS if name == "at" or name.endswith("_at") else None
+        is_share, is_time = "accuracy" in name or "f1" in name, name == "at" or name.endswith("_at")
+        expected = SHARE if is_share else UNIX_SECONDS if is_time else None
         assert next(iter(getattr(annotation, "__metadata__", ())), None) == expected, name
 
 

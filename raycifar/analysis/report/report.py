@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raycifar.analysis.balance import is_unequal
 from raycifar.analysis.figures.all_figures import all_figures
-from raycifar.analysis.predictions import Predictions, load_images, read_predictions
+from raycifar.analysis.predictions import Predictions, open_images, read_predictions
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import MOST_LINES, cautions
 from raycifar.analysis.report.findings import answer, costs, status_line
@@ -19,6 +20,7 @@ from raycifar.analysis.tables.accuracy import (
     recipes,
 )
 from raycifar.analysis.tables.against_reference import against_reference
+from raycifar.analysis.tables.balance import unequal_classes
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
@@ -41,6 +43,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     tables = [
         accuracy_by_trial(results),
         averages_by_arm(results, tested),
+        *([unequal_classes(results, predictions)] if is_unequal(predictions) else []),
         differences(results, tested),
         at_equal_cost(results, tested),
         milestones(results),
@@ -124,7 +127,7 @@ def write_report(results: Results, out: Path) -> Report:
     predictions = read_predictions(results)
     report = make_report(results, predictions)
     write_tables(report, place)
-    images, why = load_images(predictions.tests) if predictions.trials else (None, "")
+    images, why = open_images(predictions.tests) if predictions.trials else (None, "")
     pictures = [Picture.of(drawing, place / "figures") for drawing in all_figures(results, predictions, images)]
     for name, text in pages(report, pictures, why).items():
         write_bytes(place / name, text.encode())
