@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from raycifar.devices import cpu_count, hardware, versions
-from raycifar.execution.workspace import commit
+from raycifar.execution.agreement import commit
 
 PEERS = ("lightning", "keras", "tensorflow", "tensorflow-cpu")
 

@@ -25,7 +25,7 @@ def run_sweep(
 
     `options` are those of the command line (`Options(gpus=4)`); progress goes to `console`, the terminal or notebook
     unless given. Returns the whole sweep's results, also where a trial failed: `results.trials["status"]` says how
-    each stands. Raises, before anything starts, names.SpecError, workspace.SweepError, placement.PlacementError,
+    each stands. Raises, before anything starts, names.SpecError, agreement.SweepError, placement.PlacementError,
     asset_cache.AssetError or files.RecordError.
     """
     options = options or Options()

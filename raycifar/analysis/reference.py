@@ -22,7 +22,7 @@ class Reference:
     def is_of(spec: SweepSpec) -> bool:
         """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
         return all(
-            (trial.data.named_by, trial.model.source or trial.model.name) == ((("data.name", "cifar10"),), "vgg16")
+            (trial.data.named_by[0], trial.model.source or trial.model.name) == (("data.name", "cifar10"), "vgg16")
             for trial in spec.trials
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from raycifar.commands.parser import Parser, complete, examples
+from raycifar.config.architectures import ARCHITECTURES, OF_LIBRARIES
 from raycifar.config.stock_sweeps import default_sweep, stock_sweeps
 from raycifar.program import program
 from raycifar.tracking.trackers import TRACKERS
@@ -21,7 +22,7 @@ SHARING = "run K trials on each GPU at once; auto: measure how many (default: 1)
 WORKERS = "train each trial with W workers, each on its own GPU (default: 1)"
 HANG = "restart a worker that has made no training step for this long (default: %(default)s; not with --local)"
 DATA = "read the data set from this folder: cifar-10-batches-py, or Fashion-MNIST's four files"
-WEIGHTS = "read the ImageNet weights of VGG16 from this file: safetensors, or a torchvision state dict"
+WEIGHTS = "read a network's ImageNet weights from this safetensors file or state dict; repeatable with its NAME="
 CODE = "run this Python module, or .py file beside the sweep file, where the sweep names its functions; repeatable"
 AS_THEY_ARE = "take --weights also where they seem to expect other pixels, or never to have been trained"
 LIST = "list what model.name may be, with size and whether ImageNet weights can be had, and end; PART: of the names"
@@ -82,7 +83,7 @@ def _add_where_to_run(parser: Parser) -> None:
 def _add_what_to_read(parser: Parser) -> None:
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help=DATA)
-    add("--weights", type=Path, metavar="FILE", help=WEIGHTS)
+    add("--weights", action="append", type=own_weights, default=[], metavar="[NAME=]FILE", help=WEIGHTS)
     add("--list-models", nargs="?", const="", metavar="PART", help=LIST)
     add("--code", action="append", default=[], metavar="MODULE", help=CODE)
     add("--weights-as-they-are", action="store_true", help=AS_THEY_ARE)
@@ -100,7 +101,21 @@ def _add_what_to_show(parser: Parser) -> None:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     complete(make_parser)
-    return make_parser().parse_args(arguments)
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    named = [name for name, _ in args.weights]
+    if twice := next((name for name in named if named.count(name) > 1), None):
+        parser.error(f"argument --weights: two files for {twice}: name one")
+    if named.count("") > 1:
+        parser.error("argument --weights: two files without a network's name: --weights NAME=FILE")
+    return args
+
+
+def own_weights(text: str) -> tuple[str, Path]:
+    """An argparse type: the network's name, "" where none is given, and its file."""
+    name, equals, file = text.partition("=")
+    is_network = name in ARCHITECTURES or OF_LIBRARIES.fullmatch(name)
+    return (name, Path(file)) if equals and is_network else ("", Path(text))
 
 
 def count(least: int) -> Callable[[str], int]:
@@ -123,6 +138,7 @@ def sweep_options(args: argparse.Namespace, events: "JsonLines | None") -> "Opti
     """The parsed arguments as the library takes them."""
     from raycifar.execution.options import Options
 
+    weights = dict(args.weights)
     return Options(
         gpus=args.gpus,
         trials_per_gpu=args.trials_per_gpu,
@@ -133,7 +149,8 @@ def sweep_options(args: argparse.Namespace, events: "JsonLines | None") -> "Opti
         hang_seconds=args.hang_timeout,
         fresh=args.fresh,
         data=args.data,
-        weights=args.weights,
+        weights=weights.pop("", None),
+        weights_of=weights,
         code=tuple(dict.fromkeys(args.code)),
         weights_as_they_are=args.weights_as_they_are,
         source=args.sweep,

@@ -97,8 +97,8 @@ def _search(search: "SearchSpec", args: argparse.Namespace, path: Path, options:
 def _answered(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     """The exit status, also of what the action raises for bad input and of an interruption."""
     from raycifar.config.names import SpecError
+    from raycifar.execution.agreement import SweepError
     from raycifar.execution.placement import PlacementError
-    from raycifar.execution.workspace import SweepError
     from raycifar.storage.asset_cache import AssetError
     from raycifar.storage.files import RecordError
     from raycifar.tracking.trackers import TrackerError

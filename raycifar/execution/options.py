@@ -1,6 +1,7 @@
 """How to run a sweep or a search: what a caller may choose that changes no number."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,8 @@ class Options:
     hang_seconds: float = 1800.0  # without a training step, before a worker is started again; not with --local
     fresh: bool = False  # move earlier results of this name aside
     data: Path | None = None
-    weights: Path | None = None
+    weights: Path | None = None  # of the one network that starts from ImageNet weights
+    weights_of: Mapping[str, Path] = field(default_factory=dict)  # the same by the network's name
     code: tuple[str, ...] = ()  # the user's modules that may run: names, or .py files beside the sweep file
     weights_as_they_are: bool = False  # also those that expect other pixels, or look untrained
     source: str = ""  # the sweep file's name, for the record
@@ -34,6 +36,11 @@ class Options:
     def called(self) -> tuple[str, ...]:
         """The words of the command line; a single one is Python code."""
         return self.command or (f"raycifar.run_sweep({repr(self.source) if self.source else 'SweepSpec(...)'})",)
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether a file of ImageNet weights is named."""
+        return self.weights is not None or bool(self.weights_of)
 
     @property
     def known_sharing(self) -> int:

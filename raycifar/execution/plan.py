@@ -53,7 +53,7 @@ def check_options(options: Options) -> None:
         check_local(options)
     if options.gpus == 0:
         check_sharing(options)
-    if options.weights_as_they_are and options.weights is None:
+    if options.weights_as_they_are and not options.names_weights:
         raise PlacementError("--weights-as-they-are is about the file that --weights names: name it, or leave it out")
     if options.workers_per_trial > 1 and options.trials_per_gpu != 1:
         raise PlacementError(

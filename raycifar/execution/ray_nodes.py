@@ -30,7 +30,7 @@ def check_nodes(session: Session, folder: Path) -> None:
     """
     gpus = session.plan.gpus_per_worker > 0
     nodes = [node for node in ray.nodes() if node["Alive"] and _may_train(node["Resources"])]
-    assets = [session.assets.data, *filter(None, [session.assets.imagenet])]
+    assets = [session.assets.data, *filter(None, [session.assets.imagenet, *session.assets.others.values()])]
     sizes = {str(path): path.stat().st_size for path in assets}
     with _token(folder) as (file, token):
         asked = {

@@ -1,25 +1,24 @@
 """Which runner the options ask for: started, with the trials placed and their files at hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from raycifar import user_code
-from raycifar.config.data import Data
 from raycifar.config.names import SpecError
 from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
 from raycifar.data.sources import fetch_data, known_facts
+from raycifar.execution.agreement import SweepError, agreed_weights
 from raycifar.execution.local import Local
 from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
 from raycifar.execution.session import Runner, Session
-from raycifar.execution.workspace import SweepError, agreed_weights
 from raycifar.networks.inspection import check_network
+from raycifar.networks.library_weights import fetch_weights
 from raycifar.networks.own import check_own
 from raycifar.networks.registry import build_network
-from raycifar.networks.weights import fetch_vgg16
 from raycifar.storage.asset_cache import check_cache, examine
 from raycifar.training.trial import Assets
 
@@ -80,22 +79,49 @@ def check_networks(trials: Sequence[TrialSpec]) -> None:
 
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:
     """The cached files that the trials read, ImageNet weights only where one starts from them. Raises AssetError."""
-    pretrained = any(trial.model.weights == "imagenet" for trial in trials)
     data = fetch_data(trials[0].data, options.data)
-    return Assets(data, fetch_vgg16(options.weights, options.weights_as_they_are) if pretrained else None)
+    named, as_they_are = _named_weights(trials, options), options.weights_as_they_are
+    files = {name: fetch_weights(name, named.get(name), as_they_are) for name in _pretrained(trials)}
+    return Assets(data, files.pop("vgg16", None), files)
 
 
-def check_named_files(data: Data, options: Options, path: Path, weights: str, needs_weights: bool) -> None:
+def _pretrained(trials: Sequence[TrialSpec]) -> list[str]:
+    """The networks that start from ImageNet weights, each once."""
+    return list(dict.fromkeys(trial.model.name for trial in trials if trial.model.weights == "imagenet"))
+
+
+def _named_weights(trials: Sequence[TrialSpec], options: Options) -> dict[str, Path]:
+    """The user's files by network. Raises SweepError for one that could be of several networks."""
+    found = dict(options.weights_of)
+    if options.weights is not None:
+        rest = [name for name in _pretrained(trials) if name not in found]
+        if len(rest) > 1:
+            name = f"--weights {rest[0]}={options.weights}"
+            raise SweepError(
+                f"--weights {options.weights}: {len(rest)} networks start from ImageNet weights "
+                f"({', '.join(rest)}): name the one that the file is of, as {name}"
+            )
+        found |= dict.fromkeys(rest, options.weights)
+    return found
+
+
+def check_named_files(trials: Sequence[TrialSpec], options: Options, path: Path, weights: Mapping[str, str]) -> None:
     """Read and verify what --data and --weights name, whatever is left to run; nothing is fetched or written.
 
-    `data` names what the trials read, `path` are the results, `weights` the ImageNet weights that they have on record,
-    "" for none. Raises AssetError, or SweepError for other weights than these and for weights that nothing reads.
+    `path` are the results of the trials, `weights` the ImageNet weights that they have on record, by network.
+    Raises AssetError, or SweepError for other weights than these and for weights that nothing reads.
     """
     check_cache()
     if options.data is not None:
-        fetch_data(data, options.data, get=examine)
-    if options.weights is not None and not needs_weights:
+        fetch_data(trials[0].data, options.data, get=examine)
+    if not options.names_weights:
+        return
+    networks = _pretrained(trials)
+    if not networks and options.weights is not None:
         raise SweepError(f"--weights {options.weights}: no trial starts from ImageNet weights: leave it out")
-    if options.weights is not None:
-        found = fetch_vgg16(options.weights, options.weights_as_they_are, get=examine)
-        agreed_weights(path, weights, found.name)
+    for name, file in options.weights_of.items():
+        if name not in networks:
+            raise SweepError(f"--weights {name}={file}: no trial starts from ImageNet weights of it: leave it out")
+    for name, file in _named_weights(trials, options).items():
+        found = fetch_weights(name, file, options.weights_as_they_are, get=examine)
+        agreed_weights(path, weights, {name: found.name})

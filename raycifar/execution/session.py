@@ -13,10 +13,10 @@ from rich.console import Console
 from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
+from raycifar.execution.agreement import Call
 from raycifar.execution.options import Options
 from raycifar.execution.placement import UNLIMITED, Plan
 from raycifar.execution.plan import describe_data, describe_plan
-from raycifar.execution.workspace import Call
 from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus, Listener, Tracked
@@ -32,6 +32,7 @@ class Job:
     folder: str  # the results', absolute: on Ray, trials run in a folder of Ray's
     data: str
     imagenet: str | None
+    others: dict[str, str]  # as `imagenet`, of other networks than VGG16, by name
     workers: int
     gpus_per_worker: float
     cpus_per_worker: float
@@ -47,7 +48,8 @@ class Job:
     @property
     def assets(self) -> Assets:
         """The cached files that trials read."""
-        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None)
+        others = {name: Path(file) for name, file in self.others.items()}
+        return Assets(Path(self.data), Path(self.imagenet) if self.imagenet else None, others)
 
     @property
     def resources(self) -> dict[str, float]:
@@ -99,6 +101,7 @@ class Session:
             folder=str(folder),
             data=str(self.assets.data),
             imagenet=str(imagenet) if imagenet else None,
+            others={name: str(path) for name, path in self.assets.others.items()},
             workers=plan.workers,
             gpus_per_worker=plan.gpus_per_worker,
             cpus_per_worker=plan.cpus_per_worker,
@@ -122,6 +125,7 @@ class Session:
             command=self.options.called,
             data=digest_on_file(self.assets.data),
             code=user_code.digests(),
+            pretrained={name: path.name for name, path in self.assets.others.items()},
             facts=self.plan.order[0].data.facts.model_dump(mode="json", exclude={"digest"}),
         )
 

@@ -8,12 +8,13 @@ from rich.console import Console
 
 from raycifar import user_code
 from raycifar.config.sweep import SweepSpec
+from raycifar.execution.agreement import agreed_data, weights_on_record
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import agreed_data, all_finished, check_folder, opened
+from raycifar.execution.workspace import all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
@@ -27,7 +28,7 @@ from raycifar.user_code import agreed_code
 def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) -> bool:
     """Run the sweep's unfinished trials in the folder `path`; True when every chosen trial has finished.
 
-    Raises workspace.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
+    Raises agreement.SweepError, PlacementError, SpecError, AssetError or RecordError before anything starts.
     """
     folder = SweepFolder(path)
     check_options(options)
@@ -50,11 +51,10 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
 def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None:
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
     record = None if options.fresh else folder.record()
-    agreed_data(folder.path, record, sweep.data.facts.digest)
     if record:
+        agreed_data(folder.path, record, sweep.data.facts.digest)
         agreed_code(folder.path, record.code, user_code.digests())
-    needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
-    check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files(sweep.trials, options, folder.path, weights_on_record(record))
 
 
 def plan_only(sweep: SweepSpec, options: Options, done: Collection[str] = ()) -> tuple[Plan, int]:

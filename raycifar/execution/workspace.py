@@ -5,12 +5,10 @@ import itertools
 import os
 import re
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -18,34 +16,13 @@ from pydantic import ValidationError
 from raycifar.config.names import SpecError, check_name
 from raycifar.config.sweep import SweepSpec
 from raycifar.errors import InputError
+from raycifar.execution.agreement import Call, SweepError, common_facts
 from raycifar.storage.beneath import sweep_leftovers
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.foreign import refuse_foreign
 from raycifar.storage.records import Invocation, SweepRecord
 from raycifar.storage.written import LEFTOVER, LEFTOVER_EARLIER
 from raycifar.texts import without_secrets
-from raycifar.user_code import agreed_code
-
-
-class SweepError(InputError):
-    """The sweep cannot start in this folder; the message names place, value and remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What goes on record about one call that runs a sweep."""
-
-    runner: str  # "ray" or "local"
-    gpus: int
-    trials_at_once: int
-    source: str  # the sweep file's name
-    weights: str  # the cached file of the ImageNet weights; empty where no trial reads it
-    hardware: str
-    versions: dict[str, str]
-    command: tuple[str, ...] = ()  # its words; a single one is Python code
-    data: str = ""  # the SHA-256 of the images and labels
-    facts: dict[str, Any] = field(default_factory=dict)  # what is known of them
-    code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of each module of the user's that may run
 
 
 def sweep_folder(storage: str, name: str) -> Path:
@@ -199,55 +176,6 @@ def _move_aside(folder: SweepFolder) -> None:
         lock.release()
 
 
-def agreed_weights(path: Path, before: str, now: str) -> str:
-    """The ImageNet weights of a folder's trials, "" for none. Raises SweepError where those on record are others."""
-    if before and now and before != now:
-        raise SweepError(
-            f"{path}: its trials started from the ImageNet weights {before}, not {now}: "
-            "name the same --weights, or choose another --name"
-        )
-    return now or before
-
-
-class _Recorded(Protocol):
-    @property
-    def created_at(self) -> float: ...
-    @property
-    def weights(self) -> str: ...
-    @property
-    def data(self) -> str: ...
-    @property
-    def facts(self) -> dict[str, Any]: ...
-    @property
-    def code(self) -> dict[str, str]: ...
-
-
-def agreed_data(path: Path, before: _Recorded | None, now: str) -> str:
-    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
-    if before and before.data and now and before.data != now:
-        raise SweepError(
-            f"{path}: its trials read {before.facts.get('title', 'CIFAR-10')} with digest {before.data[:16]}, "
-            f"not {now[:16]}: choose another --name, or restore the images"
-        )
-    return now or (before.data if before else "")
-
-
-def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, Any]:
-    """The fields that the records of sweeps and searches share; `before` is the one on disk. Raises SweepError."""
-    return {
-        "name": path.name,
-        "source": call.source,
-        "created_at": before.created_at if before else time.time(),
-        "versions": call.versions,
-        "commit": commit(),
-        "hardware": call.hardware,
-        "weights": agreed_weights(path, before.weights if before else "", call.weights),
-        "data": agreed_data(path, before, call.data),
-        "facts": call.facts,
-        "code": agreed_code(path, before.code if before else {}, call.code),
-    }
-
-
 def _describe(sweep: SweepSpec, folder: SweepFolder, call: Call) -> None:
     facts = common_facts(folder.path, folder.record(), call)
     folder.write_record(SweepRecord(fingerprint=sweep.fingerprint(), spec=sweep.model_dump(mode="json"), **facts))
@@ -287,14 +215,3 @@ def as_recorded(command: Sequence[str]) -> str:
 
 def all_finished(chosen: SweepSpec, folder: SweepFolder) -> bool:
     return all(folder.trial(trial.name).summary() is not None for trial in chosen.trials)
-
-
-def commit() -> str | None:
-    """The project's git commit, marked where files have changed since; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if (root / ".git").exists() else None

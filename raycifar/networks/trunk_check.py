@@ -117,12 +117,12 @@ def _never_trained(tensors: Mapping[str, np.ndarray]) -> str | None:
         if not kernel.any():
             return f"{name} holds nothing but zeros: the trunk was never trained"
     layers = [(kernel, tensors[name.replace(".weight", ".bias")]) for name, kernel in kernels.items()]
-    if all(_is_initial(*layer) for layer in layers):
+    if all(is_initial(*layer) for layer in layers):
         return "kernels and biases are those of a random initialisation: the trunk was never trained"
     return None
 
 
-def _is_initial(kernel: np.ndarray, bias: np.ndarray) -> bool:
+def is_initial(kernel: np.ndarray, bias: np.ndarray) -> bool:
     """Whether a layer looks freshly drawn: biases of 0 (He, Glorot), or PyTorch's default for a convolution."""
     bound = (1 + 1e-6) / math.sqrt(kernel[0].size)
     drawn = np.abs(bias).max() <= bound and np.abs(kernel).max() <= bound

@@ -1,4 +1,4 @@
-"""Files of VGG16's trunk as others write them: safetensors, or what torch.save wrote; with the usual wrappings.
+"""Files of a trunk as others write them: safetensors, or what torch.save wrote; with the usual wrappings.
 
 The content tells the kind of file, not its name. Nothing is unpickled but tensors in plain containers.
 """
@@ -39,6 +39,37 @@ def read_trunk(path: Path, names: Iterable[str]) -> Tensors:
     short_names = [name.removeprefix(FEATURES) for name in names]
     place = find_trunk(_read_state(path), short_names)
     return {FEATURES + name: place.array(name) for name in short_names}
+
+
+def read_network(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
+    """As read_trunk, for the tensors of a library's network by their names in its state dict; a head is left behind."""
+    state, names = _read_state(path), list(shapes)
+    first = next(name for name, shape in shapes.items() if len(shape) > 1)
+    places = [
+        Place(keys, prefix, _below(prefix, part))
+        for keys, part in _parts(state)
+        for prefix in _prefixes_of(first, shapes[first], part)
+    ]
+    complete = [place for place in places if place.content.keys() >= set(names)]
+    complete = [place for place in complete if not place.keys and not place.prefix] or complete
+    if len(complete) > 1:
+        raise ValueError(f"several parts hold the network ({_listed(complete)}): save one of them by itself")
+    if not complete:
+        raise ValueError(_missing_of(state, places, names))
+    return {name: complete[0].array(name) for name in names}
+
+
+def _prefixes_of(first: str, shape: tuple[int, ...], part: Mapping[Any, Any]) -> list[str]:
+    """What stands before the name of the first kernel, where a tensor of its shape has it: "", "module." and so on."""
+    found = [str(name) for name, value in part.items() if tuple(getattr(value, "shape", ())) == shape]
+    prefixes = {name.removesuffix(first) for name in found if name.endswith(first)}
+    return sorted(prefix for prefix in prefixes if not prefix or prefix.endswith("."))[:_MOST_PREFIXES]
+
+
+def _missing_of(state: Mapping[str, Any], places: list[Place], names: list[str]) -> str:
+    nearest = max(places, key=lambda place: len(place.content.keys() & set(names)), default=Place((), "", {}))
+    missing = next(name for name in names if name not in nearest.content)
+    return f"{nearest}{missing} is missing: the file holds {_listed(state) or 'nothing'}"
 
 
 @dataclass(frozen=True)

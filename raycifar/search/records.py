@@ -43,9 +43,10 @@ class SearchRecord(JsonRecord):
     versions: dict[str, str]
     commit: str | None
     hardware: str
-    weights: str = ""  # these four as a sweep's
+    weights: str = ""  # these five as a sweep's
     data: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    pretrained: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
 
 

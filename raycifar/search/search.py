@@ -8,12 +8,13 @@ from rich.console import Console
 
 from raycifar import user_code
 from raycifar.config.sweep import TrialSpec
+from raycifar.execution.agreement import Call, SweepError, agreed_data, common_facts, weights_on_record
 from raycifar.execution.options import Options
 from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, agreed_data, check_place, common_facts, held, on_record, tidy
+from raycifar.execution.workspace import check_place, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -30,7 +31,7 @@ NEEDS = ("optuna", "tomli_w")
 def run_search(search: SearchSpec, path: Path, options: Options, console: Console) -> bool:
     """Draw and train the samples that are still missing in the folder `path`; True when as many as asked have ended.
 
-    Raises workspace.SweepError, PlacementError, AssetError or RecordError before anything starts.
+    Raises agreement.SweepError, PlacementError, AssetError or RecordError before anything starts.
     """
     folder = SearchFolder(path)
     _check(options)
@@ -59,11 +60,10 @@ def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
     record = None if options.fresh else folder.record()
-    agreed_data(folder.path, record, search.trial.data.facts.digest)
     if record:
+        agreed_data(folder.path, record, search.trial.data.facts.digest)
         agreed_code(folder.path, record.code, user_code.digests())
-    needs_weights = search.trial.model.weights == "imagenet"
-    check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
+    check_named_files([search.trial], options, folder.path, weights_on_record(record))
 
 
 def plan_search(search: SearchSpec, options: Options) -> tuple[Plan, int]:

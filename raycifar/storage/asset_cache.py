@@ -46,6 +46,7 @@ class Asset:
     layout: Layout
     check: Callable[[Tensors], None]  # raises ValueError with what is wrong
     remedy: str
+    absent: str = ""  # what to say first where its one source fails; "": the source's name
     sha256: str = ""  # of the cached file, as it says of itself, where only one is right; "" where that is not known
 
 
@@ -158,7 +159,8 @@ def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetErro
     """The error for sources that failed, each with its reason."""
     tried = [f"{name}: {one_line(why)}" for name, why in reasons]
     if len(tried) == 1:
-        return AssetError(f"{tried[0]}; {asset.remedy}")
+        said = f"{asset.absent}: {one_line(reasons[0][1])}" if asset.absent else tried[0]
+        return AssetError(f"{said}; {asset.remedy}")
     return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
 

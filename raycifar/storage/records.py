@@ -202,6 +202,8 @@ class TrialSummary(JsonRecord):
     # Of the tested weights on the training images, not augmented, where that was measured.
     plain_train_accuracy: Annotated[float | None, SHARE] = None
     plain_train_seconds: float = 0.0  # that measuring took
+    all_parameters: int | None = None  # those that do not train included; None in files of an earlier version
+    forward_flops: float | None = None  # of one image, a multiply-add counted as two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,3 +265,4 @@ class SweepRecord(JsonRecord):
     data: str = ""  # the SHA-256 of the images and labels; empty in files of an earlier version
     facts: dict[str, Any] = field(default_factory=dict)  # config.datasets.Facts; empty in files of an earlier version
     code: dict[str, str] = field(default_factory=dict)  # the SHA-256 of the user's modules that could run, by name
+    pretrained: dict[str, str] = field(default_factory=dict)  # as `weights`, of other networks than VGG16, by name

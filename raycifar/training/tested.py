@@ -11,6 +11,7 @@ from torch import Tensor
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.splits import Split, Splits
 from raycifar.devices import versions
+from raycifar.networks.cost import flops_an_image
 from raycifar.storage.beneath import write_bytes
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History, TrialSummary
@@ -110,4 +111,6 @@ def summary_of(
         precision=history.sessions[-1].precision,
         workers=world()[1],
         versions=versions(),
+        all_parameters=sum(p.numel() for p in state.model.parameters()),
+        forward_flops=flops_an_image(spec)[0],
     )

@@ -8,8 +8,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -44,7 +44,12 @@ class Assets:
     """Paths of the cached files; nothing is downloaded inside a trial."""
 
     data: Path
-    imagenet: Path | None  # None where no trial has ImageNet weights
+    imagenet: Path | None  # VGG16's weights; None where no trial has them
+    others: Mapping[str, Path] = field(default_factory=dict)  # the same of other networks, by name
+
+    def weights_of(self, network: str) -> Path | None:
+        """The ImageNet weights of the network that `model.name` names."""
+        return self.imagenet if network == "vgg16" else self.others.get(network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,7 @@ def set_up_torch(spec: TrialSpec, place: Place) -> None:
 
 def network(spec: TrialSpec, assets: Assets, train: Split) -> nn.Module:
     """The trial's network before its first step; on the CPU, or once calibrated on the training images' device."""
-    model = build_network(spec.model, spec.data.facts, spec.seed, assets.imagenet)
+    model = build_network(spec.model, spec.data.facts, spec.seed, assets.weights_of(spec.model.name))
     if spec.model.weights == "imagenet" and spec.model.batch_norm:
         images = train.images[: model.images_at_once]
         calibrate_batch_norm(model.to(images.device), images)

@@ -13,7 +13,8 @@ import pytest
 from filelock import FileLock
 
 from raycifar.execution import workspace
-from raycifar.execution.workspace import Call, SweepError, check_folder, commit, opened
+from raycifar.execution.agreement import Call, SweepError, commit
+from raycifar.execution.workspace import check_folder, opened
 from raycifar.storage.files import RecordError
 from raycifar.storage.folders import SweepFolder
 from tests.support.sweep_folders import sweep_spec, write_sweep
@@ -25,7 +26,8 @@ CALL = Call("local", 0, 1, "sweeps/q.toml", "vgg16.safetensors", "2 cores of a C
 HOLD = """
 import sys
 from raycifar.storage.folders import SweepFolder
-from raycifar.execution.workspace import Call, opened
+from raycifar.execution.agreement import Call
+from raycifar.execution.workspace import opened
 from tests.support.sweep_folders import sweep_spec
 from pathlib import Path
 path = Path(sys.argv[1])

@@ -11,7 +11,7 @@ import torch
 import raycifar.execution.runners
 import raycifar.search.search
 from raycifar.commands import analyze, run_sweep
-from raycifar.execution.workspace import Call, SweepError
+from raycifar.execution.agreement import Call, SweepError
 from raycifar.search.records import SearchFolder, SearchRecord
 from raycifar.search.spec import load_search
 from tests.support.search_folders import FILE, SETTINGS, write_samples

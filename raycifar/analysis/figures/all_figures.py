@@ -10,6 +10,7 @@ from raycifar.analysis.figures.curves import ACCURACY, LOSS, arm_curves, trial_c
 from raycifar.analysis.figures.durations import time_by_arm
 from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.images import class_figures
+from raycifar.analysis.figures.networks import accuracy_against_size
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.figures.timeline import timeline
 from raycifar.analysis.learning import blended_arms
@@ -36,6 +37,8 @@ def all_figures(
             yield _noted(accuracy_against_seconds(epochs, arms), results)
         if finished["train_test_gap"].notna().any():
             yield gap(finished, arms, blended_arms(results.spec))
+        if len(results.networks) > 1 and (drawing := accuracy_against_size(finished, arms, leaks(results.trials))):
+            yield drawing
         yield from class_figures(predictions or Predictions(), arms, images, leaks(results.trials))
         if not epochs.empty:
             begun = results.trials[results.trials["epochs_run"] > 0]

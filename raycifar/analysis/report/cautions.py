@@ -12,10 +12,10 @@ from raycifar.config.sweep import TrialSpec
 MOST_LINES = 10  # of one kind that a reader reads
 
 
-def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
+def cautions(results: Results, unusable: Sequence[str] = (), of_images: Sequence[str] = ()) -> list[str]:
     """What a reader must know before any number: a line each: the notes on the sweep, then the gravest first.
 
-    `unusable` has a line for each file of predictions that cannot be used.
+    `unusable` has a line for each file of predictions that cannot be used; `of_images` what is wrong with the images.
     """
     return [
         *noted("this sweep", results),
@@ -24,6 +24,7 @@ def cautions(results: Results, unusable: Sequence[str] = ()) -> list[str]:
         *_unlike_arms(results),
         *_unlike_reference(results),
         *_in_part(results),
+        *of_images,
         *_many_arms(results),
         *_unreadable([*results.problems, *unusable]),
     ]

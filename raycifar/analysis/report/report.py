@@ -10,6 +10,7 @@ from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import MOST_LINES, cautions
 from raycifar.analysis.report.findings import answer, costs, status_line
 from raycifar.analysis.report.formats import write_frames, write_rows
+from raycifar.analysis.report.images import images, small
 from raycifar.analysis.report.pages import Picture, Report, pages
 from raycifar.analysis.report.plainly import plainly
 from raycifar.analysis.results import Results
@@ -26,6 +27,7 @@ from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
+from raycifar.analysis.tables.networks import networks
 from raycifar.analysis.tables.paired import paired_tests
 from raycifar.analysis.tested_arms import compared_arms
 from raycifar.analysis.wording import listed, ranges
@@ -44,6 +46,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         accuracy_by_trial(results),
         averages_by_arm(results, tested),
         *([unequal_classes(results, predictions)] if is_unequal(predictions) else []),
+        *([networks(results, predictions)] if len(results.networks) > 1 else []),
         differences(results, tested),
         at_equal_cost(results, tested),
         milestones(results),
@@ -64,7 +67,7 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
         plainly=plainly(tested),
         answer=answer(results, tested),
         costs=costs(results, tested),
-        cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
+        cautions=[plain(caution) for caution in cautions(results, predictions.problems, small(results, predictions))],
         tables=[table.head() for table in tables],
         whole_tables=tables,
         errata=list(reference.footnotes.items()) if is_reference else [],
@@ -95,6 +98,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         "sweep file": record.source,
         "fingerprint of the settings": record.fingerprint,
         "commit": record.commit or "not run from a git checkout",
+        "images": images(results),
         "trials": status_line(results),
         "seeds": "; ".join(_seeds(results)),
         "hardware": record.hardware,

@@ -8,7 +8,7 @@ from torch import nn
 from raycifar.config.datasets import Facts
 from raycifar.config.settings import Model
 from raycifar.networks.convolution import adopt
-from raycifar.networks.libraries.of_torchvision import blocks_of, is_normed, made, refuse_unknown
+from raycifar.networks.libraries.of_torchvision import blocks_of, is_normed, load_into, made, refuse_unknown
 from raycifar.networks.network import Prefixes, Trunk
 from raycifar.networks.vgg import IMAGENET_SIDE
 
@@ -47,7 +47,7 @@ def timm_trunk(spec: Model, facts: Facts) -> Trunk:
         side=side,
         least=side if is_fixed else _least(module),
         normed=is_normed(module),
-        load=partial(module.load_state_dict, strict=True),
+        load=partial(load_into, module),
         only=is_fixed,
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
 from raycifar.config.datasets import Facts
@@ -18,6 +18,7 @@ from raycifar.networks.network import Prefixes, Trunk
 from raycifar.networks.vgg import IMAGENET_MEAN, IMAGENET_SIDE, IMAGENET_STD
 
 PREFIX = "torchvision/"
+COUNTERS = "num_batches_tracked"  # of batch norm, which nothing here reads
 # Containers whose children, and not they themselves, are blocks.
 _CONTAINERS = re.compile(r"((?:features|layers|blocks|trunk_output|encoder\.layers)\.\w+|encoder\.\w+|\w+)\.?")
 
@@ -95,7 +96,7 @@ def torchvision_trunk(spec: Model, facts: Facts) -> Trunk:
         side=IMAGENET_SIDE,
         least=IMAGENET_SIDE if family.only else family.least,
         normed=is_normed(module),
-        load=partial(module.load_state_dict, strict=True),
+        load=partial(load_into, module),
         only=family.only,
     )
 
@@ -145,6 +146,12 @@ def blocks_of(module: nn.Module) -> tuple[Prefixes, ...]:
             blocks.append([])
         blocks[-1] += inside
     return tuple(map(tuple, blocks))
+
+
+def load_into(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load all but the counters, which start anew."""
+    counters = {name: torch.zeros_like(one) for name, one in module.state_dict().items() if name.endswith(COUNTERS)}
+    module.load_state_dict(counters | weights)
 
 
 def is_normed(module: nn.Module) -> bool:
