@@ -33,7 +33,7 @@ def _both(of: Estimate, sd: float) -> str:
     )
 
 
-LEFT_OUT = "what other test images would change is left out, for want of predictions"
+LEFT_OUT = "what other test images would change is left out, for want of predictions of each trial on the same images"
 
 
 def _share(span: Span) -> str:

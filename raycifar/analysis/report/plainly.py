@@ -76,7 +76,10 @@ def other_images(
         return f"{start}: {with_others} {_ahead(of.images)}{condition}."
     if min(sizes) > 1 and not of.seeds.known:
         return "Not known: within each arm all trials have the same value, so nothing says how far others would fall."
-    return "Not known: not every trial has left predictions, and only those tell what other images would change."
+    return (
+        "Not known: only predictions of every trial on the same images tell what other images would change, and some "
+        "are missing."
+    )
 
 
 def _ahead(span: Span) -> str:

@@ -31,7 +31,7 @@ from raycifar.analysis.tables.table import (
     mean_and_sd,
     word,
 )
-from raycifar.analysis.wording import number, percent, tenths
+from raycifar.analysis.wording import listed, number, percent, tenths
 
 TOP, MOST_LISTED = 20, 1_000  # confusions of an arm that are shown, and listed in the file, where classes are many
 FEW_MARK = "*"
@@ -91,7 +91,7 @@ def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     classes, leak = _classes(predictions, groups), leaks(results.trials)
     notes = ["Test accuracy within each class; mean ± standard deviation over trials where n > 1."]
     notes += [FEW_NOTE] if any(c.images < FEW for c in classes) else []
-    notes = notes + left_out(predictions) if groups else [NO_PREDICTIONS]
+    notes = [*notes, *_absent(predictions), *left_out(predictions)] if groups else [NO_PREDICTIONS]
     columns: list[Column[ClassAccuracies]] = [
         Column("class", lambda c: word(c.name), is_name=True),
         Column("images", lambda c: Cell(f"{c.images:,}{FEW_MARK * (c.images < FEW)}", (c.images,))),
@@ -107,6 +107,13 @@ def _ends(classes: Sequence[ClassAccuracies], groups: dict[str, list[Tested]]) -
     """The rows of the worst and of the best classes."""
     row = {of_class.label: i for i, of_class in enumerate(classes)}
     return tuple(row[label] for label in ends(easiest_first(groups)))
+
+
+def _absent(predictions: Predictions) -> list[str]:
+    """The classes of which no image was tested."""
+    tested = set(predictions.tests.labels.tolist())
+    absent = [name for label, name in enumerate(predictions.tests.facts.classes) if label not in tested]
+    return [f"No test image is of {listed(absent)}."] if absent else []
 
 
 def _class_column(arm: str, n: int) -> Column[ClassAccuracies]:

@@ -191,7 +191,7 @@ SURE = {
     ),
     "no predictions": (
         {"a": known([0.81, 0.82]), "b": known([0.7, 0.71])},
-        ("a gets", "Not known: not every trial has left predictions", "Fairly sure"),
+        ("a gets", "Not known: only predictions of every trial on the same images tell", "Fairly sure"),
     ),
     "all alike": (
         {"a": arm(0.9, 0.9), "b": known([0.8, 0.8])},
