@@ -18,8 +18,9 @@ from torchvision.transforms import v2
 
 from benchmarks.common import Measured, Table, count, measured, parser, publish, refuse, surroundings
 from benchmarks.peers import CROP, torchvision_loader
+from raycifar.config.data import Data
 from raycifar.config.datasets import CIFAR10
-from raycifar.config.settings import Augmentation, Data
+from raycifar.config.settings import Augmentation
 from raycifar.config.sweep import TrialSpec
 from raycifar.data.augment import Augmenter
 from raycifar.data.cifar10 import fetch_cifar10

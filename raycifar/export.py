@@ -17,7 +17,7 @@ from torch import Tensor
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
 from raycifar.config.architectures import title_of
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError

@@ -36,8 +36,8 @@ print(json.dumps({{"seconds": time.process_time() - start, "bytes": int(most.spl
 """
 RESULTS = "__import__('raycifar.analysis.results').analysis.results.read_results(folder).problems"
 PREDICTIONS = (
-    "(r := __import__('raycifar.analysis.predictions').analysis.predictions, "
-    "r.read_predictions(r.Results and __import__('raycifar').read_results(folder)).problems)[1]"
+    "__import__('raycifar.analysis.predictions').analysis.predictions.read_predictions("
+    "__import__('raycifar').read_results(folder)).problems"
 )
 MODEL = "__import__('raycifar').load_model(folder)"
 WEIGHTS = (

@@ -223,7 +223,7 @@ def test_the_documented_sweep_file_is_one(page, tmp_path):
 def test_the_readmes_figures_are_those_of_the_results_page():
     answer = section(README, "## The answer")
     figures = re.findall(r"\d+\.\d+ %|\d+\.\d+ to \d+\.\d+", answer)
-    assert len(figures) == 11
+    assert len(figures) == 15
     assert {figure for figure in figures if figure not in (DOCS / "results.md").read_text()} == set()
 
 

@@ -187,9 +187,10 @@ BY_PATH = re.compile(
 )
 MAY_WRITE_BY_PATH = {
     "storage/beneath.py": r".*",
-    "storage/asset_cache.py": r"path\.parent\.mkdir|shutil\.rmtree|draft\.write_bytes|os\.replace",
+    "storage/asset_cache.py": r"path\.(parent\.mkdir|unlink)|shutil\.rmtree|draft\.write_bytes|os\.replace",
     "data/given.py": r"folder\.mkdir|os\.replace",
     "networks/weights.py": r"requirements\.write_text",
+    "execution/ray_private.py": r"path\.parent\.mkdir",
     "export.py": r"(weights|card)\.write_(bytes|text)",
     "execution/workspace.py": r"folder\.path\.(mkdir|rename)",
 }

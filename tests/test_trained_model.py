@@ -10,12 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import raycifar
 from raycifar import load_model, read_results
+from raycifar.analysis.report.report import write_report
 from raycifar.analysis.trial_state import ResultsError
 from raycifar.commands import analyze
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.datasets import CIFAR10, FASHION_MNIST
 from raycifar.data.cifar10 import FIRST_LABELS, fetch_cifar10
+from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
+from raycifar.export import export_model
+from raycifar.storage.folders import SweepFolder
 from raycifar.trained_model import best_trial
 from tests.support.sweep_folders import write_failure, write_sweep
 
@@ -153,3 +158,40 @@ def test_weights_that_cannot_be_compared_are_loaded_with_a_warning_and_not_expor
 def test_without_the_images_a_warning_says_that_nothing_was_compared(real_sweep, cache):
     with pytest.warns(UserWarning, match="CIFAR-10 is not in the cache here"):
         load_model(real_sweep)
+
+
+@pytest.fixture(scope="module")
+def fashion_sweep(tmp_path_factory):
+    """A finished sweep's folder: VGG11 trained for an epoch on a few images of Fashion-MNIST."""
+    data = {"name": "fashion_mnist", "train_images": 40, "holdout_images": 20, "test_images": 40}
+    base = {"seed": 1, "epochs": 1, "batch_size": 20, "data": data, "precision": "fp32"}
+    model = {"name": "vgg11", "weights": "random", "train": "head"}
+    trial = base | {"name": "scratch", "arm": "scratch", "model": model, "augmentation": {"flip": "random"}}
+    sweep = raycifar.SweepSpec.model_validate({"name": "fashion", "trials": [trial]})
+    return raycifar.run_sweep(sweep, raycifar.Options(local=True, gpus=0), storage=tmp_path_factory.mktemp("f")).path
+
+
+@pytest.mark.assets
+def test_a_network_of_other_images_names_their_classes_and_reports_on_them(fashion_sweep):
+    model = load_model(fashion_sweep)
+    assert model.classes == FASHION_MNIST.classes
+    assert model.facts.digest == SweepFolder(fashion_sweep).record().data
+    test = load_splits(fetch_data(model.trial.data), model.trial.data).test
+    recorded = np.load(fashion_sweep / "scratch/predictions.npz")
+    assert np.allclose(model.predict(test.images), torch.tensor(recorded["logits"]).softmax(1), atol=1e-5)
+    report = write_report(read_results(fashion_sweep), fashion_sweep / "analysis")
+    assert "VGG11 trained on Fashion-MNIST" in report.answer
+    page = (fashion_sweep / "analysis/report.md").read_text()
+    assert "ankle boot" in page
+    assert "CIFAR" not in page
+    assert list((fashion_sweep / "analysis/figures").glob("*confused*")), "the test images are in the cache"
+
+
+@pytest.mark.assets
+def test_a_network_of_other_images_is_exported_with_their_names(fashion_sweep, tmp_path):
+    *_, card = export_model(fashion_sweep, tmp_path)
+    text = card.read_text()
+    assert "# VGG11 on Fashion-MNIST" in text
+    assert "ankle boot" in text
+    assert "Fashion-MNIST: MIT." in text
+    assert "CIFAR" not in text

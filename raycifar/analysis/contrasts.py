@@ -1,13 +1,12 @@
-"""How accurate an arm is, and how far two are apart: two 95 % intervals, and as many comparisons as were made.
+"""How accurate an arm is, and how far two are apart, with two 95 % intervals.
 
 The first interval is over seeds, on these test images: Student's t for one arm, Welch's (1947) for a difference. The
 second one is with other test images, too: what other seeds and other images, drawn as these were, would change.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 from raycifar.analysis.answers import Answers, variance_by_images
-from raycifar.analysis.stats import CONFIDENCE, ROUNDING, holm, proportion_interval
+from raycifar.analysis.stats import CONFIDENCE, ROUNDING, proportion_interval
 
 ALPHA = 1 - CONFIDENCE
 LEAST_P = 1e-300
+Numbers = NDArray[np.float64]
 
 
 class Span(NamedTuple):
@@ -79,19 +79,21 @@ class Estimate:
 class Arm:
     """The test accuracies (n,) of an arm's trials, and what they got right, where that is known of each.
 
-    `images`: how many were tested, each drawn by itself; 0 where that is not known.
+    `images`: how many were tested; 0 where that is not known. `are_single`: whether they were drawn one by one, and the
+    accuracy is the share that is right, so that Wilson's interval holds.
     """
 
     accuracies: NDArray[np.float64]
     answers: Answers | None = None
     images: int = 0
+    are_single: bool = True
 
     @classmethod
     def of(cls, right: ArrayLike, groups: ArrayLike | None = None) -> "Arm":
         """From right or wrong (n, N), booleans or numbers, and each image's group (N,)."""
         array = np.atleast_2d(np.asarray(right))
-        images = array.shape[1] if groups is None else 0
-        return cls(array.mean(axis=1, dtype=np.float64), Answers.of(array, groups), images)
+        accuracies = array.mean(axis=1, dtype=np.float64)
+        return cls(accuracies, Answers.of(array, groups), array.shape[1], groups is None)
 
     @property
     def n(self) -> int:
@@ -116,8 +118,8 @@ class Arm:
 
     @property
     def disagreement(self) -> float:
-        """On what share of the images two networks disagree whether they are right; NaN for n = 1."""
-        return 2 * self.images * self.disagreement_sd**2
+        """On what share of the images two networks disagree whether they are right; NaN for n = 1, and of groups."""
+        return 2 * self.images * self.disagreement_sd**2 if self.are_single else math.nan
 
 
 class Error(NamedTuple):
@@ -142,7 +144,7 @@ def estimate(arm: Arm) -> Estimate:
     if arm.n > 1:
         seeds = _checked(math.sqrt(arm.variance), arm.n - 1)
         return _with_intervals(arm.mean, seeds, _image_error(arm.answers))
-    if arm.answers is not None and arm.answers.are_groups:
+    if not arm.are_single:
         return Estimate(arm.mean, networks=_alone(arm.mean, _image_error(arm.answers)))
     return Estimate(arm.mean, networks=Span(*proportion_interval(arm.mean, arm.images)))
 
@@ -181,19 +183,22 @@ def _with_intervals(value: float, seeds: Error | None, images: Error | None, *, 
 
 
 def _seed_error(a: Arm, b: Arm) -> Error | None:
-    """Welch's; of one trial against several, that of a further trial of the several (equal spread)."""
-    if min(a.n, b.n) == 1:
-        many = max(a, b, key=lambda arm: arm.n)
-        return _checked(math.sqrt(many.variance * (many.n + 1)), many.n - 1)
-    va, vb = a.variance, b.variance
-    if va + vb == 0:
-        return None
-    freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
-    return Error(math.sqrt(va + vb), freedom)
+    size, freedom = seed_errors((a.variance, b.variance), (a.n, b.n))
+    return _checked(float(size), float(freedom))
 
 
-def _pairs_error(differences: NDArray[np.float64]) -> Error | None:
-    return _checked(math.sqrt(Arm(differences).variance), len(differences) - 1)
+def seed_errors(variances: tuple[ArrayLike, ArrayLike], n: tuple[ArrayLike, ArrayLike]) -> tuple[Numbers, Numbers]:
+    """Welch's standard errors and degrees of freedom, of any shape, from the variances of both means and their n.
+
+    Of one trial against several, those of a further trial of the several (equal spread). NaN of one against one.
+    """
+    (va, vb), (a, b) = (np.asarray(x, np.float64) for x in variances), (np.asarray(x) for x in n)
+    several, many = np.where(a > b, va, vb), np.maximum(a, b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = (va + vb) ** 2 / (va**2 / (a - 1) + vb**2 / (b - 1))
+    single = np.minimum(a, b) == 1
+    size = np.sqrt(np.where(single, several * (many + 1), va + vb))
+    return size, np.where(single, many - 1, freedom)
 
 
 def _checked(size: float, freedom: float) -> Error | None:
@@ -244,57 +249,3 @@ def two_sided_p(value: float, errors: Sequence[Error]) -> float:
 
     # The first error alone touches 0 at `alone`, so with the others the interval reaches further there.
     return math.exp(brentq(beyond, math.log(alone), 0.0)) if beyond(math.log(alone)) > 0 else alone
-
-
-class Comparison(NamedTuple):
-    """How far arm `a` is above arm `b`; `adjusted` is p after Holm for the family of comparisons, NaN without p."""
-
-    a: str
-    b: str
-    apart: Estimate
-    adjusted: float
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether the difference is shown not to be chance."""
-        return self.adjusted < ALPHA
-
-
-class Family(NamedTuple):
-    """Comparisons that were made together, and for how many of them p was adjusted."""
-
-    comparisons: list[Comparison]
-    size: int
-
-
-def against_best(arms: Mapping[str, Arm]) -> Family:
-    """The arm of the highest mean against each other one; p after Holm for all pairs.
-
-    These means picked the best, so that any pair might have been compared: for the pairs with the best alone, 20 equal
-    arms of 10 trials would show a difference in 17 of 100 sweeps.
-    """
-    if not arms:
-        return Family([], 0)
-    best = max(arms, key=lambda name: arms[name].mean)
-    pairs = [(a, b) if b != best else (b, a) for a, b in combinations(arms, 2)]
-    every = _adjusted(arms, pairs)
-    return Family([c for c in every.comparisons if c.a == best], every.size)
-
-
-def against_baseline(arms: Mapping[str, Arm], baseline: str) -> Family:
-    """Each other arm against one that was named before there were results; p after Holm for these pairs."""
-    return _adjusted(arms, [(name, baseline) for name in arms if name != baseline] if baseline in arms else [])
-
-
-def _adjusted(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]]) -> Family:
-    estimates = [apart(arms[a], arms[b]) for a, b in pairs]
-    adjusted, size = adjust(estimates)
-    every = [Comparison(a, b, e, p) for (a, b), e, p in zip(pairs, estimates, adjusted, strict=True)]
-    return Family(every, size)
-
-
-def adjust(estimates: Sequence[Estimate]) -> tuple[list[float], int]:
-    """Every p after Holm, and for how many; those without p, of one trial each, are NaN and not in the family."""
-    tested = [e.p for e in estimates if not math.isnan(e.p)]
-    adjusted = iter(holm(tested))
-    return [math.nan if math.isnan(e.p) else next(adjusted) for e in estimates], len(tested)

@@ -34,19 +34,33 @@ def detectable(n_a: int, n_b: int) -> float:
     return high
 
 
+@lru_cache(maxsize=256)
+def missed(several: int, times: float = 2.0) -> float:
+    """In what share of cases the 95 % interval of one trial against `several` misses, if it spreads so many times more.
+
+    The interval takes both to spread alike. NaN below two.
+    """
+    if several < 2:
+        return math.nan
+    true = math.sqrt(times**2 + 1 / several)
+    return float(2 * np.mean(ndtr(-_reach(1, several) / true)))
+
+
 def _reach(n_a: int, n_b: int) -> NDArray[np.float64]:
     """How far intervals reach to each side, over the variances that such samples have."""
     if min(n_a, n_b) == 1:
         many = max(n_a, n_b)
-        return np.asarray(-stdtrit(many - 1, (1 - CONFIDENCE) / 2) * np.sqrt(_variances(many) * (1 + 1 / many)))
+        return np.asarray(
+            -stdtrit(many - 1, (1 - CONFIDENCE) / 2) * np.sqrt(_variances(many, _STEPS**2) * (1 + 1 / many))
+        )
     a, b = np.meshgrid(_variances(n_a) / n_a, _variances(n_b) / n_b)
     freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
     return np.asarray(-stdtrit(freedom, (1 - CONFIDENCE) / 2) * np.sqrt(a + b))
 
 
-def _variances(n: int) -> NDArray[np.float64]:
+def _variances(n: int, steps: int = _STEPS) -> NDArray[np.float64]:
     """Equally likely values of the variance of a sample of n, where the true one is 1."""
-    return np.asarray(chdtri(n - 1, (np.arange(_STEPS) + 0.5) / _STEPS) / (n - 1))
+    return np.asarray(chdtri(n - 1, (np.arange(steps) + 0.5) / steps) / (n - 1))
 
 
 @lru_cache(maxsize=256)

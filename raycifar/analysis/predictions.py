@@ -5,7 +5,7 @@ Reads NumPy's archives without pickle, and safetensors; no torch.
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,9 @@ from raycifar.storage.folders import TrialFolder
 
 MOST_ARRAYS, MOST_MEMBERS = 4, 100  # whose bytes an archive may have, and that it may list
 MOST_CONFUSED = 5  # pairs of classes by arm
-ARRAYS = ("logits", "labels", "index")
+MOST_CLASSES = 20  # that are shown one by one
+ENDS = 10  # of more classes, so many of the best and of the worst are
+ARRAYS = ("logits", "labels", "index", "groups", "near")
 
 
 Labels = NDArray[np.unsignedinteger[Any]]  # the smallest kind that has room for all classes: of ten, uint8
@@ -42,22 +44,30 @@ class Swept(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Which images of a data set were tested: labels (N,); index int64 (N,) into its test images, None if unknown."""
+    """Which images of a data set were tested: labels (N,); index int64 (N,) into its test images, None if unknown.
+
+    `groups` int64 (N,): the group of each, None where images were drawn one by one. `near` bool (N,): whether it nearly
+    equals an image that trains or validates, None where that is not known.
+    """
 
     labels: Labels
     index: NDArray[np.int64] | None
     facts: Facts
+    groups: NDArray[np.int64] | None = None
+    near: NDArray[np.bool_] | None = None
 
     def same(self, other: "ImageSet") -> bool:
-        return np.array_equal(self.labels, other.labels) and np.array_equal(self._known, other._known)
+        pairs = [(getattr(self, name), getattr(other, name)) for name in ("labels", "index", "groups", "near")]
+        return all(np.array_equal(*pair) if pair[0] is not None else pair[1] is None for pair in pairs)
 
     def first(self, count: int) -> "ImageSet":
         """The first so many of them."""
         return ImageSet(self.labels[:count], None if self.index is None else self.index[:count], self.facts)
 
     @property
-    def _known(self) -> NDArray[np.int64]:
-        return np.empty(0, np.int64) if self.index is None else self.index
+    def by_class(self) -> NDArray[np.int64]:
+        """How many there are of each class."""
+        return np.bincount(self.labels, minlength=len(self.facts.classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,11 +122,22 @@ def mean_confusion(trials: Sequence[Tested]) -> NDArray[np.float64]:
     return np.asarray(np.mean([confusion(t.tests.labels, t.predicted, classes) for t in trials], axis=0))
 
 
-def most_confused(trials: Sequence[Tested]) -> list[Confused]:
+def easiest_first(groups: Mapping[str, Sequence[Tested]]) -> list[int]:
+    """The classes that were tested, by the mean over arms of the share that their trials get right, the best first."""
+    means = np.mean([np.diag(mean_confusion(trials)) for trials in groups.values()], axis=0)
+    return [int(label) for label in np.argsort(-means, kind="stable") if not np.isnan(means[label])]
+
+
+def ends(order: Sequence[int]) -> list[int]:
+    """The last ENDS of many classes and then the first; all of them, in the labels' order, where they are few."""
+    return [*order[: -ENDS - 1 : -1], *order[:ENDS][::-1]] if len(order) > MOST_CLASSES else sorted(order)
+
+
+def most_confused(trials: Sequence[Tested], most: int = MOST_CONFUSED) -> list[Confused]:
     """An arm's most frequent confusions, those that never happen left out."""
     shares = np.nan_to_num(mean_confusion(trials))
     np.fill_diagonal(shares, 0.0)
-    order = np.argsort(-shares, axis=None, kind="stable")[:MOST_CONFUSED]
+    order = np.argsort(-shares, axis=None, kind="stable")[:most]
     pairs = [divmod(int(i), len(shares)) for i in order]
     return [
         Confused(label, predicted, float(shares[label, predicted]))
@@ -165,11 +186,16 @@ def _tested(trial: str, arm: str, path: Path, sets: list[ImageSet], facts: Facts
         raise ValueError(f"its logits should be finite numbers of shape (N, {classes}), they are {shape}")
     if labels.ndim != 1 or not labels.size or not np.isin(labels, range(classes)).all():
         raise ValueError(f"its labels should be whole numbers from 0 to {classes - 1}")
-    if index is not None and (index.shape != labels.shape or index.dtype.kind not in "iu"):
-        raise ValueError("its index should be one whole number an image")
+    for name in set(arrays) - {"logits", "labels"}:
+        if arrays[name].shape != labels.shape or arrays[name].dtype.kind not in "iu":
+            raise ValueError(f"its {name} should be one whole number an image")
+    if facts.grouped and "groups" not in arrays:
+        raise ValueError(f"it lacks the groups of the images, and {facts.title} has some")
     if index is None and len(labels) == facts.test_images:
         index = np.arange(facts.test_images)
-    met = ImageSet(labels.astype(kind), None if index is None else index.astype(np.int64), facts)
+    groups = arrays["groups"].astype(np.int64) if facts.grouped else None
+    near = arrays["near"].astype(np.bool_) if "near" in arrays else None
+    met = ImageSet(labels.astype(kind), None if index is None else index.astype(np.int64), facts, groups, near)
     tests = next((known for known in sets if known.same(met)), met)
     if tests is met:
         sets.append(met)
@@ -212,8 +238,30 @@ def _agrees(tested: Tested, accuracy: float) -> None:
         raise ValueError(f"{100 * right:.2f} % of them are right, where summary.json says {100 * accuracy:.2f} %")
 
 
-def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
-    """The images uint8 (N, H, W, 3) from the cache, or None and why they are not at hand.
+class Images(Protocol):
+    """Images, uint8 (H, W, 3) each."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImages:
+    """Test images of the cached file, each read when it is asked for: all of them might not fit into memory."""
+
+    stored: Any  # safetensors' slice of uint8 (.., 3, H, W)
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int, /) -> NDArray[np.uint8]:
+        row = int(self.rows[place])
+        return np.asarray(self.stored[row : row + 1][0].transpose(1, 2, 0), np.uint8)
+
+
+def open_images(tests: ImageSet) -> tuple[StoredImages | None, str]:
+    """The tested images in the cache, or None and why they are not at hand.
 
     They are believed only where their labels are those that the trials were tested on.
     """
@@ -222,11 +270,19 @@ def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
     if tests.index is None:
         return None, "predictions.npz does not say which of the official test images a subset holds"
     try:
-        with safe_open(path, framework="numpy") as file:
-            labels, images = file.get_tensor("test_labels"), file.get_tensor("test_images")
+        file = safe_open(path, framework="numpy")
+        labels, stored = file.get_tensor("test_labels"), file.get_slice("test_images")
     except (OSError, SafetensorError) as error:
         return None, f"{facts.title} is not in the cache here ({error})"
     inside = (tests.index >= 0) & (tests.index < len(labels))
     if not inside.all() or not np.array_equal(labels[tests.index], tests.labels):
         return None, f"the labels in {path} are not those that the trials were tested on"
-    return images[tests.index].transpose(0, 2, 3, 1), ""
+    if stored.get_dtype() != "U8" or stored.get_shape() != [len(labels), *facts.shape]:
+        return None, f"the images in {path} are not {facts.side} x {facts.side} pixels in RGB"
+    return StoredImages(stored, tests.index), ""
+
+
+def load_images(tests: ImageSet) -> tuple[NDArray[np.uint8] | None, str]:
+    """As open_images, all at once: uint8 (N, H, W, 3)."""
+    images, why = open_images(tests)
+    return (None, why) if images is None else (np.stack([images[i] for i in range(len(images))]), "")

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate, adjust, apart
+from raycifar.analysis.contrasts import Estimate, apart
+from raycifar.analysis.families import adjust
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import Sample, difference, sample
@@ -113,7 +114,10 @@ def _accuracy(
     """Without predictions, as far as images go, where the sweeps were tested on other images."""
     trials = [finished_arm(results, arm).sort_values("seed", kind="stable") for results, _ in (a, b)]
     same = bool(a[1].trials and b[1].trials) and a[1].tests.same(b[1].tests)
-    base, other = (arm_of(of, its if same else Predictions()) for of, (_, its) in zip(trials, (a, b), strict=True))
+    base, other = (
+        arm_of(of, its if same else Predictions(), sweep.facts.grouped)
+        for of, (sweep, its) in zip(trials, (a, b), strict=True)
+    )
     by_seed = are_paired(trials[0]["seed"], trials[1]["seed"])
     return (base.n, other.n), apart(other, base, by_seed=by_seed), by_seed
 

@@ -1,13 +1,15 @@
 """A sweep's arms as `contrasts` takes them: the accuracies of their tested trials, and what each got right."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm, Estimate, Family, against_baseline, against_best, estimate
+from raycifar.analysis.contrasts import Arm, Estimate, estimate
+from raycifar.analysis.families import Comparison, Family, compare
 from raycifar.analysis.predictions import Predictions, Swept, read_predictions
 
 
@@ -19,32 +21,56 @@ class Sweep(Swept, Protocol):
     def finished_by_arm(self) -> Iterator[tuple[str, pd.DataFrame]]: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedArms:
+    """The tested arms of a sweep, in its file's order, with their comparisons: worked out once for a whole report.
+
+    `baseline`: the arm that the others are compared with whatever their numbers, the first one of the sweep file.
+    """
+
+    arms: dict[str, Arm]
+    baseline: str
+    family: Family
+
+    @classmethod
+    def of(cls, arms: dict[str, Arm], baseline: str) -> "ComparedArms":
+        return cls(arms, baseline, compare(arms, baseline))
+
+    @property
+    def best(self) -> str:
+        """The arm of the highest mean test accuracy."""
+        return max(self.arms, key=lambda arm: self.arms[arm].mean)
+
+    @property
+    def with_best(self) -> list[Comparison]:
+        """The best arm against each other one."""
+        return [one for one in self.family.comparisons if one.a == self.best]
+
+
+def compared_arms(results: Sweep, predictions: Predictions | None = None) -> ComparedArms:
+    """Those of a sweep's results; without predictions, what other test images would change is not known."""
+    return ComparedArms.of(arms_of(results, predictions or Predictions()), results.arms[0])
+
+
 def arms_of(results: Sweep, predictions: Predictions) -> dict[str, Arm]:
     """Every arm of which a trial has been tested, in the sweep file's order.
 
     Answers are given where each of the arm's tested trials left predictions, all on the images that most trials were
     tested on: of some trials alone, they would belong to another mean.
     """
-    return {arm: arm_of(trials, predictions) for arm, trials in results.finished_by_arm()}
+    grouped = results.facts.grouped
+    return {arm: arm_of(trials, predictions, grouped) for arm, trials in results.finished_by_arm()}
 
 
-def arm_of(trials: pd.DataFrame, predictions: Predictions) -> Arm:
-    """An arm of these tested trials, in their order."""
+def arm_of(trials: pd.DataFrame, predictions: Predictions, are_grouped: bool = False) -> Arm:
+    """An arm of these tested trials, in their order; `are_grouped`: their images belong to groups, drawn whole."""
     by_trial = {tested.trial: tested for tested in predictions.trials}
-    known = [by_trial[name].right for name in trials["trial"] if name in by_trial]
-    answers = Answers.of(np.stack(known)) if len(known) == len(trials) else None
-    return Arm(trials["test_accuracy"].to_numpy(np.float64), answers, int(trials["test_images"].min()))
-
-
-def baseline(results: Sweep) -> str:
-    """The arm that the others are compared with whatever their numbers: the first one of the sweep file."""
-    return results.arms[0]
-
-
-def families(results: Sweep, arms: Mapping[str, Arm]) -> list[Family]:
-    """The comparisons with the best arm and, where that is another one, with the baseline."""
-    best, base = against_best(arms), against_baseline(arms, baseline(results))
-    return [best] if best.comparisons and best.comparisons[0].a == baseline(results) else [best, base]
+    known = [by_trial[name] for name in trials["trial"] if name in by_trial]
+    accuracies, images = trials["test_accuracy"].to_numpy(np.float64), int(trials["test_images"].min())
+    if len(known) < len(trials):
+        return Arm(accuracies, None, images, not are_grouped)
+    answers = Answers.of(np.stack([tested.right for tested in known]), known[0].tests.groups)
+    return Arm(accuracies, answers, images, not are_grouped)
 
 
 def accuracy_frame(results: Sweep) -> pd.DataFrame:
@@ -62,10 +88,10 @@ def difference_frame(results: Sweep) -> pd.DataFrame:
     """A row for each comparison of an arm with the best one (`a`), and with the sweep file's first one (`b`).
 
     `difference` is a minus b, with intervals as in `accuracy_frame`; `p` is that of the widest one, `p_holm` the same
-    adjusted for the `comparisons` of the family. `is_assumed`: one trial against several, taken to spread as they do.
+    adjusted for the `comparisons` of all pairs of arms. `is_assumed`: one trial against several, taken to spread as
+    they do.
     """
-    arms = arms_of(results, read_predictions(results))
-    rows = [row for family in families(results, arms) for row in _comparisons(family)]
+    rows = list(_comparisons(compared_arms(results, read_predictions(results)).family))
     columns = ["a", "b", "difference", *_END_COLUMNS, "p", "p_holm", "comparisons", "is_assumed"]
     return pd.DataFrame(rows, columns=columns)
 

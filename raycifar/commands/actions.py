@@ -11,7 +11,7 @@ from raycifar.commands.next_steps import again, analyze_next, run_next
 from raycifar.config.sweep import SweepSpec
 from raycifar.execution import sweep as execution
 from raycifar.execution.options import Options
-from raycifar.execution.plan import describe_plan, plan_table, results_table, tell_plan
+from raycifar.execution.plan import describe_data, describe_plan, plan_table, results_table, tell_plan
 from raycifar.execution.runners import informed
 from raycifar.execution.standing import standings, time_needed
 from raycifar.execution.sweep import check_files, plan_only
@@ -36,7 +36,7 @@ def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Con
     estimate = time_needed(sweep, plan, folder, states) if states else ""
     table = plan_table(chosen, plan, path, states, estimate)
     what = describe_plan(plan, gpus) if plan.order else f"Nothing to do: all {len(chosen.trials)} trials have finished."
-    console.print(table, what, sep="\n")
+    console.print(table, *describe_data(sweep.data), what, sep="\n")
     tell_plan(options, path, plan, gpus)
     return 0
 
@@ -55,7 +55,8 @@ def show_search_plan(search: SearchSpec, path: Path, options: Options, console: 
     check_search_folder(search, SearchFolder(path), options.fresh, written_by(options.log), to_look=True)
     check_search_files(search, SearchFolder(path), options)
     plan, gpus = plan_search(search, options)
-    console.print(space_table(search, path), budget(search), describe_plan(plan, gpus), sep="\n")
+    read = describe_data(search.trial.data)
+    console.print(space_table(search, path), budget(search), *read, describe_plan(plan, gpus), sep="\n")
     tell_plan(options, path, plan, gpus, [sample_name(number) for number in range(1, search.samples + 1)])
     return 0
 

@@ -24,6 +24,7 @@ DATA = "read the data set from this folder: cifar-10-batches-py, or Fashion-MNIS
 WEIGHTS = "read the ImageNet weights of VGG16 from this file: safetensors, or a torchvision state dict"
 CODE = "run this Python module, or .py file beside the sweep file, where the sweep names its functions; repeatable"
 AS_THEY_ARE = "take --weights also where they seem to expect other pixels, or never to have been trained"
+LIST = "list what model.name may be, with size and whether ImageNet weights can be had, and end; PART: of the names"
 STATUS = "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted (the same command resumes)"
 
 
@@ -83,6 +84,7 @@ def _add_what_to_read(parser: Parser) -> None:
     add("--data", type=Path, metavar="DIR", help=DATA)
     add("--weights", type=Path, metavar="FILE", help=WEIGHTS)
     add("--code", action="append", default=[], metavar="MODULE", help=CODE)
+    add("--list-models", nargs="?", const="", metavar="PART", help=LIST)
     add("--weights-as-they-are", action="store_true", help=AS_THEY_ARE)
 
 

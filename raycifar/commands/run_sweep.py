@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raycifar.commands.listing import list_models
 from raycifar.commands.next_steps import interrupted
 from raycifar.commands.parser import replace_what_cannot_be_printed
 from raycifar.commands.run_options import parse_arguments, sweep_options
@@ -32,6 +33,8 @@ BAD_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     replace_what_cannot_be_printed()
     args = parse_arguments(arguments)
+    if args.list_models is not None:
+        return list_models(args.list_models)
     interruption.heed_signals()
     if not args.json:
         return interruption.end(_status(args))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 _Images = Annotated[int, Field(ge=0, le=1_000_000_000)]
 _ByClass = Annotated[tuple[_Images, ...], Field(strict=False, max_length=1_000)]
+_ByFold = Annotated[tuple[_Images, ...], Field(strict=False, max_length=1_000)]
 _Channels = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
@@ -33,6 +34,12 @@ class Facts(BaseModel):
     std: _Channels
     mirror: bool  # whether a mirrored image keeps its label
     grouped: bool = False  # whether images belong to groups, such as patients, that no two splits share
+    groups: _Images = 0  # how many
+    folds: _ByFold = ()  # images of each fold of whole groups that training images were dealt into, to hold some out
+    near: _Images = 0  # test images nearly equal to a training or validation image (64-bit difference hash)
+    skipped: _Images = 0  # files that could not be read, and were left out as the sweep file asks
+    dropped: _Images = 0  # images left out because others are equal pixel by pixel
+    made: str = ""  # how splits came about that were not given, and what was left out
     digest: str = ""  # the SHA-256 in the metadata of the file that trials read, once that is known
     licence: str = ""  # "none": published without one; "": not known
     origin: str = ""  # who published it, and where it was read from

@@ -1,46 +1,23 @@
 """The settings of a trial, with their limits and the rules between them."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from raycifar.config import limits
-from raycifar.config.architectures import ARCHITECTURES, VGG16
-from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.architectures import ARCHITECTURES, PART
+from raycifar.config.data import Data
+from raycifar.config.datasets import Facts
 from raycifar.config.names import Source
+from raycifar.config.table import Count, Fraction, NonNegative, Positive, Table, Width
 
-MOST_KEYS = 1_000  # in a table: pydantic keeps an error for each that is unknown, 600 bytes of memory
-
-
-class Table(BaseModel):
-    """A table of the sweep file: unknown keys are refused, nothing is converted silently, nothing changes later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict) and len(data) > MOST_KEYS:
-            raise ValueError(f"{len(data):,} keys in a table, of {MOST_KEYS:,} at most")
-        return data
-
-
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Width = Annotated[int, Field(ge=1, le=16_384)]  # two layers so wide have a gigabyte of weights between them
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 Monitor = Literal["val_accuracy", "val_loss"]
-if TYPE_CHECKING:
-    Part = str
-else:
-    Part = Literal[VGG16.parts]
 
 
 class Model(Table):
     """A network for the data set's classes and the size of its images."""
 
-    name: str = "vgg16"
+    name: str = "vgg16"  # of config.architectures, or of a library: "torchvision/resnet18", "timm/resnet18"
     source: Source = ""  # the user's own code, in place of a name: "mylab.nets:small", or an entry point
     weights: Literal["imagenet", "random"]
     # The ImageNet weights have no batch norm. It is added so that at first the network computes what it did without it
@@ -50,88 +27,27 @@ class Model(Table):
         tuple[Width, ...], Field(strict=False, max_length=8, fail_fast=True)
     ] = ()  # the head's hidden layers; VGG16's own: (4096, 4096)
     dropout: Fraction = 0.0  # before each linear layer of the head
-    # "all", "head", or a block: that block, those after it and the head.
-    train: Part = "all"
+    # "all", "head", "block3" (that block, those after it and the head), or "last2" (so many blocks and the head).
+    train: Annotated[str, Field(pattern=PART)] = "all"
     # The images' side times this, inside the network; 7 is ImageNet's 224. Costs its square (Kornblith et al. 2019).
     upsample: Literal[1, 2, 3, 4, 5, 6, 7] = 1
+    side: Annotated[int, Field(ge=0, le=1_024)] = 0  # in pixels, that the network sees; 0: the images' own
 
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        return limits.known(name, tuple(ARCHITECTURES))
+        return limits.known_network(name)
 
+    def sees(self, side: int) -> int:
+        """The side in pixels that the network sees of images of this side."""
+        return self.side or side * self.upsample
 
-class Data(Table):
-    """Which images train, validate and test. 0 means all there are."""
-
-    name: str = "cifar10"
-    source: Source = ""  # the user's own code, in place of a name: "mylab.data:leaves", or an entry point
-    validation: Literal["holdout", "train"] = "holdout"  # "train": the training images themselves, a leak
-    holdout_images: Count = 5_000  # stratified, the same for every trial and seed
-    train_images: Annotated[int, Field(ge=0)] = 0  # a stratified subset
-    test_images: Annotated[int, Field(ge=0)] = 0
-    # Which training images are held out, and which make a subset: 0 is the split of all earlier results; "trial" draws
-    # it anew for each trial, by the trial's seed (Bouthillier et al. 2021).
-    split_seed: Annotated[int, Field(ge=0, lt=2**31)] | Literal["trial"] = 0
-    # At a trial's end, one pass of the tested weights over the training images as they are: it changes no other number.
-    measure_training: bool = True
-    _facts: Facts | None = PrivateAttr(None)
-
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        return limits.known(name, tuple(BUILT_IN))
-
-    @property
-    def named_by(self) -> tuple[tuple[str, str], ...]:
-        """The settings that name the images, with their values: the same in all trials of a sweep."""
-        return (("data.source", self.source),) if self.source else (("data.name", self.name),)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the settings are the same, whatever is known of the data set."""
-        return isinstance(other, Data) and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.__dict__.values()))
-
-    @property
-    def facts_if_known(self) -> Facts | None:
-        """What is known of the data set; None before data that is not built in has been read (see `with_facts`)."""
-        return self._facts or (None if self.source else BUILT_IN.get(self.name))
-
-    @property
-    def facts(self) -> Facts:
-        """What is known of the data set. Raises LookupError where it has not been read yet."""
-        if (facts := self.facts_if_known) is None:
-            raise LookupError(f"{self.named_by}: nothing is known of these images before they have been read")
-        return facts
-
-    def with_facts(self, facts: Facts) -> "Data":
-        """The same settings, of a data set of which this is known."""
-        data = self.model_copy()
-        data._facts = facts
-        return data
-
-    @property
-    def held_out(self) -> int:
-        """How many of the training images validate and do not train."""
-        return self.holdout_images if self.validation == "holdout" else 0
-
-    @property
-    def draws_training(self) -> bool:
-        """Whether the images that train are a part of all: then `split_seed` says which part."""
-        return self.validation == "holdout" or self.train_images > 0
-
-    @property
-    def split_varies(self) -> bool:
-        """Whether each trial of an arm trains and validates on images of its own draw."""
-        return self.split_seed == "trial" and self.draws_training
-
-    @property
-    def images(self) -> tuple[int, int, int]:
-        """How many images train, validate and test."""
-        train = self.train_images or self.facts.train_images - self.held_out
-        return train, self.held_out or train, self.test_images or self.facts.test_images
+    @model_validator(mode="after")
+    def _suits_the_network(self) -> "Model":
+        limits.check_weights(self.name, self.weights)
+        limits.check_part(self.source or self.name, self.train)
+        limits.check_enlarged(self.name, self.side, self.upsample, self.batch_norm)
+        return self
 
 
 class Augmentation(Table):
@@ -247,13 +163,13 @@ class TrialSettings(Table):
 
     @model_validator(mode="after")
     def _own_code_stands_alone(self) -> "TrialSettings":
-        limits.check_own_code(self.data.source, self.data.name, self.model.source, self.model.name)
+        limits.check_own_code(self.data.source, self.data.name, self.data.path, self.model.source, self.model.name)
         limits.check_own_network(self.model.source, self.model.weights, self.model.batch_norm)
         return self
 
     @model_validator(mode="after")
     def _muon_has_batch_norm(self) -> "TrialSettings":
-        if self.optimizer.name == "muon" and not self.model.batch_norm:
+        if self.optimizer.name == "muon" and self.model.name in ARCHITECTURES and not self.model.batch_norm:
             raise ValueError(
                 'optimizer.name = "muon" keeps the norms of kernels, which only batch norm makes up for: '
                 'set model.batch_norm = true, or optimizer.name = "sgd"'
@@ -289,9 +205,10 @@ class TrialSettings(Table):
 def check_data(trial: TrialSettings, facts: Facts) -> None:
     """Raises ValueError where the settings do not suit the data set."""
     data, augmentation = trial.data, trial.augmentation
+    limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
-    limits.check_side(trial.model.source or trial.model.name, trial.model.upsample, facts)
+    limits.check_side(trial.model.source or trial.model.name, trial.model.sees(facts.side), facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(
             f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from raycifar.config.data import PREPARED, Data
 from raycifar.config.datasets import Facts
 from raycifar.config.names import Name, SpecError, listed, short
-from raycifar.config.settings import Data, Table, TrialSettings, check_data
+from raycifar.config.settings import TrialSettings, check_data
+from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.storage.written import BESIDE_TRIALS
 
@@ -19,11 +21,16 @@ OWN_NAMES = "give each [[trials]] its own name"
 # Settings that came when there were results already. At their defaults, which change no number, fingerprints leave
 # them out.
 LATER = {
-    "model": ("name", "source", "upsample"),
-    "data": ("name", "source", "split_seed"),
+    "model": ("name", "source", "upsample", "side"),
+    "data": ("name", "source", "path", *PREPARED, "mirror", "split_seed"),
     "augmentation": ("policy", "mixup", "cutmix", "mix_probability"),
     "optimizer": ("muon_lr", "head_decay_ratio", "bias_decay_ratio", "head_lr_ratio", "layer_decay", "clip_norm"),
     "averaging": ("ema_recompute_batch_norm", "swa_epochs"),
+}
+_WORDS = {  # values as tables write them
+    ("data.train_images", "0"): "all",
+    ("data.test_images", "0"): "all",
+    ("data.holdout_images", "null"): "a tenth",
 }
 
 
@@ -37,6 +44,8 @@ class TrialSpec(TrialSettings):
     def fingerprint(self) -> str:
         """Sixteen hex digits that change exactly when the trial's settings could give other numbers."""
         settings = self.model_dump(mode="json", exclude={"name": True, "arm": True, "data": {"measure_training"}})
+        if self.data.path:  # where the images lie decides nothing, and which they are is told by their digest
+            settings["data"]["path"] = self.data.own_name
         for table, keys in LATER.items():
             fields = type(getattr(self, table)).model_fields
             for key in keys:
@@ -48,7 +57,7 @@ class TrialSpec(TrialSettings):
     def image_bytes(self) -> int:
         """What its images take as tensors on a device: those that train are there as they are, and padded for crops."""
         (train, val, test), side = self.data.images, self.data.facts.side
-        plain = train + test + (val if self.data.held_out else 0)
+        plain = train + test + (val if self.data.validation == "holdout" else 0)
         padded = train if self.augmentation.crop else 0
         return 3 * (plain * side**2 + padded * (side + 2 * self.augmentation.crop) ** 2)
 
@@ -64,7 +73,7 @@ class TrialSpec(TrialSettings):
         """What its arm's trials share: "optimizer.lr" and so on, with the value as JSON, or "all" images."""
         nested = self.model_dump(mode="json", exclude={"name", "arm", "seed"})
         flat = {f"{above}{key}": json.dumps(value) for above, key, value in _leaves(nested)}
-        return flat | {key: "all" for key in ("data.train_images", "data.test_images") if flat[key] == "0"}
+        return {key: _WORDS.get((key, value), value) for key, value in flat.items()}
 
 
 def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -154,7 +163,7 @@ def checked_trial(trial: TrialSpec, facts: Facts) -> TrialSpec:
     """As `checked`, for one trial."""
     informed = trial.with_facts(facts)
     try:
-        check_data(informed, facts)
+        check_data(informed, informed.data.facts)
     except ValueError as why:
         raise SpecError(f"trial {trial.name!r}: {why}") from None
     return informed

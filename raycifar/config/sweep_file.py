@@ -4,19 +4,23 @@ A sweep file has `[defaults]`, from which every trial starts, and `[[trials]]`; 
 turns the trial `transfer` into `transfer-1`, `transfer-2`, `transfer-3` with the seeds `seed`, `seed + 1`, `seed + 2`.
 """
 
+import contextlib
+import os
 import re
 import reprlib
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from raycifar.config.names import NAME_RULE, Name, SpecError, listed, short
-from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.needs import NEEDS
+from raycifar.config.settings import TrialSettings
 from raycifar.config.stock_sweeps import examples_folder
 from raycifar.config.sweep import MOST_TRIALS, SweepSpec, TrialSpec
+from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.storage.files import read_file
 
@@ -24,36 +28,6 @@ MOST_BYTES = 1_000_000  # of a sweep file
 MOST_DOTS = 100  # in a line: tomllib takes minutes over one with 30,000
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-
-# What a setting needs to have an effect: a test of the trial, and that test in words.
-_Need = tuple[Callable[[TrialSettings], bool], str]
-_MUON: _Need = (lambda t: t.optimizer.name == "muon", 'optimizer.name = "muon"')
-_SGD: _Need = (lambda t: t.optimizer.name in ("sgd", "muon"), 'optimizer.name = "sgd" or "muon"')
-_DECAY: _Need = (lambda t: t.optimizer.weight_decay > 0, "optimizer.weight_decay above 0")
-_PLATEAU: _Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plateau"')
-_END: _Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
-_MIXING: _Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "augmentation.mixup or .cutmix above 0")
-_STOPPING: _Need = (lambda t: t.early_stopping.patience > 0, "early_stopping.patience above 0")
-NEEDS: dict[str, _Need] = {
-    "augmentation.mix_probability": _MIXING,
-    "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),
-    "optimizer.muon_lr": _MUON,
-    "optimizer.momentum": _SGD,
-    "optimizer.nesterov": _SGD,
-    "optimizer.head_decay_ratio": _DECAY,
-    "optimizer.bias_decay_ratio": _DECAY,
-    "optimizer.layer_decay": (lambda t: t.model.train != "head", 'model.train = "all", or from a block on'),
-    "schedule.final_ratio": _END,
-    "schedule.monitor": _PLATEAU,
-    "schedule.factor": _PLATEAU,
-    "schedule.patience": _PLATEAU,
-    "schedule.min_lr": _PLATEAU,
-    "early_stopping.monitor": _STOPPING,
-    "early_stopping.min_delta": _STOPPING,
-    "data.holdout_images": (lambda t: t.data.validation == "holdout", 'data.validation = "holdout"'),
-    "data.split_seed": (lambda t: t.data.draws_training, 'data.validation = "holdout" or data.train_images above 0'),
-}
 
 
 class _TrialTable(TrialSettings):
@@ -98,8 +72,10 @@ def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] 
     _check_keys(file.defaults, _TrialTable, f"{path}: [defaults]")
     overrides = [parse_setting(setting) for setting in settings]
     tables = [_merge(file.defaults, trial) for trial in file.trials]
+    _from_folder(tables, path.absolute().parent)
     for keys, value, text in overrides:
         _override(tables, keys, value, text)
+    _from_folder(tables, Path.cwd())
     place = " ".join([str(path), *(f"--set {short(setting)}" for setting in settings)])
     places = [f"{place}: {_label(table, i)}" for i, table in enumerate(tables)]
     checked = [validate(_TrialTable, table, where) for table, where in zip(tables, places, strict=True)]
@@ -113,6 +89,15 @@ def parse_sweep(content: Mapping[str, Any], path: Path, settings: Sequence[str] 
     return validate(SweepSpec, {"name": file.name or path.stem, "trials": trials}, place)
 
 
+def _from_folder(tables: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Make each relative data.path one that begins in the folder; where none can be made, it stays to be refused."""
+    for table in tables:
+        data = table.get("data")
+        if isinstance(data, dict) and isinstance(named := data.get("path"), str) and named:
+            with contextlib.suppress(RuntimeError):  # the home of nobody
+                table["data"] = data | {"path": os.path.normpath(folder / Path(named).expanduser())}
+
+
 def _refuse_idle(
     tables: Sequence[Mapping[str, Any]], trials: Sequence[_TrialTable], keys: Collection[str], place: str
 ) -> None:
@@ -123,11 +108,6 @@ def _refuse_idle(
         if setters and not any(decides(trial) for trial in setters):
             names = listed([trial.name for trial in setters])
             raise SpecError(f"{place}: {names}: {key} decides nothing without {need}: set that, or leave {key} out")
-
-
-def idle(trial: TrialSettings) -> list[str]:
-    """The settings that decide nothing in this trial, because of others."""
-    return [key for key, (decides, _) in NEEDS.items() if not decides(trial)]
 
 
 def _is_set(table: Mapping[str, Any], key: str) -> bool:
@@ -256,6 +236,7 @@ _KINDS = {
     "int_type": "expected a whole number such as 15, unquoted",
     "float_type": "expected a number such as 0.01, unquoted",
     "finite_number": "expected a finite number such as 0.01",
+    "string_pattern_mismatch": 'expected "all", "head", a block such as "block3", or the last ones as "last2"',
     "bool_type": "expected true or false, unquoted",
 }
 

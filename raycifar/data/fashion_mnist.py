@@ -21,6 +21,7 @@ from raycifar.storage.files import read_file
 
 PIXELS = 28  # a side, as published
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes before the numbers
+SMALL = 1_000  # bytes by which packing may enlarge a file
 FILES = {  # unpacked: bytes and SHA-256
     "train-images-idx3-ubyte": (47_040_016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
     "train-labels-idx1-ubyte": (60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
@@ -77,7 +78,7 @@ def _unpacked(folder: Path, name: str, size: int) -> bytes:
     packed = folder / f"{name}.gz"
     if not packed.exists():
         return read_file(folder / name, size)
-    with gzip.open(io.BytesIO(read_file(packed, size))) as file:
+    with gzip.open(io.BytesIO(read_file(packed, size + SMALL))) as file:
         return file.read(size + 1)
 
 

@@ -7,13 +7,13 @@ lies in the metadata of the file itself, under "facts".
 from collections.abc import Callable
 from pathlib import Path
 
+from raycifar.config.data import Data
 from raycifar.config.datasets import Facts
-from raycifar.config.settings import Data
 from raycifar.data.cifar10 import fetch_cifar10
 from raycifar.data.fashion_mnist import fetch_fashion_mnist
 from raycifar.data.given import fetch_given
-from raycifar.storage.asset_cache import AssetError, Get, metadata_on_file, obtain
-from raycifar.storage.cache import cache_folder
+from raycifar.data.own.images import facts_in, fetch_own
+from raycifar.storage.asset_cache import AssetError, Get, cached_path, obtain
 
 FETCH: dict[str, Callable[[Path | None, Get], Path]] = {
     "cifar10": fetch_cifar10,
@@ -28,13 +28,14 @@ def fetch_data(spec: Data, named: Path | None = None, get: Get = obtain) -> Path
     `named` is what the user says to read instead of any other source. With `get=examine` that is read and verified, and
     nothing is written. Raises AssetError.
     """
-    if not spec.source:
+    if not (spec.path or spec.source):
         return FETCH[spec.name](named, get)
     if named is not None:
-        raise AssetError(f"--data {named}: the sweep reads data.source = {spec.source!r}: leave one of them out")
-    if (facts := spec.facts_if_known) and (ready := cache_folder() / facts.file_name).is_file():
-        return ready  # which this call has made already
-    return fetch_given(spec.source)
+        key, value = spec.named_by[0]
+        raise AssetError(f"--data {named}: the sweep reads {key} = {value!r}: leave one of them out")
+    if (facts := spec.facts_if_known) and (ready := cached_path(facts.file_name)).is_file():
+        return ready  # which this call has made, or looked at, already
+    return fetch_own(spec) if spec.path else fetch_given(spec.source)
 
 
 def known_facts(spec: Data, named: Path | None = None) -> Facts:
@@ -44,7 +45,8 @@ def known_facts(spec: Data, named: Path | None = None) -> Facts:
 
 def facts_of(path: Path, spec: Data) -> Facts:
     """What is known of the images in the cached file `path`, which `spec` names. Raises OSError or ValueError."""
-    if spec.facts_if_known:
+    if spec.source:
+        return facts_in(path)
+    if not spec.path:
         return spec.facts
-    metadata = metadata_on_file(path)
-    return Facts.model_validate_json(metadata["facts"]).model_copy(update={"digest": metadata["sha256"]})
+    return facts_in(path).model_copy(update={"name": spec.own_name, "title": spec.own_name})

@@ -1,7 +1,7 @@
 """A data set on the training device, or read as it trains: the splits, and in which order batches take their images."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,9 +9,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.mapped import Mapped
 
+# Tensors of the file that say more of the test images: each one's group, and whether one that trains is nearly equal.
+TEST_NOTES = ("groups", "near")
 SPLIT_SEED = 0  # draws the test subset, which is the same for every trial
 
 
@@ -55,6 +57,7 @@ class Splits:
     val: Split
     test: Split
     test_index: Tensor  # int64 (N,): which of the official test images `test` holds, in its order
+    test_notes: dict[str, Tensor] = field(default_factory=dict)  # those of TEST_NOTES that the file has, (N,) each
 
 
 def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Splits:
@@ -64,24 +67,31 @@ def load_splits(path: Path, spec: Data, device: torch.device | str = "cpu", resi
     """
     device = torch.device(device)
     tensors = load_file(path)
-    training = _training(Split(tensors["train_images"], tensors["train_labels"]), spec, device, resident)
+    training = _training(tensors, spec, device, resident)
     test = Split(tensors["test_images"], tensors["test_labels"])
     chosen = stratified(test.labels, spec.test_images) if spec.test_images else torch.arange(len(test))
-    return Splits(training.train, training.val, _part(test, chosen, device, resident), chosen)
+    notes = {name: tensors[f"test_{name}"][chosen] for name in TEST_NOTES if f"test_{name}" in tensors}
+    return Splits(training.train, training.val, _part(test, chosen, device, resident), chosen, notes)
 
 
 def load_training(path: Path, spec: Data, device: torch.device | str = "cpu", resident: bool = True) -> Training:
     """As load_splits, but the test images and their labels are not read."""
     with safe_open(path, "pt") as file:
-        everything = Split(file.get_tensor("train_images"), file.get_tensor("train_labels"))
-    return _training(everything, spec, torch.device(device), resident)
+        tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("test")}  # noqa: SIM118
+    return _training(tensors, spec, torch.device(device), resident)
 
 
-def _training(everything: Split, spec: Data, device: torch.device, resident: bool) -> Training:
-    held_out, train = train_val_indices(everything.labels, spec)
+def _training(tensors: Mapping[str, Tensor], spec: Data, device: torch.device, resident: bool) -> Training:
+    everything = Split(tensors["train_images"], tensors["train_labels"])
+    is_given = "val_images" in tensors and spec.validation == "holdout"
+    held_out, train = train_val_indices(everything.labels, spec, tensors.get("train_folds"), is_given)
     train_split = _part(everything, train, device, resident)
-    val = train_split if spec.validation == "train" else _part(everything, held_out, device, resident)
-    return Training(train_split, val)
+    if spec.validation == "train":
+        return Training(train_split, train_split)
+    if is_given:
+        given = Split(tensors["val_images"], tensors["val_labels"])
+        return Training(train_split, _part(given, torch.arange(len(given)), device, resident))
+    return Training(train_split, _part(everything, held_out, device, resident))
 
 
 def _part(everything: Split, index: Tensor, device: torch.device, resident: bool) -> Split:
@@ -90,21 +100,32 @@ def _part(everything: Split, index: Tensor, device: torch.device, resident: bool
     return Split(Mapped(everything.images, index, device), everything.labels[index].to(device))
 
 
-def train_val_indices(labels: Tensor, spec: Data) -> tuple[Tensor, Tensor]:
+def train_val_indices(
+    labels: Tensor, spec: Data, folds: Tensor | None = None, is_given: bool = False
+) -> tuple[Tensor, Tensor]:
     """Sorted indices of the held-out images (none when validation is "train") and of the training images.
 
-    Raises ValueError where the spec leaves its `split_seed` to the trial: TrialSpec.own_data has the trial's.
+    `folds`, int64 (N,), are those of whole groups, where there are some; where validation images are given, none is
+    held out. Raises ValueError where the spec leaves its `split_seed` to the trial: TrialSpec.own_data has the trial's.
     """
     if isinstance(spec.split_seed, str):
         raise ValueError(f"data.split_seed = {spec.split_seed!r} is no number yet")
-    count = spec.holdout_images if spec.validation == "holdout" else 0
-    held_out = stratified(labels, count, spec.split_seed)
+    held_out = _held_out(labels, spec, folds, spec.split_seed) if not is_given else torch.empty(0, dtype=torch.int64)
     rest = torch.ones(len(labels), dtype=torch.bool)
     rest[held_out] = False
     train = rest.nonzero().squeeze(1)
     if spec.train_images:
         train = train[stratified(labels[train], spec.train_images, spec.split_seed)]
     return held_out, train
+
+
+def _held_out(labels: Tensor, spec: Data, folds: Tensor | None, seed: int) -> Tensor:
+    if spec.validation != "holdout":
+        return torch.empty(0, dtype=torch.int64)
+    if folds is not None:
+        chosen = spec.folds_held_out(int(folds.max()) + 1, len(labels))
+        return torch.isin(folds, torch.tensor(chosen)).nonzero().squeeze(1)
+    return stratified(labels, spec.share_held_out(len(labels)), seed)
 
 
 def stratified(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> Tensor:
@@ -125,13 +146,18 @@ def stratified(labels: Tensor, count: int, seed: int = SPLIT_SEED) -> Tensor:
 def shares(images: Sequence[int], count: int) -> list[int]:
     """How many of `count` images each class gets, by how many it has: the largest remainder, the first class of equals.
 
-    That is Hamilton's method; what it rounds down goes to the classes that lost most.
+    That is Hamilton's method; what it rounds down goes to the classes that lost most. Where there are as many as
+    classes, a class that would get none gets one, of a class that has most of them.
     """
     total = sum(images)
     whole = [count * number // total for number in images]
     lost = sorted(range(len(images)), key=lambda label: -(count * images[label] % total))
     for label in lost[: count - sum(whole)]:
         whole[label] += 1
+    for label in range(len(images)) if count >= len(images) else ():
+        if images[label] > 1 and not whole[label]:
+            whole[whole.index(max(whole))] -= 1
+            whole[label] = 1
     return whole
 
 

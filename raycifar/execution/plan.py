@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from raycifar.config.data import Data
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
@@ -134,6 +135,25 @@ def describe_plan(plan: Plan, gpus: int) -> str:
     return f"{trials}{workers}, on the CPU, {plan.threads} thread{'s' * (plan.threads != 1)} a worker"
 
 
+def describe_data(data: Data) -> list[str]:
+    """What was read where the images are the user's own, and how it was cut, in lines."""
+    if not data.path:
+        return []
+    facts = data.facts
+    val = f", {sum(facts.val):,} validation" if facts.val else ""
+    counts = f"{facts.train_images:,} training{val} and {facts.test_images:,} test images"
+    size, groups = f"{facts.side} x {facts.side} pixels", f"; {facts.groups:,} groups, 0 groups in two splits"
+    lines = [
+        f"{facts.title}: {len(facts.classes)} classes, {counts}, {size}, digest {facts.digest[:16]}",
+        f"{facts.title}: {facts.made}; 0 images in two splits{groups * facts.grouped}",
+    ]
+    if facts.near:
+        lines.append(f"{facts.title}: {facts.near:,} test images are nearly equal to a training image")
+    if facts.skipped or facts.dropped:
+        lines.append(f"{facts.title}: {facts.skipped:,} unreadable files skipped, {facts.dropped:,} copies dropped")
+    return lines
+
+
 def tell_plan(options: Options, path: Path, plan: Plan, gpus: int, names: Sequence[str] = ()) -> None:
     """To a script that listens; `names` stand for the plan's trials where these are not called what they run as."""
     if options.events:
@@ -212,7 +232,8 @@ def flop_unit(flops: float) -> FlopUnit:
 def _planned(trial: TrialSpec, unit: FlopUnit) -> Sequence[str]:
     train, val, _ = trial.data.images
     weights = trial.model.weights + (", bn" if trial.model.batch_norm else "")
-    weights += f", {trial.data.facts.side * trial.model.upsample} px" if trial.model.upsample > 1 else ""
+    seen = trial.model.sees(trial.data.facts.side)
+    weights += f", {seen} px" if seen > trial.data.facts.side else ""
     validation = f"{val:,} held out" if trial.data.validation == "holdout" else "the training images"
     return (
         trial.name,

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from raycifar import user_code
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
+from raycifar.config.names import SpecError
 from raycifar.config.sweep import SweepSpec, TrialSpec, checked, checked_trial
 from raycifar.data.sources import fetch_data, known_facts
 from raycifar.execution.local import Local
@@ -15,6 +16,7 @@ from raycifar.execution.options import Options
 from raycifar.execution.plan import check_gpus
 from raycifar.execution.session import Runner, Session
 from raycifar.execution.workspace import SweepError, agreed_weights
+from raycifar.networks.inspection import check_network
 from raycifar.networks.own import check_own
 from raycifar.networks.registry import build_network
 from raycifar.networks.weights import fetch_vgg16
@@ -65,9 +67,14 @@ def allow_code(options: Options) -> None:
 
 
 def check_networks(trials: Sequence[TrialSpec]) -> None:
-    """Try each network of the user's once. Raises CodeError."""
+    """Look at each network of a library, and try each of the user's own. Raises CodeError or SpecError."""
     for trial in {(trial.model.source, trial.model.train): trial for trial in trials if trial.model.source}.values():
         check_own(trial, build_network)
+    for trial in trials:
+        try:
+            check_network(trial)
+        except ValueError as why:
+            raise SpecError(f"trial {trial.name!r}: {why}") from None
 
 
 def fetch_assets(trials: Sequence[TrialSpec], options: Options) -> Assets:

@@ -15,7 +15,7 @@ from raycifar.config.sweep import TrialSpec
 from raycifar.devices import hardware, versions
 from raycifar.execution.options import Options
 from raycifar.execution.placement import UNLIMITED, Plan
-from raycifar.execution.plan import describe_plan
+from raycifar.execution.plan import describe_data, describe_plan
 from raycifar.execution.workspace import Call
 from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
@@ -129,7 +129,7 @@ class Session:
         """Where to look, and what will run."""
         if self.runner.dashboard:
             self.console.print(f"Ray dashboard: {self.runner.dashboard} (its token: ray get-auth-token)")
-        self.console.print(describe_plan(self.plan, self.gpus))
+        self.console.print(*describe_data(self.plan.order[0].data), describe_plan(self.plan, self.gpus), sep="\n")
 
     def bus(self, terminal: Terminal, trials: Sequence[TrialSpec], tracked: Tracked, *more: Listener) -> Bus:
         """Everybody who hears of the trials: the terminal first, then `more`, then whom runner and options bring."""

@@ -13,7 +13,7 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import all_finished, check_folder, opened
+from raycifar.execution.workspace import agreed_data, all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
@@ -49,9 +49,9 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console) 
 
 def check_files(sweep: SweepSpec, folder: SweepFolder, options: Options) -> None:
     """As runners.check_named_files, for a sweep and what is in its folder. Raises also RecordError."""
-    record = None if options.fresh or options.weights is None else folder.record()
-    if not options.fresh and (before := folder.record()):
-        agreed_code(folder.path, before.code, user_code.digests())
+    record = None if options.fresh else folder.record()
+    agreed_data(folder.path, record, sweep.data.facts.digest)
+    agreed_code(folder.path, record.code if record else {}, user_code.digests())
     needs_weights = any(trial.model.weights == "imagenet" for trial in sweep.trials)
     check_named_files(sweep.data, options, folder.path, record.weights if record else "", needs_weights)
 

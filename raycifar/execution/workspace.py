@@ -209,19 +209,7 @@ def agreed_weights(path: Path, before: str, now: str) -> str:
     return now or before
 
 
-def agreed_data(path: Path, before: str, now: str) -> str:
-    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
-    if before and now and before != now:
-        raise SweepError(
-            f"{path}: its trials read CIFAR-10 with the SHA-256 {before[:16]}, and the cache now has one with "
-            f"{now[:16]}: put the former back, or choose another --name"
-        )
-    return now or before
-
-
 class _Recorded(Protocol):
-    """The record of a sweep or of a search."""
-
     @property
     def created_at(self) -> float: ...
     @property
@@ -230,6 +218,18 @@ class _Recorded(Protocol):
     def data(self) -> str: ...
     @property
     def code(self) -> dict[str, str]: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+
+def agreed_data(path: Path, before: _Recorded | None, now: str) -> str:
+    """As agreed_weights, for the SHA-256 of the images and labels. Raises SweepError."""
+    if before and before.data and now and before.data != now:
+        raise SweepError(
+            f"{path}: its trials read {before.facts.get('title', 'CIFAR-10')} with digest {before.data[:16]}, "
+            f"not {now[:16]}: choose another --name, or restore the images"
+        )
+    return now or (before.data if before else "")
 
 
 def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def common_facts(path: Path, before: _Recorded | None, call: Call) -> dict[str, 
         "commit": commit(),
         "hardware": call.hardware,
         "weights": agreed_weights(path, before.weights if before else "", call.weights),
-        "data": agreed_data(path, before.data if before else "", call.data),
+        "data": agreed_data(path, before, call.data),
         "facts": call.facts,
         "code": agreed_code(path, before.code if before else {}, call.code),
     }

@@ -1,4 +1,4 @@
-"""VGG16's 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
+"""The 3x3 convolution; on CPUs, where the images are small, as matrix products: oneDNN multiplies the padding too.
 
 The gradient of the weights is nine products, one for each of the kernel's positions. At 2 x 2 every pixel sees every
 other one, and the whole convolution is one product with a matrix of the weights: 16 multiplications for each pair of
@@ -36,10 +36,11 @@ class Convolution(nn.Conv2d):
 
     def _keeps_precision(self, images: Tensor) -> bool:
         """Whether the kernel takes its gradient in any precision (`grad_dtype` is None), and autocast has another."""
-        trains = self.weight.requires_grad and torch.is_grad_enabled()
-        if not trains or self.bias is not None or not torch.is_autocast_enabled(images.device.type):
+        weight = self.weight
+        trains = weight.requires_grad and weight.is_leaf and torch.is_grad_enabled()  # only a leaf has a `grad_dtype`
+        if not trains or self.bias is not None or getattr(weight, "grad_dtype", weight.dtype) is not None:
             return False
-        return getattr(self.weight, "grad_dtype", self.weight.dtype) is None
+        return torch.is_autocast_enabled(images.device.type)  # which a meta device cannot be asked
 
 
 class _OwnPrecision(torch.autograd.Function):
@@ -160,3 +161,18 @@ def _overlaps(side: int) -> list[tuple[slice, slice]]:
     it reads them for."""
     whole, but_first, but_last = slice(0, side), slice(1, side), slice(0, side - 1)
     return [(but_last, but_first), (whole, whole), (but_first, but_last)]
+
+
+def adopt(module: nn.Module) -> None:
+    """Let all 3x3 convolutions of stride and padding 1 in a network compute as `Convolution` does.
+
+    Their parameters and names stay. Only PyTorch's own class is adopted: another one may compute something else.
+    """
+    for layer in module.modules():
+        if type(layer) is nn.Conv2d and _is_ours(layer):
+            layer.__class__ = Convolution
+
+
+def _is_ours(layer: nn.Conv2d) -> bool:
+    sizes = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return sizes == ((3, 3), (1, 1), (1, 1), (1, 1)) and layer.groups == 1 and layer.padding_mode == "zeros"

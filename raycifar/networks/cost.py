@@ -1,4 +1,7 @@
-"""What a network costs: floating-point operations, by arithmetic from its geometry."""
+"""What a network costs: floating-point operations, by arithmetic from its geometry.
+
+A network of a library is looked at once (networks.inspection), for which PyTorch is needed.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -36,9 +39,12 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Operations of a forward pass, and of a training step, for one image (a multiply-add counts as two)."""
     if trial.model.source:
         return _own_flops_an_image(trial)
-    network, facts, model = ARCHITECTURES[trial.model.name], trial.data.facts, trial.model
-    widths = (network.features, *model.hidden, len(facts.classes))
-    forward, step = _flops_an_image(network, facts.side * model.upsample, widths, model.train)
+    facts, model = trial.data.facts, trial.model
+    side, widths = model.sees(facts.side), (*model.hidden, len(facts.classes))
+    if model.name not in ARCHITECTURES:
+        return _flops_of_a_library(trial, side, widths)
+    network = ARCHITECTURES[model.name]
+    forward, step = _flops_an_image(network, side, (network.features, *widths), model.train)
     muon = _muon_flops(network, model.train) if trial.optimizer.name == "muon" else 0.0
     return forward, step + muon / trial.batch_size
 
@@ -46,7 +52,7 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
 def _own_flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Of a network of the user's: measured without images; a part that trains costs three times its forward pass."""
     model, facts = trial.model, trial.data.facts
-    trunk = own_flops(model.source, facts) * model.upsample**2
+    trunk = own_flops(model.source, facts) * (model.sees(facts.side) / facts.side) ** 2
     return trunk, trunk if model.train == "head" else 3 * trunk
 
 
@@ -65,11 +71,30 @@ def _flops_an_image(network: Architecture, side: int, widths: tuple[int, ...], t
     return sum(layers), sum(layers) + 2 * sum(layers[first:]) - layers[first]
 
 
+def _flops_of_a_library(trial: TrialSpec, side: int, widths: tuple[int, ...]) -> tuple[float, float]:
+    """As _flops_an_image; the rule for a step is the same, by block and not by layer."""
+    from raycifar.networks.inspection import inspected
+
+    trunk = inspected(trial.model.name, side)
+    head = [2.0 * inputs * outputs for inputs, outputs in pairwise((trunk.features, *widths))]
+    trained = trunk.blocks[blocks_below(trial.model.train, len(trunk.blocks)) :]
+    forward = trunk.flops + sum(head)
+    step = (
+        forward + 2 * (sum(block.flops for block in trained) + sum(head)) - (trained[0].first if trained else head[0])
+    )
+    if trial.optimizer.name == "muon":
+        step += _orthogonal([kernel for block in trained for kernel in block.kernels]) / trial.batch_size
+    return forward, step
+
+
 @cache
 def _muon_flops(network: Architecture, train: str) -> float:
     """Of a step's matrix products in muon.orthogonal, for all trained kernels (out_channels, 9 * in_channels)."""
     channels = [pair for block in network.convolutions() for pair in block][_first_trained(network, train) :]
-    kernels = [(out_channels, 9 * in_channels) for in_channels, out_channels in channels]
+    return _orthogonal([(out_channels, 9 * in_channels) for in_channels, out_channels in channels])
+
+
+def _orthogonal(kernels: Sequence[tuple[int, int]]) -> float:
     return sum(4.0 * rows**2 * columns + 20.0 * rows**3 for rows, columns in kernels if rows <= columns)
 
 

@@ -39,6 +39,7 @@ class Trunk:
     load: Callable[[dict[str, Tensor]], object]  # puts pretrained weights into `module`
     initialise: Callable[[nn.Module], object] = as_it_is  # of `module`, where it starts from random weights, too
     pool: Callable[[], nn.Module] = nn.Identity
+    only: bool = False  # whether it takes images of its `side`, and no others
 
 
 class Network(nn.Module):
@@ -49,12 +50,12 @@ class Network(nn.Module):
 
     def __init__(self, trunk: Trunk, spec: Model, facts: Facts) -> None:
         super().__init__()
-        self.images_at_once = max(1, PIXELS_AT_ONCE // (facts.side * spec.upsample) ** 2)
+        self.images_at_once = max(1, PIXELS_AT_ONCE // spec.sees(facts.side) ** 2)
         expected = trunk if spec.weights == "imagenet" else facts
         self.pixels = expected.mean, expected.std  # as it normalises them
         self.register_buffer("mean", _channels(expected.mean), persistent=False)
         self.register_buffer("std", _channels(expected.std), persistent=False)
-        self.enlarge = nn.Upsample(scale_factor=spec.upsample, mode="bilinear") if spec.upsample > 1 else nn.Identity()
+        self.enlarge = _enlarging(spec, facts)
         self.features = trunk.module
         self.pool = trunk.pool()
         self.head = _head(spec, trunk.features, len(facts.classes))
@@ -91,6 +92,14 @@ def _owner(name: str, depths: Mapping[str, int]) -> str:
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 images (N, 3, H, W) -> float32, channels_last; `mean` and `std` (3, 1, 1) are those of pixels in 0..1."""
     return (images / 255).sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def _enlarging(spec: Model, facts: Facts) -> nn.Module:
+    if spec.sees(facts.side) == facts.side:
+        return nn.Identity()
+    if spec.side:
+        return nn.Upsample(size=(spec.side, spec.side), mode="bilinear")
+    return nn.Upsample(scale_factor=spec.upsample, mode="bilinear")
 
 
 def _channels(values: tuple[float, float, float]) -> Tensor:

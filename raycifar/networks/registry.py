@@ -12,12 +12,18 @@ from safetensors.torch import load_file
 from raycifar.config.architectures import ARCHITECTURES
 from raycifar.config.datasets import Facts
 from raycifar.config.settings import Model
+from raycifar.networks.libraries.of_timm import timm_trunk
+from raycifar.networks.libraries.of_torchvision import torchvision_trunk
 from raycifar.networks.network import Network, Trunk, initialise
 from raycifar.networks.own import Own, own_trunk
 from raycifar.networks.vgg import vgg_trunk
 
 Builder = Callable[[Model, Facts], Trunk]
-BUILDERS: dict[str, Builder] = dict.fromkeys(ARCHITECTURES, vgg_trunk)
+BUILDERS: dict[str, Builder] = {
+    **dict.fromkeys(ARCHITECTURES, vgg_trunk),
+    "torchvision": torchvision_trunk,
+    "timm": timm_trunk,
+}
 
 
 def make_trunk(spec: Model, facts: Facts, own: Own | None = None) -> Trunk:

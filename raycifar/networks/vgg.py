@@ -20,7 +20,7 @@ def vgg_trunk(spec: Model, facts: Facts) -> Trunk:
     """The convolutions of one of ARCHITECTURES; there are no biases before batch norm."""
     architecture = ARCHITECTURES[spec.name]
     features = _convolutions(architecture, spec.batch_norm)
-    is_one_pixel = facts.side * spec.upsample == architecture.least
+    is_one_pixel = spec.sees(facts.side) == architecture.least
     return Trunk(
         module=features,
         features=architecture.features,

@@ -13,7 +13,7 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import Call, SweepError, check_place, common_facts, held, on_record, tidy
+from raycifar.execution.workspace import Call, SweepError, agreed_data, check_place, common_facts, held, on_record, tidy
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -58,9 +58,9 @@ def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
 
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:
     """As runners.check_named_files, for a search and what is in its folder. Raises also RecordError."""
-    record = None if options.fresh or options.weights is None else folder.record()
-    if not options.fresh and (before := folder.record()):
-        agreed_code(folder.path, before.code, user_code.digests())
+    record = None if options.fresh else folder.record()
+    agreed_data(folder.path, record, search.trial.data.facts.digest)
+    agreed_code(folder.path, record.code if record else {}, user_code.digests())
     needs_weights = search.trial.model.weights == "imagenet"
     check_named_files(search.trial.data, options, folder.path, record.weights if record else "", needs_weights)
 

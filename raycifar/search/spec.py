@@ -23,9 +23,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Field, model_validator
 
 from raycifar.config.names import Name, SpecError, short
-from raycifar.config.settings import Table, TrialSettings
+from raycifar.config.needs import NEEDS
+from raycifar.config.settings import TrialSettings
 from raycifar.config.sweep import SweepSpec, TrialSpec
-from raycifar.config.sweep_file import NEEDS, parse_setting, parse_sweep, read_toml, shown, validate
+from raycifar.config.sweep_file import parse_setting, parse_sweep, read_toml, shown, validate
+from raycifar.config.table import Table
 from raycifar.errors import nearest
 from raycifar.search.records import MOST_SAMPLES
 

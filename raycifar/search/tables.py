@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from raycifar.config.sweep_file import idle
+from raycifar.config.needs import idle
 from raycifar.search.records import FINISHED, SampleRecord, SearchFolder, described, ranked
 from raycifar.search.spec import SearchSpec
 from raycifar.storage.beneath import write_bytes

@@ -66,7 +66,7 @@ def obtain(asset: Asset, path: Path, sources: Sequence[Source]) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path, asset.title):
+        with locked(path, asset.title):
             _fetch(asset, path, sources)
     except OSError as why:
         raise AssetError(
@@ -108,7 +108,8 @@ def metadata_on_file(path: Path) -> dict[str, str]:
         return read_header(file)[1]
 
 
-def _lock(path: Path, title: str) -> AbstractContextManager[object]:
+def locked(path: Path, title: str) -> AbstractContextManager[object]:
+    """The lock of the cache's file `path`, for the time of a `with` block."""
     lock = FileLock(f"{path}.lock")
     try:
         return lock.acquire(timeout=0)
@@ -187,6 +188,11 @@ def flaw(path: Path, layout: Layout, known: str = "") -> str | None:
 
     Its SHA-256 is the one that it names itself, and the one that is `known`, if any.
     """
+    return contents_flaw(path, layout, known)
+
+
+def contents_flaw(path: Path, layout: Layout | None = None, known: str = "") -> str | None:
+    """As `flaw`; without a layout the file may have any."""
     try:
         with open_file(path) as file:
             actual, metadata, sha256 = _header_and_digest(file)
@@ -194,7 +200,7 @@ def flaw(path: Path, layout: Layout, known: str = "") -> str | None:
         return "absent"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
         return f"unreadable header: {one_line(why)}"
-    if actual != layout:
+    if layout is not None and actual != layout:
         return "other tensors than expected"
     if known not in ("", sha256):
         return f"its contents are not those that are known by their SHA-256, {known[:16]}"

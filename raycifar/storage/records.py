@@ -11,7 +11,9 @@
             summary.json              only once the trial has finished
             error.json                only while its last session ended in an error
             predictions.npz           of the test images, in test-set order: logits float32 (N, classes), labels int64
-                                      (N,), and index int64 (N,): which of the official test images they are
+                                      (N,), and index int64 (N,): which of the official test images they are; of own
+                                      images also groups int64 (N,), and near uint8 (N,): 1 where an image that trains
+                                      or validates is nearly equal
             best.safetensors          the weights that were tested
             events.out.tfevents.*     for TensorBoard
             checkpoint_000012/        TrainState after epoch 12: state.pt, history.json, manifest.json

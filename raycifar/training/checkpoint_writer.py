@@ -47,7 +47,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
         raise
     except Exception as why:  # whatever zipfile or the unpickler raises
         code = isinstance(why, pickle.UnpicklingError)  # its own message names ways to run it all the same
-        line = "more than tensors, which may be code: refused" if code else printable(" ".join(str(why).split())[:200])
+        line = (
+            "more than tensors, which may be code: not read, weights_only"
+            if code
+            else printable(" ".join(str(why).split())[:200])
+        )
         raise CheckpointError(
             f"{file}: not a trial's state ({line}): choose another --name, or start over with --fresh "
             "(the old results are moved aside)"

@@ -45,9 +45,11 @@ def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
         (True, False, 1.0, 1.0): [],
         (False, False, 1.0, 1.0): [],
     }
+    first = next((parameter for parameter in model.parameters() if parameter.ndim == 4), None)
     for depth, parameter in _by_depth(model):
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
-        is_kernel = settings.name == "muon" and parameter.ndim == 4 and len(parameter) <= parameter[0].numel()
+        is_kernel = settings.name == "muon" and parameter.ndim == 4 and parameter is not first
+        is_kernel = is_kernel and len(parameter) <= parameter[0].numel()
         if is_kernel:
             lr_ratio *= settings.muon_lr / settings.lr
         groups.setdefault((parameter.ndim > 1, is_kernel, lr_ratio, decay_ratio), []).append(parameter)

@@ -70,7 +70,7 @@ def on_training(state: TrainState, train: Split, precision: str, alive: Sign) ->
 def write_tested(trial: TrialFolder, state: TrainState, data: Splits, tested: Tested) -> None:
     """Write predictions.npz and best.safetensors. Raises OSError."""
     content = io.BytesIO()
-    arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index}
+    arrays = {"logits": tested.logits, "labels": data.test.labels, "index": data.test_index, **data.test_notes}
     np.savez_compressed(content, allow_pickle=False, **{name: array.cpu().numpy() for name, array in arrays.items()})
     write_bytes(trial.files / trial.predictions.name, content.getvalue())
     weights = {name: weight.contiguous() for name, weight in state.best_weights.items()}

@@ -1,4 +1,4 @@
-"""The intervals over seeds and with other test images, and families of comparisons, against hand values and SciPy."""
+"""The intervals over seeds and with other test images against hand values and SciPy."""
 
 import math
 
@@ -8,8 +8,7 @@ from scipy import stats as scipy_stats
 
 from raycifar.analysis.contrasts import (
     Arm,
-    against_baseline,
-    against_best,
+    apart,
     arm_interval,
     difference,
     image_variance,
@@ -71,20 +70,6 @@ def test_p_is_below_alpha_where_the_wider_interval_excludes_zero(share: float) -
     assert found.p == found.p_images >= found.p_seeds
 
 
-def test_of_many_comparisons_p_is_adjusted_for_as_many_as_were_made() -> None:
-    arms = {f"arm-{i}": Arm.of(recipe(0.80 + 0.02 * i, 3, 1000, i)) for i in range(4)}
-    best, base = against_best(arms), against_baseline(arms, "arm-0")
-    assert (best.size, [(c.a, c.b) for c in best.comparisons]) == (6, [("arm-3", f"arm-{i}") for i in range(3)])
-    assert (base.size, [(c.a, c.b) for c in base.comparisons]) == (3, [(f"arm-{i}", "arm-0") for i in (1, 2, 3)])
-    assert all(c.adjusted >= c.apart.p for c in [*best.comparisons, *base.comparisons])
-
-
-def test_two_arms_are_one_comparison() -> None:
-    arms = {"a": Arm.of(recipe(0.8, 3, 1000, 1)), "b": Arm.of(recipe(0.9, 3, 1000, 2))}
-    (comparison,) = against_best(arms).comparisons
-    assert (comparison.a, comparison.adjusted) == ("b", comparison.apart.p)
-
-
 def test_one_trial_against_several_is_taken_to_spread_as_they_do() -> None:
     many, one = recipe(0.9, 3, 1000, 8), recipe(0.8, 1, 1000, 9)
     found = difference(many, one)
@@ -98,11 +83,11 @@ def test_one_trial_against_several_is_taken_to_spread_as_they_do() -> None:
 def test_two_single_trials_have_an_interval_of_their_networks_alone() -> None:
     a, b = recipe(0.9, 1, 1000, 1), recipe(0.8, 1, 1000, 2)
     found = difference(a, b)
-    apart = a[0].astype(float) - b[0]
+    by_image = a[0].astype(float) - b[0]
     assert not found.seeds.known
     assert not found.images.known
-    half = scipy_stats.t.ppf(0.975, 999) * apart.std(ddof=1) / math.sqrt(1000)
-    assert found.networks == pytest.approx((apart.mean() - half, apart.mean() + half))
+    half = scipy_stats.t.ppf(0.975, 999) * by_image.std(ddof=1) / math.sqrt(1000)
+    assert found.networks == pytest.approx((by_image.mean() - half, by_image.mean() + half))
     assert math.isnan(found.p)
 
 
@@ -116,13 +101,7 @@ def test_trials_that_are_all_alike_have_no_interval(right: np.ndarray) -> None:
 
 
 def test_without_predictions_the_images_are_left_out() -> None:
-    arms = {name: Arm(np.array(values)) for name, values in (("a", [0.9, 0.91]), ("b", [0.8, 0.82]))}
-    (comparison,) = against_best(arms).comparisons
-    assert comparison.apart.seeds.known
-    assert not comparison.apart.images.known
-    assert comparison.apart.p == comparison.apart.p_seeds
-
-
-def test_no_arm_is_compared_with_nothing() -> None:
-    assert against_best({}) == ([], 0)
-    assert against_baseline({"a": Arm(np.array([0.9]))}, "gone") == ([], 0)
+    found = apart(*(Arm(np.array(values)) for values in ([0.9, 0.91], [0.8, 0.82])))
+    assert found.seeds.known
+    assert not found.images.known
+    assert found.p == found.p_seeds

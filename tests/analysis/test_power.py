@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestIndPower
 
-from raycifar.analysis.power import detectable, expected_maximum, spread_range, trials_needed
+from raycifar.analysis.power import detectable, expected_maximum, missed, spread_range, trials_needed
 
 SIMULATED = {
     (2, 2): 10.5,
@@ -31,6 +31,15 @@ def test_the_least_difference_is_the_simulated_one(n: tuple[int, int], sds: floa
 def test_with_many_trials_welchs_power_is_students(n: int) -> None:
     theirs = TTestIndPower().solve_power(nobs1=n, alpha=0.05, power=0.8)
     assert detectable(n, n) == pytest.approx(theirs, rel=0.01)
+
+
+RATES = {(3, 1): 5, (3, 2): 14, (3, 3): 24.5, (5, 1): 5, (5, 2): 21.2, (5, 3): 37.3}  # in %, simulated
+
+
+@pytest.mark.parametrize(("of", "rate"), RATES.items())
+def test_how_often_one_against_several_misses_where_its_seeds_spread_more(of: tuple[int, int], rate: float) -> None:
+    assert 100 * missed(*of) == pytest.approx(rate, abs=0.3)
+    assert math.isnan(missed(1))
 
 
 def test_one_trial_each_finds_nothing() -> None:

@@ -232,3 +232,31 @@ def test_the_whole_test_set_needs_no_index(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 2)})
     add_predictions(folder)
     assert np.array_equal(predictions(folder).tests.index, np.arange(10_000))
+
+
+def with_facts(folder, facts):
+    folder.write_record(replace(folder.record(), facts=facts.model_dump(mode="json"), data=facts.digest))
+
+
+MANY = CIFAR10.model_copy(
+    update={"classes": tuple(f"class {i}" for i in range(300)), "train": (200,) * 300, "test": (1,) * 300}
+)
+
+
+def test_more_classes_than_a_byte_can_count_are_told_apart(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", {"scratch": (1, 2)})
+    with_facts(folder, MANY)
+    trial = folder.trial("scratch")
+    labels = np.arange(300)
+    trial.write_summary(replace(trial.summary(), test_accuracy=1.0, test_images=300))
+    np.savez_compressed(trial.predictions, logits=np.eye(300, dtype=np.float32), labels=labels, index=labels)
+    (tested,) = read_predictions(read_results(folder.path)).trials
+    assert tested.predicted.tolist() == tested.tests.labels.tolist() == labels.tolist()
+    assert tested.tests.facts.classes == MANY.classes
+
+
+def test_todays_files_of_ten_classes_are_read_as_bytes(tmp_path):
+    folder = write_sweep(tmp_path / "sweep")
+    add_predictions(folder)
+    tested = read_predictions(read_results(folder.path)).trials[0]
+    assert (tested.predicted.dtype, tested.tests.labels.dtype) == (np.uint8, np.uint8)

@@ -6,11 +6,11 @@ from statsmodels.api import OLS
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ztest
 
 from raycifar.analysis.contrasts import arm_interval, difference, image_variance
 from raycifar.analysis.stats import difference as welch
-from raycifar.analysis.stats import holm, mcnemar, prediction_interval, proportion_interval, sample
+from raycifar.analysis.stats import holm, mcnemar, mean_test, prediction_interval, proportion_interval, sample
 
 SIZES = [2, 3, 5, 10, 1000]
 CLOSE = {"rel": 1e-12, "abs": 1e-14}
@@ -58,6 +58,14 @@ def test_two_networks_on_the_same_images(draw: int) -> None:
     a, b = answers(2, 1000, draw)
     table = [[(a & b).sum(), (a & ~b).sum()], [(b & ~a).sum(), (~a & ~b).sum()]]
     assert mcnemar(a, b).p == pytest.approx(their_mcnemar(table, exact=True).pvalue, rel=1e-12)
+
+
+@pytest.mark.parametrize(("n_a", "n_b"), [(3, 1), (2, 2), (3, 5)])
+def test_several_networks_on_the_same_images(n_a: int, n_b: int) -> None:
+    a, b = answers(n_a, 1000, 5), answers(n_b, 1000, 6)
+    _, theirs = ztest(a.mean(0) - b.mean(0))
+    assert 1e-4 < theirs < 0.999
+    assert mean_test(a, b).p == pytest.approx(theirs, rel=1e-11)
 
 
 @pytest.mark.parametrize("p", [[0.01, 0.01, 0.01], [0.5], list(np.random.default_rng(0).random(30) ** 4)])

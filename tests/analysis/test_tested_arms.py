@@ -115,3 +115,22 @@ def test_none_or_all_right_in_every_trial_is_no_certainty(folder: SweepFolder, a
     row = read_results(folder.path).accuracies().set_index("arm").loc["transfer"]
     assert row["mean"] == accuracy
     assert row[["seeds_low", "images_low", "network_low"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("arms", "pairs"),
+    [
+        ({"scratch": (2, 2), "transfer": (2, 2)}, [("transfer", "scratch")]),
+        ({"transfer": (2, 2), "scratch": (2, 2)}, [("transfer", "scratch")]),
+        (
+            {"scratch": (2, 2), "transfer": (2, 2), "third": (2, 3)},
+            [("transfer", "scratch"), ("transfer", "third"), ("third", "scratch")],
+        ),
+        ({"transfer": (2, 2), "scratch": (2, 2), "third": (2, 3)}, [("transfer", "scratch"), ("transfer", "third")]),
+    ],
+)
+def test_every_arm_is_compared_with_the_best_and_the_first_one_once(
+    tmp_path: Path, arms: dict[str, tuple[int, int]], pairs: list[tuple[str, str]]
+) -> None:
+    frame = read_results(write_sweep(tmp_path / "s", arms).path).differences()
+    assert list(zip(frame["a"], frame["b"], strict=True)) == pairs

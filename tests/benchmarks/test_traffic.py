@@ -5,16 +5,17 @@ import torch
 
 from benchmarks import traffic
 from benchmarks.launches import Recorder, launches
+from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Model
 from raycifar.config.sweep_file import load_sweep
 from raycifar.networks.cost import flops_an_image
-from raycifar.networks.vgg import build_vgg16
+from raycifar.networks.registry import build_network
 from raycifar.training import muon
 from tests.support.paths import ROOT
 
 pytest.importorskip("triton")
 TRIAL = load_sweep(ROOT / "sweeps" / "vgg.toml").trials[0]
-WEIGHTS = sum(p.numel() for p in build_vgg16(Model(weights="random", batch_norm=True), 1).parameters())
+WEIGHTS = sum(p.numel() for p in build_network(Model(weights="random", batch_norm=True), CIFAR10, 1).parameters())
 KERNELS = WEIGHTS - 2 * sum((64, 64, 128, 128, 256, 256, 256, *[512] * 6)) - 5130 - 3 * 64 * 9  # what Muon moves
 
 

@@ -352,5 +352,5 @@ def test_the_digest_of_the_data_is_on_record_and_other_data_are_refused(own, com
     assert SweepFolder(own / "results/q").record().data == "a1"
     status, _, errors = read("b2")
     assert (status, errors.count("\n")) == (2, 1)
-    assert "its trials read CIFAR-10 with the SHA-256 a1, and the cache now has one with b2: put" in errors
+    assert "its trials read CIFAR-10 with digest a1, not b2: choose another --name, or restore the images" in errors
     assert SweepFolder(own / "results/q").record().data == "a1"

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from raycifar.config.data import Data
 from raycifar.config.names import SpecError, check_name
-from raycifar.config.settings import Data, Model, TrialSettings
+from raycifar.config.settings import Model, TrialSettings
 from raycifar.config.sweep import LATER, SweepSpec, TrialSpec
 from raycifar.config.sweep_file import MOST_BYTES, load_sweep
 from tests.support.hostile import NO_FILE, nothing_waits_for_ever  # noqa: F401
@@ -122,7 +123,10 @@ def changed(value, annotation):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "": "mylab.nets:small"}[value]
+        return {"vgg16": "vgg11", "cifar10": "fashion_mnist", "": "leaves", "all": "head"}[value]
+    if value is None:
+        kind = typing.get_args(annotation)[0]
+        return {int: 32, float: 0.5, bool: False}[getattr(kind, "__origin__", kind)]
     if isinstance(value, tuple):
         return [64]
     return value + 10 if isinstance(value, int) else value / 2 + 0.125
@@ -135,7 +139,7 @@ def with_value(keys, value):
     inner = data
     for key in keys[:-1]:
         inner = inner[key]
-    inner[keys[-1]] = value
+    inner[keys[-1]] = 64 if keys[-1] == "side" and value else value  # the images' own side, or more
     return TrialSpec.model_validate(data)
 
 
@@ -511,6 +515,9 @@ def test_defaults_stay_what_they_were_for_results_that_left_them_out():
     assert (settings["model.name"], settings["data.name"]) == ('"vgg16"', '"cifar10"')
     assert (settings["model.source"], settings["data.source"]) == ('""', '""')
     del later["name"], later["source"]
+    keys = ("path", "groups", "side", "test", "mirror", "resize", "corrupt", "duplicates")
+    own = {key: later.pop(key) for key in keys}
+    assert list(own.values()) == ['""', '""', "null", "null", "null", '"crop"', '"refuse"', '"refuse"']
     assert set(later.values()) == {"0", "0.0", "false"}
     assert BASE.data.images == (45_000, 5_000, 10_000)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from raycifar.config.settings import Data
+from raycifar.config.data import Data
 from raycifar.data.mapped import BATCHES_AHEAD, Mapped, ReadAhead
 from raycifar.data.splits import Split, load_splits, load_training
 from raycifar.networks.cost import work

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raycifar.config.settings import Data
-from raycifar.data.splits import batch_count, batches, load_splits, stratified, train_val_indices
+from raycifar.config.data import Data
+from raycifar.data.splits import batch_count, batches, load_splits, shares, stratified, train_val_indices
 from tests.support.paths import SAMPLE
 
 SMALL = Data(train_images=100, holdout_images=50, test_images=40)
@@ -81,3 +83,25 @@ def test_the_test_index_tells_which_images_are_tested(sample):
 
 def test_the_images_that_are_held_out_are_those_of_all_earlier_results(sample):
     assert stratified(sample["train_labels"], 10).tolist() == [0, 8, 37, 63, 134, 146, 169, 189, 254, 317]
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "expected"),
+    [
+        ([5_000] * 10, 1_250, [125] * 10),
+        ([60, 30, 10], 10, [6, 3, 1]),
+        ([50, 30, 20], 9, [4, 3, 2]),  # 4.5, 2.7, 1.8: the two left over go to the largest remainders
+        ([10, 10, 10], 4, [2, 1, 1]),
+        ([7, 0, 7], 2, [1, 0, 1]),
+    ],
+)
+def test_classes_get_their_shares_by_the_largest_remainder(images, count, expected):
+    assert shares(images, count) == expected
+
+
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=30).filter(any), st.floats(0, 1))
+def test_shares_add_up_and_none_is_more_than_its_class(images, fraction):
+    count = int(fraction * sum(images))
+    found = shares(images, count)
+    assert sum(found) == count
+    assert all(share <= number for share, number in zip(found, images, strict=True))

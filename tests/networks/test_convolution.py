@@ -105,3 +105,13 @@ def test_a_kernel_that_takes_any_precision_has_autocasts_gradient_without_its_ca
     assert (expected_gradient.dtype, gradient.dtype) == (torch.float32, torch.bfloat16)
     assert gradient.float().equal(expected_gradient)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_kernel_that_is_computed_from_another_tensor_is_convolved_as_any():
+    layer, scale = Convolution(3, 4, bias=False), torch.ones((), requires_grad=True)
+    images = torch.ones(2, 3, 40, 40)
+    weights = {"weight": layer.weight.detach() * scale}
+    with torch.autocast("cpu", torch.bfloat16):
+        result = torch.func.functional_call(layer, weights, images)
+    result.float().sum().backward()
+    assert scale.grad is not None

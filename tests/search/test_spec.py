@@ -6,7 +6,8 @@ import re
 import pytest
 
 from raycifar.config.names import SpecError
-from raycifar.config.sweep_file import NEEDS, load_sweep
+from raycifar.config.needs import NEEDS
+from raycifar.config.sweep_file import load_sweep
 from raycifar.search.spec import Range, SearchSpec, load_search
 from tests.support.paths import SWEEPS
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import raycifar.training.checkpoint_writer
 import raycifar.training.session
 import raycifar.training.trial
+from raycifar.config.datasets import CIFAR10
 from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
@@ -522,6 +523,15 @@ def test_what_is_tested_is_the_best_epochs_network_also_on_mirror_images(make_tr
     right, unflipped = ((answers == test.labels).float().mean().item() for answers in (both, logits.argmax(1)))
     assert right != unflipped, "mirror images make no difference: nothing is tested here"
     assert summary.test_accuracy_flip == pytest.approx(right)
+
+
+def test_mirror_images_are_not_asked_where_they_are_of_another_class(make_trial, tmp_path, monkeypatch):
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: linear())
+    digits = CIFAR10.model_copy(update={"mirror": False})
+    summary = run(make_trial().with_facts(digits), tmp_path)
+    assert summary.test_accuracy_flip is None
+    assert TrialFolder(tmp_path).summary() == summary
+    assert run(make_trial(), tmp_path / "mirrored").test_accuracy_flip is not None
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])

@@ -10,11 +10,10 @@ from raycifar.analysis.figures.curves import ACCURACY, LOSS, arm_curves, trial_c
 from raycifar.analysis.figures.durations import time_by_arm
 from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.images import class_figures
-from raycifar.analysis.figures.photographs import Images
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.figures.timeline import timeline
 from raycifar.analysis.learning import blended_arms
-from raycifar.analysis.predictions import Predictions
+from raycifar.analysis.predictions import Images, Predictions
 from raycifar.analysis.results import Results, leaks
 
 MOST_TRIALS = 12  # whose curves have figures of their own

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from raycifar.analysis.figures.photographs import Images, confused_images, only_one_right
+from raycifar.analysis.figures.photographs import confused_images, only_one_right
 from raycifar.analysis.figures.style import (
     GREY,
     MARKERS,
@@ -18,7 +20,17 @@ from raycifar.analysis.figures.style import (
     mark,
     shorten,
 )
-from raycifar.analysis.predictions import Predictions, Tested, mean_confusion, most_confused
+from raycifar.analysis.predictions import (
+    ENDS,
+    MOST_CLASSES,
+    Images,
+    Predictions,
+    Tested,
+    easiest_first,
+    ends,
+    mean_confusion,
+    most_confused,
+)
 from raycifar.analysis.stats import BINS, calibration, proportion_interval
 
 Groups = dict[str, list[Tested]]
@@ -32,9 +44,11 @@ def class_figures(
     if not groups:
         return
     if len(np.unique(predictions.tests.labels)) == len(predictions.tests.facts.classes):
-        yield accuracy_by_class(groups, arms, leak)
+        order = easiest_first(groups)
+        yield accuracy_by_class(groups, arms, ends(order), leak)
         for arm, trials in groups.items():
-            yield confusion_matrix(arm, trials, leak)
+            is_map = len(order) > MOST_CLASSES
+            yield confusion_map(arm, trials, order, leak) if is_map else confusion_matrix(arm, trials, leak)
     yield reliability(groups, arms, leak)
     if images is None:
         return
@@ -49,20 +63,22 @@ def class_figures(
                 yield drawing
 
 
-def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
-    """A row for each class; in it a mark for each arm's mean, and a bar from its lowest to its highest trial."""
-    figure, axes = canvas("Test accuracy by class", leak, 4.6)
-    descriptions, hardest, names = [], [], _names(groups)
+def accuracy_by_class(groups: Groups, arms: Sequence[str], classes: Sequence[int], leak: bool) -> Drawing:
+    """A row for each of the classes; in it a mark for each arm's mean, a bar from its lowest to its highest trial."""
+    every = _names(groups)
+    names, are_all = [shorten(every[label]) for label in classes], len(classes) == len(every)
+    figure, axes = canvas("Test accuracy by class", leak, 4.6 if len(classes) <= 10 else 1.6 + 0.3 * len(classes))
+    descriptions, hardest = [], []
     for arm, trials in groups.items():
         i = arms.index(arm)
-        shares = np.array([np.diag(mean_confusion([trial])) for trial in trials]) * 100
+        shares = np.array([np.diag(mean_confusion([trial]))[classes] for trial in trials]) * 100
         offset = 0.5 * ((i + 0.5) / len(arms) - 0.5)
         y = np.arange(len(names)) + offset
         colour, marker = _colour(i), _marker(i)
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
-        means = dict(zip(names, shares.mean(0).tolist(), strict=True))
+        means = dict(zip([every[label] for label in classes], shares.mean(0).tolist(), strict=True))
         least = min(means, key=lambda name: means[name])
         hardest.append(f"{least} for {arm} ({means[least]:.1f} %)")
         descriptions.append(f"{arm} {', '.join(f'{name} {share:.0f} %' for name, share in means.items())}")
@@ -70,10 +86,13 @@ def accuracy_by_class(groups: Groups, arms: Sequence[str], leak: bool) -> Drawin
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("images of the class that are classified correctly (%)")
     legend(figure, axes)
+    which = "" if are_all else f" The {ENDS} worst and the {ENDS} best of {len(every)} classes, by the mean over arms."
     caption = (
-        f"Which classes are hard, and for which arm: the hardest is {', '.join(hardest)}. Mark: mean of the trials; "
-        f"bar: from lowest to highest{mark(leak)}."
+        f"Which classes are hard, and for which arm: the hardest is {', '.join(hardest)}.{which} Mark: mean of the "
+        f"trials; bar: from lowest to highest{mark(leak)}."
     )
+    if not are_all:
+        axes.axhline(ENDS - 0.5, color=GREY, linewidth=1)
     alt = f"Test accuracy by class: {'; '.join(descriptions)}{mark(leak)}."
     return Drawing("class-accuracy", "Accuracy by class", caption, alt, figure)
 
@@ -88,9 +107,31 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         text = f"{shares[i, j]:.0f}"
         text = "" if text == "0" and i != j else text
         axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink(shade))
-    names = trials[0].tests.facts.classes
+    names = [shorten(name) for name in trials[0].tests.facts.classes]
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks(range(len(names)), names, rotation=90)
+    return _confusion(arm, trials, figure, axes, "Shares that round to 0 are left blank", leak)
+
+
+def confusion_map(arm: str, trials: Sequence[Tested], order: Sequence[int], leak: bool) -> Drawing:
+    """As confusion_matrix, without numbers and names; the classes are in this order on both axes."""
+    shares = mean_confusion(trials)[np.ix_(order, order)] * 100
+    figure, axes = canvas(f"{shorten(arm)}: confusion of {len(order)} classes (n = {len(trials)})", leak, 5.2)
+    # The root shows what is confused beside what is right, which is many times as much.
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+    bar = figure.colorbar(picture, ax=axes, label="% of the class", shrink=0.8)
+    bar.set_ticks([0, 1, 5, 10, 25, 50, 100])
+    places = [place - 1 for place in (1, *range(10, len(order) + 1, 10))]
+    step = -(-len(places) // 11)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(places[::step], [str(place + 1) for place in places[::step]])
+    how = f"Classes are in order of accuracy, the mean over arms, from 1, the best, to {len(order)}"
+    return _confusion(arm, trials, figure, axes, how, leak)
+
+
+def _confusion(arm: str, trials: Sequence[Tested], figure: Figure, axes: Axes, how: str, leak: bool) -> Drawing:
+    """The drawing, with what is confused most in words; `how` says what is particular in reading it."""
+    names = trials[0].tests.facts.classes
     axes.set_xlabel("classified as")
     axes.set_ylabel("images of")
     axes.grid(visible=False)
@@ -99,7 +140,7 @@ def confusion_matrix(arm: str, trials: Sequence[Tested], leak: bool) -> Drawing:
         for pair in most_confused(trials)
     ]
     most = f", most of all {worst[0]}" if worst else ": nothing"
-    caption = f"Off the diagonal is what {arm} confuses{most}. Shares that round to 0 are left blank{mark(leak)}."
+    caption = f"Off the diagonal is what {arm} confuses{most}. {how}{mark(leak)}."
     alt = f"Confusion matrix of {arm}. Most confused: {'; '.join(worst) or 'nothing'}{mark(leak)}."
     return Drawing(f"arm-{arm}-confusion", f"{arm}: confusion matrix", caption, alt, figure)
 

@@ -6,16 +6,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from raycifar.analysis.figures.style import VERMILLION, WIDTH, Drawing, mark, shorten
-from raycifar.analysis.predictions import Tested, most_confused
+from raycifar.analysis.predictions import Images, Tested, most_confused
 from raycifar.analysis.results import LEAK
 
 IMAGES_A_ROW = 8
 GUTTER = 3  # pixels between two images
 ROWS_OF_EXAMPLES = 2
-
-Images = NDArray[np.uint8]  # (N, H, W, 3)
+MOST_PIXELS = 64  # a side of an image as it is shown
+LONGEST_TITLE = 90  # characters
+LONGEST_NAME = 12  # characters of a class above an image
 
 
 def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bool) -> Drawing:
@@ -28,7 +30,7 @@ def confused_images(arm: str, trials: Sequence[Tested], images: Images, leak: bo
         chosen = _strongest(trials, pair.label, pair.predicted)[:IMAGES_A_ROW]
         _row(row, images, chosen)
         title = f"{names[pair.label]} classified as {names[pair.predicted]}: {100 * pair.share:.1f} % of the class"
-        row.set_title(title, loc="left", fontsize=9)
+        row.set_title(shorten(title, LONGEST_TITLE), loc="left", fontsize=9)
         titles.append(f"{title} (official test images {_numbers(trials[0], chosen)})")
     caption = (
         f"Images of each pair: first those that most trials of {arm} classified so, of these first those of which the "
@@ -54,7 +56,7 @@ def only_one_right(
     labels, predicted, names = losers[0].tests.labels, losers[0].predicted, losers[0].tests.facts.classes
     for row, start in zip(figure.subplots(len(starts), squeeze=False)[:, 0], starts, strict=True):
         here = chosen[start : start + IMAGES_A_ROW]
-        _row(row, images, here, [f"{names[labels[i]]}\nnot {names[predicted[i]]}" for i in here])
+        _row(row, images, here, [_both(names[labels[i]], names[predicted[i]]) for i in here])
     which = f"every trial of {right} gets right and every trial of {wrong} wrong"
     caption = (
         f"{split.sum():,} of {len(split):,} images ({100 * split.mean():.1f} %) are those that {which}. Shown are "
@@ -64,6 +66,10 @@ def only_one_right(
     alt = f"Test images that {which}: {truth} (official test images {_numbers(losers[0], chosen)}){mark(leak)}."
     name = f"examples-{right}-right-{wrong}-wrong"
     return Drawing(name, f"Only {right} gets right", f"{caption}{mark(leak)}.", alt, figure, photographs=True)
+
+
+def _both(true: str, said: str) -> str:
+    return f"{shorten(true, LONGEST_NAME)}\nnot {shorten(said, LONGEST_NAME)}"
 
 
 def _strongest(trials: Sequence[Tested], label: int, predicted: int) -> list[int]:
@@ -83,17 +89,25 @@ def _photographs(title: str, height: float, leak: bool) -> Figure:
 
 
 def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
-    """Up to IMAGES_A_ROW images side by side, a pixel a pixel, with labels above them."""
-    side = images.shape[1]
+    """Up to IMAGES_A_ROW images side by side, with labels above them: a pixel a pixel, larger ones made smaller."""
+    pictures = [_smaller(images[i]) for i in chosen]
+    side = len(pictures[0])
     pitch = side + GUTTER
     strip = np.full((side, IMAGES_A_ROW * pitch - GUTTER, 3), 255, np.uint8)
-    for place, i in enumerate(chosen):
-        strip[:, place * pitch : place * pitch + side] = images[i]
+    for place, picture in enumerate(pictures):
+        strip[:, place * pitch : place * pitch + side] = picture
     axes.imshow(strip, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_axis_off()
     for place, label in enumerate(labels):
         axes.text(place * pitch + side // 2, -2, label, ha="center", va="bottom", fontsize=6.5)
+
+
+def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At most MOST_PIXELS a side: as many as a screen shows of it here; the report holds each image twice."""
+    if len(image) <= MOST_PIXELS:
+        return image
+    return np.asarray(Image.fromarray(image).resize((MOST_PIXELS, MOST_PIXELS), Image.Resampling.BOX))
 
 
 def _numbers(tested: Tested, chosen: Sequence[int]) -> str:

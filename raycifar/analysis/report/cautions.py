@@ -132,10 +132,11 @@ def _slower(results: Results) -> list[str]:
 def _enlarged(results: Results, arms: Mapping[str, TrialSpec]) -> list[str]:
     side = results.facts.side
     return [
-        f"{arm} enlarges its images to {side * trial.model.upsample} pixels a side inside the network, which "
-        f"multiplies the work by about {trial.model.upsample**2}: do not compare its times with the others'."
+        f"{arm} enlarges its images to {trial.model.sees(side)} pixels a side inside the network, which "
+        f"multiplies the work by about {(trial.model.sees(side) / side) ** 2:.0f}: do not "
+        "compare its times with the others'."
         for arm, trial in arms.items()
-        if trial.model.upsample > 1
+        if trial.model.sees(side) > side
     ]
 
 

@@ -1,13 +1,12 @@
 """What the numbers say, in words: the answer with its uncertainty, and at what cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from raycifar.analysis.contrasts import Arm, against_best, estimate
+from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.learning import blended_arms, common_limit
-from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.report.comparing import SINGLE, ahead, best_of_many, reached, what_can_be_found
 from raycifar.analysis.results import Results
-from raycifar.analysis.tested_arms import arms_of, baseline
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (
     TRAINING_TIME,
@@ -17,26 +16,28 @@ from raycifar.analysis.wording import (
     signed,
     whole,
 )
+from raycifar.config.architectures import title_of
+from raycifar.config.sweep import TrialSpec
 
 MOST_NAMED = 4  # arms that the answer names one by one
 
 
-def answer(results: Results, predictions: Predictions | None = None) -> str:
+def answer(results: Results, tested: ComparedArms) -> str:
     """One plain paragraph: who is ahead, by how much, and how sure."""
-    finished, arms = results.finished, arms_of(results, predictions or Predictions())
+    finished, arms = results.finished, tested.arms
     if not arms:
         return f"No trial has finished, so nothing has been tested yet. {_so_far(results)}"
-    planned, named, best = results.trials["arm"].value_counts(), named_arms(results, arms), best_of(arms)
+    planned, named = results.trials["arm"].value_counts(), named_arms(results, tested)
     others = len(arms) - len(named)
-    rest = f"; the other {others:,} arms get no more right than {best}" if others else ""
+    rest = f"; the other {others:,} arms get no more right than {tested.best}" if others else ""
     reaching = "; ".join(reached(arm, arms[arm], estimate(arms[arm]), planned[arm]) for arm in named)
-    tested = " or ".join(f"{number:,}" for number in dict.fromkeys(arms[arm].images for arm in named))
+    images = " or ".join(f"{number:,}" for number in dict.fromkeys(arms[arm].images for arm in named))
     sentences = [
         _question(results, named),
-        f"Of the {tested} test images, {reaching}{rest}.",
-        *_comparisons(arms, named),
+        f"Of the {images} test images, {reaching}{rest}.",
+        *_comparisons(tested, named),
         best_of_many(arms),
-        _findable(results, arms),
+        _findable(tested),
     ]
     if len(finished) < len(results.trials):
         sentences.append(f"Finished trials: {len(finished)} of {len(results.trials)}; the rest are not in these means.")
@@ -45,35 +46,38 @@ def answer(results: Results, predictions: Predictions | None = None) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def costs(results: Results) -> str:
+def costs(results: Results, tested: ComparedArms) -> str:
     """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
-    arms = arms_of(results, Predictions())
-    named = named_arms(results, arms) if arms else []
+    named = named_arms(results, tested) if tested.arms else []
     return f"{_costs(results, named)} {_gaps(results, named)}" if named else ""
 
 
-def named_arms(results: Results, arms: Mapping[str, Arm]) -> list[str]:
+def named_arms(results: Results, tested: ComparedArms) -> list[str]:
     """Up to MOST_NAMED tested arms, in their own order: the baseline, the best, and those that validate best.
 
     Those of the highest test accuracies would look better than they are.
     """
     validation = results.finished.groupby("arm")["best_val_accuracy"].mean()
-    ranked = sorted(arms, key=lambda arm: -validation.get(arm, 0.0))
-    chosen = list(dict.fromkeys(arm for arm in (baseline(results), best_of(arms), *ranked) if arm in arms))
-    return [arm for arm in arms if arm in chosen[:MOST_NAMED]]
-
-
-def best_of(arms: Mapping[str, Arm]) -> str:
-    """The arm of the highest mean test accuracy."""
-    return max(arms, key=lambda arm: arms[arm].mean)
+    ranked = sorted(tested.arms, key=lambda arm: -validation.get(arm, 0.0))
+    chosen = list(dict.fromkeys(arm for arm in (tested.baseline, tested.best, *ranked) if arm in tested.arms))
+    return [arm for arm in tested.arms if arm in chosen[:MOST_NAMED]]
 
 
 def _question(results: Results, arms: Sequence[str]) -> str:
     trials = {trial.arm: trial for trial in results.spec.trials}
     starts = {"imagenet": "ImageNet weights", "random": "random weights"}
-    parts = [f'"{arm}" from {starts[trials[arm].model.weights]} in {epochs_of(trials[arm].epochs)}' for arm in arms]
+    parts = [
+        f'"{arm}"{_network(results, trials[arm])} from {starts[trials[arm].model.weights]} in '
+        f"{epochs_of(trials[arm].epochs)}"
+        for arm in arms
+    ]
     arms_are = "an arm is one configuration: all seeds of one recipe"
     return f"{listed(results.networks)} trained on {results.facts.title}, by arm ({arms_are}): {', '.join(parts)}."
+
+
+def _network(results: Results, trial: TrialSpec) -> str:
+    """An arm's network, in brackets, where not all arms train the same one."""
+    return f" ({title_of(trial.model.name)})" if len(results.networks) > 1 else ""
 
 
 def status_line(results: Results) -> str:
@@ -105,23 +109,21 @@ def _arm_so_far(results: Results, arm: str) -> str:
     return f"{arm} is at {100 * accuracies.mean():.2f} % ({n}) after {epoch:.0f} of {planned} epochs"
 
 
-def _comparisons(arms: Mapping[str, Arm], named: Sequence[str]) -> list[str]:
+def _comparisons(tested: ComparedArms, named: Sequence[str]) -> list[str]:
     """The best arm against each other one that is named."""
-    family = against_best(arms)
-    shown = [one for one in family.comparisons if one.b in named]
+    arms, shown = tested.arms, [one for one in tested.with_best if one.b in named]
     sentences = [
-        ahead((one.a, one.b), one.apart, (arms[one.a], arms[one.b]), one.adjusted, family.size) for one in shown
+        ahead((one.a, one.b), one.apart, (arms[one.a], arms[one.b]), one.adjusted, tested.family.size) for one in shown
     ]
     return sentences + [SINGLE] * any(one.apart.pairs == 1 for one in shown)
 
 
-def _findable(results: Results, arms: Mapping[str, Arm]) -> str:
+def _findable(tested: ComparedArms) -> str:
     """What so many trials find, of the best arm and the baseline; where that is the best, of the next one."""
-    if len(arms) < 2:
+    if len(tested.arms) < 2:
         return ""
-    best, *others = sorted(arms, key=lambda arm: -arms[arm].mean)
-    first = baseline(results)
-    other = first if first in others else others[0]
+    arms, (best, *others) = tested.arms, sorted(tested.arms, key=lambda arm: -tested.arms[arm].mean)
+    other = tested.baseline if tested.baseline in others else others[0]
     return what_can_be_found(arms, (arms[best], arms[other]))
 
 

@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 
-from raycifar.analysis.contrasts import ALPHA, Arm, Comparison, Estimate, Family, against_best, estimate
+from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, estimate
+from raycifar.analysis.families import Comparison
 from raycifar.analysis.report.comparing import LEAST_ARMS, farthest, in_images
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import between, is_level, p_is, percent, points
 
 WHICH, OTHER_IMAGES, HOW_SURE = "Which is better?", "With other test images, too?", "How sure is that?"
 Answers = list[tuple[str, str]]  # questions and answers
 
 
-def plainly(arms: Mapping[str, Arm], baseline: str) -> Answers:
+def plainly(tested: ComparedArms) -> Answers:
     """Of the best arm and the baseline; where that is the best, of the next one. Nothing without a tested trial."""
+    arms = tested.arms
     if len(arms) < 2:
         return [_alone(*one) for one in arms.items()]
-    family = against_best(arms)
-    nearest = max(family.comparisons, key=lambda one: (one.b == baseline, arms[one.b].mean))
+    nearest = max(tested.with_best, key=lambda one: (one.b == tested.baseline, arms[one.b].mean))
     return [
         (WHICH, _which(nearest, arms)),
-        (OTHER_IMAGES, _other_images(nearest, arms)),
-        (HOW_SURE, _how_sure(nearest, arms, family)),
+        (OTHER_IMAGES, _other_images(nearest, arms, tested.family.size)),
+        (HOW_SURE, _how_sure(nearest, arms, tested.family.size)),
     ]
 
 
@@ -52,17 +54,21 @@ def _trials(a: Arm, b: Arm) -> str:
     return f"the means of {a.n} trials each" if a.n == b.n else each
 
 
-def _other_images(one: Comparison, arms: Mapping[str, Arm]) -> str:
-    return other_images(one.apart, (one.a, one.b), (arms[one.a].n, arms[one.b].n))
+def _other_images(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:
+    return other_images(one.apart, (one.a, one.b), (arms[one.a].n, arms[one.b].n), one.adjusted, comparisons)
 
 
-def other_images(of: Estimate, names: tuple[str, str], sizes: tuple[int, int]) -> str:
+def other_images(
+    of: Estimate, names: tuple[str, str], sizes: tuple[int, int], adjusted: float, comparisons: int
+) -> str:
     """Whether the first of two would be ahead with other test images."""
     if of.networks.known:
         start = "Yes, these two networks" if of.networks.low > 0 else "Not certain: these two networks"
         return f"{start} would be {_range(of.networks)} apart; what other seeds would change is not in that."
     if of.images.known:
-        start = f"Yes, {names[0]} again" if of.images.low > 0 else "Not certain"
+        start = f"Yes, {names[0]} again" if adjusted < ALPHA else "Not certain"
+        if adjusted >= ALPHA and of.images.low > 0:
+            start += f", as one of {comparisons:,} comparisons"
         one, many = names if sizes[0] == 1 else names[::-1]
         condition = f", if {one}'s seeds spread as {many}'s do" if of.is_assumed else ""
         with_others = f"with new seeds and new test images of the same kind, {names[0]} would be ahead by"
@@ -76,10 +82,10 @@ def _range(span: tuple[float, float]) -> str:
     return f"{between(*span, percent, '+')} points"
 
 
-def _how_sure(one: Comparison, arms: Mapping[str, Arm], family: Family) -> str:
+def _how_sure(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:
     sizes = arms[one.a].n, arms[one.b].n
     flatters = f" And the best of {len(arms)} arms looks better than it is." if len(arms) >= LEAST_ARMS else ""
-    return how_sure(one.apart, (one.a, one.b), sizes, one.adjusted, family.size) + flatters
+    return how_sure(one.apart, (one.a, one.b), sizes, one.adjusted, comparisons) + flatters
 
 
 def how_sure(of: Estimate, names: tuple[str, str], sizes: tuple[int, int], adjusted: float, comparisons: int) -> str:

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from raycifar.analysis.balance import is_unequal
 from raycifar.analysis.figures.all_figures import all_figures
-from raycifar.analysis.predictions import Predictions, load_images, read_predictions
+from raycifar.analysis.predictions import Predictions, open_images, read_predictions
 from raycifar.analysis.reference import load_reference
 from raycifar.analysis.report.cautions import MOST_LINES, cautions
 from raycifar.analysis.report.findings import answer, costs, status_line
@@ -20,12 +21,13 @@ from raycifar.analysis.tables.accuracy import (
     recipes,
 )
 from raycifar.analysis.tables.against_reference import against_reference
+from raycifar.analysis.tables.balance import unequal_classes
 from raycifar.analysis.tables.cost import device_use, time_by_trial, time_totals
 from raycifar.analysis.tables.differences import differences
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.images import accuracy_by_class, calibration_by_arm, confused_pairs
 from raycifar.analysis.tables.paired import paired_tests
-from raycifar.analysis.tested_arms import arms_of, baseline
+from raycifar.analysis.tested_arms import compared_arms
 from raycifar.analysis.wording import listed, ranges
 from raycifar.storage.beneath import Beneath, Where, beneath, make_folder, sweep_leftovers, write_bytes
 from raycifar.texts import plain
@@ -37,12 +39,13 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     """Everything in words and tables; figures apart."""
     predictions, reference = predictions or Predictions(), load_reference()
     is_reference = reference.is_of(results.spec)
-    arms = arms_of(results, predictions)
+    tested = compared_arms(results, predictions)
     tables = [
         accuracy_by_trial(results),
-        averages_by_arm(results, predictions),
-        differences(results, predictions),
-        at_equal_cost(results, predictions),
+        averages_by_arm(results, tested),
+        *([unequal_classes(results, predictions)] if is_unequal(predictions) else []),
+        differences(results, tested),
+        at_equal_cost(results, tested),
         milestones(results),
         paired_tests(results, predictions),
         *([against_reference(results, reference)] if is_reference else []),
@@ -58,9 +61,9 @@ def make_report(results: Results, predictions: Predictions | None = None) -> Rep
     ]
     return Report(
         title=f"Sweep {results.record.name}",
-        plainly=plainly(arms, baseline(results)),
-        answer=answer(results, predictions),
-        costs=costs(results),
+        plainly=plainly(tested),
+        answer=answer(results, tested),
+        costs=costs(results, tested),
         cautions=[plain(caution) for caution in cautions(results, predictions.problems)],
         tables=[table.head() for table in tables],
         whole_tables=tables,
@@ -124,7 +127,7 @@ def write_report(results: Results, out: Path) -> Report:
     predictions = read_predictions(results)
     report = make_report(results, predictions)
     write_tables(report, place)
-    images, why = load_images(predictions.tests) if predictions.trials else (None, "")
+    images, why = open_images(predictions.tests) if predictions.trials else (None, "")
     pictures = [Picture.of(drawing, place / "figures") for drawing in all_figures(results, predictions, images)]
     for name, text in pages(report, pictures, why).items():
         write_bytes(place / name, text.encode())

@@ -157,7 +157,7 @@ def _plainly(contrasts: Sequence[AccuracyContrast]) -> list[tuple[str, str]]:
     several = len(contrasts) > 1
     told = [
         (WHICH, [_which(one) for one in shown]),
-        (OTHER_IMAGES, [other_images(*_as_arms(one)) for one in shown]),
+        (OTHER_IMAGES, [other_images(*_as_arms(one), one.adjusted, one.size) for one in shown]),
         (HOW_SURE, [how_sure(*_as_arms(one), one.adjusted, one.size) for one in shown]),
     ]
     names = [f"{one.arm}{f' in {one.letter}' if one.letter != 'B' else ''}: " if several else "" for one in shown]

@@ -8,7 +8,6 @@ import pandas as pd
 
 from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
-from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
 from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
@@ -25,7 +24,7 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.tested_arms import arms_of
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import (
     NONE,
     TRAINING_TIME,
@@ -42,6 +41,7 @@ from raycifar.analysis.wording import (
 from raycifar.config.sweep import SweepSpec, TrialSpec
 
 ASKED = {"epochs", "batch_size", "model.weights", "optimizer.name", "optimizer.lr"}  # of a recipe: shown in any case
+GROUPS_DRAWN = "Images come in groups, and each group is drawn whole: other test images are other groups."
 
 Trial = dict[str, Any]  # a row of Results.trials
 
@@ -110,9 +110,9 @@ def accuracy_by_trial(results: Results) -> Table:
     )
 
 
-def averages_by_arm(results: Results, predictions: Predictions | None = None) -> Table:
+def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
     """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
-    arms = arms_of(results, predictions or Predictions())
+    arms = tested.arms
     records = [
         Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), estimate(arms[arm]))
         for arm, finished in results.finished_by_arm()
@@ -151,13 +151,15 @@ def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
         "test images: what other seeds and other images, drawn as these were, would change; given for the plain test "
         "accuracy, where each trial has left predictions. Last training: of the last epoch; mean training: over all "
         f"epochs. Training time: {TRAINING_TIME}.",
+        *([GROUPS_DRAWN] if results.facts.grouped else []),
         _what_varies(results.spec),
         "Best validation accuracy is the highest of the epochs, on the images that chose it: it flatters, and longer "
         "trainings more.",
     ]
     if (results.trials["status"] == "failed").any():
         notes.append("Failed trials are left out, which flatters an arm whose bad seeds fail.")
-    return notes + [_disagreement(name, arm) for name, arm in arms.items() if arm.n > 1 and arm.answers][:MOST_ARMS]
+    known = [(name, arm) for name, arm in arms.items() if arm.answers and is_number(arm.disagreement)]
+    return notes + [_disagreement(name, arm) for name, arm in known][:MOST_ARMS]
 
 
 def _what_varies(spec: SweepSpec) -> str:

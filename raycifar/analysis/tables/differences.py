@@ -1,10 +1,9 @@
 """Every arm against the best one and against the baseline: differences in test accuracy, with as many comparisons."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from raycifar.analysis.contrasts import Comparison, Estimate, Family
-from raycifar.analysis.predictions import Predictions
+from raycifar.analysis.contrasts import Estimate
+from raycifar.analysis.families import Comparison
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.tables.table import (
     RANGE,
@@ -20,8 +19,8 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.tested_arms import arms_of, families
-from raycifar.analysis.wording import NONE, percent
+from raycifar.analysis.tested_arms import ComparedArms
+from raycifar.analysis.wording import NONE, is_number, percent
 
 ALONE = "There is no other arm to compare with: this table needs two tested ones."
 METHODS = (
@@ -30,21 +29,23 @@ METHODS = (
     "which nothing here tests. Each interval is a 95 % one by itself; p is that of the widest one. Pairs above: of all "
     "pairs of one trial each, those in which the first is above."
 )
+HOLM = (
+    "These numbers picked the best arm, and the baseline's pairs are among all: p is adjusted after Holm for all {} "
+    "pairs of arms, of which this table shows those with the best arm and those with the first one of the sweep file."
+)
 
 
 class Row(NamedTuple):
-    """A comparison, of how many p was adjusted for, and the trials of both arms."""
+    """A comparison, and the trials of both arms."""
 
     one: Comparison
-    size: int
     n: tuple[int, int]
 
 
-def differences(results: Results, predictions: Predictions) -> Table:
+def differences(results: Results, tested: ComparedArms) -> Table:
     """A row for each comparison with the best arm, then with the baseline where that is another one."""
-    arms = arms_of(results, predictions)
-    every = families(results, arms)
-    rows = [Row(one, family.size, (arms[one.a].n, arms[one.b].n)) for family in every for one in family.comparisons]
+    arms, size = tested.arms, tested.family.size
+    rows = [Row(one, (arms[one.a].n, arms[one.b].n)) for one in tested.family.comparisons]
     columns: list[Column[Row]] = [
         Column("arm", lambda r: word(r.one.a), is_name=True, in_terminal=True),
         Column("minus", lambda r: word(r.one.b), is_name=True, in_terminal=True),
@@ -59,11 +60,11 @@ def differences(results: Results, predictions: Predictions) -> Table:
         ),
         Column("p", lambda r: chance(r.one.apart.p)),
         Column("p after Holm", lambda r: chance(r.one.adjusted), in_terminal=True),
-        Column("comparisons", lambda r: count(r.size) if r.size else lacking(NONE)),
+        Column("comparisons", lambda r: count(size) if is_number(r.one.apart.p) else lacking(NONE)),
         Column("pairs above", lambda r: _above(r.one.apart), parts=("", "of")),
         Column("compared", lambda r: word(compared_by(r.one.apart, r.n)), is_name=True),
     ]
-    notes = _notes(every) if rows else [ALONE]
+    notes = [METHODS, *([HOLM.format(f"{size:,}")] if size > 1 else [])] if rows else [ALONE]
     title = "Every arm against the best and against the baseline"
     return Table.of("differences", title, rows, columns, notes=notes, leak=leaks(results.trials))
 
@@ -77,14 +78,3 @@ def compared_by(of: Estimate, n: tuple[int, int]) -> str:
     if not of.seeds.known:
         return "n = 1: no spread" if min(n) == 1 else "all equal: no interval"
     return "equal spread assumed" if of.is_assumed else "Welch"
-
-
-def _notes(every: Sequence[Family]) -> list[str]:
-    """What the columns are, and for how many comparisons p is adjusted."""
-    best, *base = every
-    family = (
-        f"Against the best: these numbers picked it, so p is adjusted after Holm for all {best.size} pairs of arms."
-    )
-    if base:
-        family += f" Against the first arm of the sweep file: for these {base[0].size} pairs alone."
-    return [METHODS, family] if best.size > 1 else [METHODS]

@@ -12,7 +12,6 @@ import pandas as pd
 
 from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.learning import GOALS, accuracies_within, common_limit, first_epochs_at
-from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
@@ -26,7 +25,7 @@ from raycifar.analysis.tables.table import (
     mean_and_range,
     word,
 )
-from raycifar.analysis.tested_arms import arms_of
+from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import (
     TRAINING_TIME,
     Format,
@@ -64,13 +63,13 @@ class Milestone(NamedTuple):
     seconds: "pd.Series[float]"
 
 
-def at_equal_cost(results: Results, predictions: Predictions | None = None) -> Table:
+def at_equal_cost(results: Results, tested: ComparedArms) -> Table:
     """Every arm's validation accuracy after the epochs, and the seconds, that all arms have had; and at its end."""
     arms = {arm: trials for arm, trials in results.finished_by_arm() if arm in results.shown_arms}
     moments = _moments(results, arms)
-    tested = {arm: estimate(of) for arm, of in arms_of(results, predictions or Predictions()).items() if arm in arms}
-    if moments and any(of.images.known for of in tested.values()):
-        moments.append(Moment(WITH_OTHERS, moments[-1].accuracies, tested))
+    estimates = {arm: estimate(tested.arms[arm]) for arm in arms}
+    if moments and any(of.images.known for of in estimates.values()):
+        moments.append(Moment(WITH_OTHERS, moments[-1].accuracies, estimates))
     notes = [
         "The epochs, and the seconds of training time, are as many as every finished trial has had. An epoch counts "
         f"once it has ended. Training time: {TRAINING_TIME}. Means over finished trials with their 95 % interval "
@@ -104,7 +103,7 @@ def _with_others(values: Sample, of: Estimate) -> Cell:
     if of.images.known:
         ends = cut_span(*of.images, SHARE)
         return mean_and_range(replace(ends, n=values.n, mean=values.mean), values.n, percent)
-    cell = mean_and_range(values if values.n == 1 else replace(values, low=math.nan), values.n, percent)
+    cell = mean_and_range(values if values.n == 1 else replace(values, low=math.nan, high=math.nan), values.n, percent)
     if not of.networks.known:
         return cell
     return replace(cell, text=f"{percent(of.mean)} (this network alone {between(*of.networks, percent)}, n = 1)")

@@ -1,15 +1,28 @@
 """The tables of single test images: which arm gets which class right, what it confuses, and how sure it is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from raycifar.analysis.predictions import Confused, Predictions, Tested, most_confused
+from raycifar.analysis.balance import FEW
+from raycifar.analysis.predictions import (
+    ENDS,
+    MOST_CLASSES,
+    MOST_CONFUSED,
+    Confused,
+    Predictions,
+    Tested,
+    easiest_first,
+    ends,
+    most_confused,
+)
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import BINS, Sample, calibrated_error, calibration, sample
 from raycifar.analysis.tables.table import (
     MEAN_AND_SD,
+    MOST_ROWS,
     Cell,
     Column,
     Table,
@@ -20,12 +33,20 @@ from raycifar.analysis.tables.table import (
 )
 from raycifar.analysis.wording import number, percent, tenths
 
+TOP, MOST_LISTED = 20, 1_000  # confusions of an arm that are shown, and listed in the file, where classes are many
+FEW_MARK = "*"
+FEW_NOTE = (
+    f"{FEW_MARK}: fewer than {FEW} test images of the class; the 95 % interval (Wilson) of a share of so few can be "
+    "more than 50 points wide."
+)
+WORST_AND_BEST = f"the {ENDS} worst and the {ENDS} best classes, by the mean over arms, the worst first"
 NO_PREDICTIONS = "No finished trial has left readable predictions: this table needs them."
 
 
 class ClassAccuracies(NamedTuple):
     """A class, how many of the tested images are of it, and by arm the shares that its trials get right."""
 
+    label: int
     name: str
     images: int
     right: dict[str, Sample]
@@ -67,15 +88,25 @@ def left_out(predictions: Predictions) -> list[str]:
 def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     """Of each class's test images, the share that each arm gets right."""
     groups = predictions.by_arm(results.shown_arms)
+    classes, leak = _classes(predictions, groups), leaks(results.trials)
     notes = ["Test accuracy within each class; mean ± standard deviation over trials where n > 1."]
+    notes += [FEW_NOTE] if any(c.images < FEW for c in classes) else []
     notes = notes + left_out(predictions) if groups else [NO_PREDICTIONS]
     columns: list[Column[ClassAccuracies]] = [
         Column("class", lambda c: word(c.name), is_name=True),
-        Column("images", lambda c: count(c.images)),
+        Column("images", lambda c: Cell(f"{c.images:,}{FEW_MARK * (c.images < FEW)}", (c.images,))),
         *(_class_column(arm, len(trials)) for arm, trials in groups.items()),
     ]
-    leak = leaks(results.trials)
-    return Table.of("classes", "Accuracy by class", _classes(predictions, groups), columns, notes=notes, leak=leak)
+    table = Table.of("classes", "Accuracy by class", classes, columns, notes=notes, leak=leak)
+    return (
+        replace(table, chosen=_ends(classes, groups), choice=WORST_AND_BEST) if len(classes) > MOST_CLASSES else table
+    )
+
+
+def _ends(classes: Sequence[ClassAccuracies], groups: dict[str, list[Tested]]) -> tuple[int, ...]:
+    """The rows of the worst and of the best classes."""
+    row = {of_class.label: i for i, of_class in enumerate(classes)}
+    return tuple(row[label] for label in ends(easiest_first(groups)))
 
 
 def _class_column(arm: str, n: int) -> Column[ClassAccuracies]:
@@ -92,6 +123,7 @@ def _classes(predictions: Predictions, groups: dict[str, list[Tested]]) -> list[
     labels, names = predictions.tests.labels, predictions.tests.facts.classes
     return [
         ClassAccuracies(
+            label,
             name,
             int((labels == label).sum()),
             {arm: sample(t.right[labels == label].mean() for t in trials) for arm, trials in groups.items()},
@@ -103,12 +135,13 @@ def _classes(predictions: Predictions, groups: dict[str, list[Tested]]) -> list[
 
 def confused_pairs(results: Results, predictions: Predictions) -> Table:
     """The classes that each arm confuses most, both directions apart."""
+    groups, names = predictions.by_arm(results.shown_arms), results.facts.classes
+    are_many = len(names) > MOST_CLASSES
     records = [
         Confusion(arm, pair, int((predictions.tests.labels == pair.label).sum()))
-        for arm, trials in predictions.by_arm(results.shown_arms).items()
-        for pair in most_confused(trials)
+        for arm, trials in groups.items()
+        for pair in most_confused(trials, MOST_LISTED if are_many else MOST_CONFUSED)
     ]
-    names = results.facts.classes
     notes = ["Means over the arm's trials."] if records else [NO_PREDICTIONS]
     columns: list[Column[Confusion]] = [
         Column("arm", lambda c: word(c.arm), is_name=True),
@@ -118,7 +151,15 @@ def confused_pairs(results: Results, predictions: Predictions) -> Table:
         Column("images a trial", lambda c: figure(c.pair.share * c.images, tenths)),
     ]
     leak = leaks(results.trials)
-    return Table.of("confused", "What is confused most", records, columns, notes=notes, leak=leak)
+    table = Table.of("confused", "What is confused most", records, columns, notes=notes, leak=leak)
+    return _top(table, [record.arm for record in records]) if are_many else table
+
+
+def _top(table: Table, arms: Sequence[str]) -> Table:
+    """Of each arm the TOP first rows; of many arms fewer, so that all of them are shown."""
+    most = min(TOP, MOST_ROWS // max(1, len(set(arms))))
+    chosen = [i for arm in dict.fromkeys(arms) for i in [i for i, its in enumerate(arms) if its == arm][:most]]
+    return replace(table, chosen=tuple(chosen), choice=f"the {most} most frequent of each arm")
 
 
 def calibration_by_arm(results: Results, predictions: Predictions) -> Table:

@@ -7,7 +7,7 @@ from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.several_sweeps import shared_arms
 from raycifar.analysis.tables.images import left_out
-from raycifar.analysis.tables.paired import WHAT_IT_ASKS, PairedTest, family_note, tests_of
+from raycifar.analysis.tables.paired import PairedTest, tests_of, what_is_asked
 from raycifar.analysis.tables.table import Cell, Column, Table, chance, count, figure, word
 from raycifar.analysis.wording import percent
 
@@ -47,7 +47,7 @@ def image_tests(sweeps: Sequence[Results], predictions: Sequence[Predictions], l
         Column("comparisons", lambda t: count(t.paired.size)),
         Column("test", lambda t: word(t.paired.method), is_name=True),
     ]
-    notes = [*([WHAT_IT_ASKS, family_note(tests)] if tests else [NOTHING]), *_not_included(predictions, letters)]
+    notes = [*(what_is_asked(tests) if tests else [NOTHING]), *_not_included(predictions, letters)]
     leak = any(leaks(results.trials) for results in sweeps)
     return Table.of("images", "Paired tests on the same images", records, columns, notes=notes, leak=leak)
 

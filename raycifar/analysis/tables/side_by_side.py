@@ -34,7 +34,7 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, number, percent, seconds
+from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, is_number, number, percent, seconds
 from raycifar.texts import plain
 
 
@@ -169,7 +169,7 @@ def accuracy_table(sweeps: Sequence[Results], contrasts: Sequence[AccuracyContra
         ),
         Column("p", lambda t: _of(t, lambda c: chance(c.of.p))),
         Column("p after Holm", lambda t: _of(t, lambda c: chance(c.adjusted)), in_terminal=True),
-        Column("comparisons", lambda t: _of(t, lambda c: count(c.size))),
+        Column("comparisons", lambda t: _of(t, lambda c: count(c.size) if is_number(c.of.p) else lacking(NONE))),
         Column("compared", lambda t: _of(t, lambda c: word(c.method)), is_name=True, in_terminal=True),
     ]
     made = {(contrast.arm, contrast.letter): contrast for contrast in contrasts}

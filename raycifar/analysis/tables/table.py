@@ -146,6 +146,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     leak: bool = False
     urgent: frozenset[int] = frozenset()  # rows of failed trials, shown before any other where not all can be
+    chosen: tuple[int, ...] = ()  # the rows that alone are shown, in this order; of none, as many as can be read
+    choice: str = ""  # which rows these are
 
     @classmethod
     def of(  # noqa: PLR0913 - what a table has
@@ -184,8 +186,12 @@ class Table:
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, and a note that says where the others are.
 
-        Urgent rows come first, but leave half of the room to the others: evenly taken, so that every arm shows.
+        Chosen rows are shown alone. Else urgent rows come first, but leave half of the room to the others: evenly
+        taken, so that every arm shows.
         """
+        if self.chosen:
+            more = f"{len(self.chosen)} of {len(self.cells):,} rows: {self.choice}; all are in tables/{self.key}.csv."
+            return replace(self, cells=[self.cells[i] for i in self.chosen], chosen=(), notes=[more, *self.notes])
         if len(self.cells) <= most:
             return self
         others = [i for i in range(len(self.cells)) if i not in self.urgent]

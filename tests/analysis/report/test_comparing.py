@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from raycifar.analysis.contrasts import Arm, against_best, estimate
+from raycifar.analysis.contrasts import Arm, estimate
+from raycifar.analysis.families import compare
 from raycifar.analysis.report.comparing import ahead, best_of_many, reached, what_can_be_found
 from raycifar.analysis.report.plainly import HOW_SURE, OTHER_IMAGES, WHICH, plainly
+from raycifar.analysis.tested_arms import ComparedArms
 
 REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
 
@@ -25,13 +27,13 @@ def known(shares: Sequence[float], images: int = 1000) -> Arm:
 
 def sentence(**arms: Arm) -> str:
     """On the best of them and the next one."""
-    family = against_best(arms)
+    family = compare(arms, "")
     one = max(family.comparisons, key=lambda one: arms[one.b].mean)
     return ahead((one.a, one.b), one.apart, (arms[one.a], arms[one.b]), one.adjusted, family.size)
 
 
 def replies(**arms: Arm) -> dict[str, str]:
-    return dict(plainly(arms, next(iter(arms))))
+    return dict(plainly(ComparedArms.of(arms, next(iter(arms)))))
 
 
 def test_an_arm_has_both_intervals() -> None:
@@ -104,9 +106,10 @@ def test_one_trial_against_several_says_what_it_assumes() -> None:
     text = sentence(transfer=arm(*REPORT_TEST_ACCURACIES, images=10_000), scratch=arm(0.8700, images=10_000))
     assert text.startswith("That puts scratch 1.05 percentage points ahead of transfer. If scratch's seeds spread as")
     assert "transfer's do, the difference is +0.08 to +2.02 points (with other test images, too, " in text
-    assert text.endswith("nothing here says whether they do.")
+    end = "if they spread twice as much, the first interval misses in 14 of 100 cases instead of 5."
+    assert text.endswith(f"nothing here says whether they do, and {end}")
     alone = sentence(transfer=known(REPORT_TEST_ACCURACIES), scratch=known([0.8656]))
-    assert "+1.58 points, which does not exclude that there is none; nothing here says whether they do." in alone
+    assert "+1.58 points, which does not exclude that there is none; nothing here says whether they do, and" in alone
 
 
 def test_the_better_arm_comes_first_whatever_the_order() -> None:
@@ -194,6 +197,12 @@ SURE = {
         ("on these images a gets", "Not known: within each arm all trials have the same", "Not sure: trials that"),
     ),
     "level": ({"a": arm(0.9), "b": arm(0.9)}, ("Neither a nor b: both get 90.00 %", "Not certain", "Not sure")),
+    "sure alone, not among three": (
+        {"a": arm(0.930, 0.931), "b": arm(0.9, 0.8), "c": arm(0.9225, 0.9235)},
+        ("That is not shown: on these images a, the best of 3 arms, gets",
+         "Not certain, as one of 3 comparisons: with new seeds and new test images of the same kind, a would be",
+         "Not sure: equal arms may differ by as much (p = "),
+    ),
     "best of three": (
         {"a": known([0.9, 0.901]), "b": known([0.8, 0.81]), "c": known([0.95, 0.951])},
         ("c, the best of 3 arms, gets", "Not known", "And the best of 3 arms looks better than it is."),
@@ -211,4 +220,4 @@ def test_three_questions_have_an_answer_each(arms: dict[str, Arm], says: tuple[s
 
 def test_one_arm_is_compared_with_nothing() -> None:
     assert replies(a=arm(0.9)) == {WHICH: "a gets 90.00 % of the test images right; no other arm has been tested."}
-    assert plainly({}, "a") == []
+    assert plainly(ComparedArms.of({}, "a")) == []

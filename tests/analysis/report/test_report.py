@@ -23,7 +23,7 @@ from raycifar.analysis.report.cautions import cautions
 from raycifar.analysis.report.findings import answer, costs
 from raycifar.analysis.report.pages import Picture, Report, markdown, pages
 from raycifar.analysis.report.report import make_report, write_report
-from raycifar.analysis.results import LEAK, MOST_ARMS, read_results
+from raycifar.analysis.results import LEAK, MOST_ARMS, ResultsError, read_results
 from raycifar.analysis.stats import sample
 from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed, overfitting
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
@@ -32,9 +32,11 @@ from raycifar.analysis.tables.images import NO_PREDICTIONS
 from raycifar.analysis.tables.table import MOST_ROWS, NOTHING_FINISHED, Column, Table, word
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import interval, number, percent, seconds
+from raycifar.config.datasets import CIFAR10
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
 from raycifar.texts import plain
+from tests.support.arms import compared
 from tests.support.paths import QUICK
 from tests.support.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
 
@@ -198,8 +200,8 @@ def test_arms_tested_on_other_images_are_said_so_and_judged_by_their_own(tmp_pat
     trial = sweep.trial("scratch")
     trial.write_summary(replace(trial.summary(), test_images=100, test_accuracy=0.7))
     results = read_results(sweep.path)
-    assert "Of the 10,000 or 100 test images, transfer gets" in answer(results)
-    assert "with other test images this network would get 60.42 to 78.11 %" in answer(results)
+    assert "Of the 10,000 or 100 test images, transfer gets" in answer(*compared(results))
+    assert "with other test images this network would get 60.42 to 78.11 %" in answer(*compared(results))
     assert "The arms are not tested on the same images: transfer on 10,000, scratch on 100." in cautions(results)
 
 
@@ -232,7 +234,7 @@ def test_arms_so_far_are_compared_at_the_newest_epoch_of_the_trials_that_have_no
         trial.write_history(History(trial.history().epochs[:epochs], trial.history().sessions))
     results = read_results(sweep.path)
     fifth = results.epochs[results.epochs["epoch"] == 5]["val_accuracy"].mean()
-    assert answer(results).endswith(f"transfer is at {100 * fifth:.2f} % (n = 2 of 4) after 5 of 9 epochs.")
+    assert answer(*compared(results)).endswith(f"transfer is at {100 * fifth:.2f} % (n = 2 of 4) after 5 of 9 epochs.")
 
 
 def test_of_many_arms_of_which_none_has_finished_those_that_have_begun_are_shown(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_of_many_arms_of_which_none_has_finished_those_that_have_begun_are_shown
         shutil.rmtree(sweep.trial(f"arm-{i}").path)
     results = read_results(sweep.path)
     assert {f"arm-{MOST_ARMS + 1}", f"arm-{MOST_ARMS + 2}"} < set(results.shown_arms)
-    assert f"; arm-{MOST_ARMS + 2} is at" in answer(results)
+    assert f"; arm-{MOST_ARMS + 2} is at" in answer(*compared(results))
 
 
 def of_trials(failed: Container[int]) -> Table:
@@ -445,7 +447,7 @@ def test_every_figure_of_a_trial_is_that_of_its_files(files: dict[str, list[dict
 def test_every_average_is_of_the_quantity_that_it_is_said_to_be_of(files: dict[str, list[dict[str, Any]]]) -> None:
     keys = ["test_accuracy", "test_accuracy_flip", "best_val_accuracy", "train_accuracy", "mean_train_accuracy"]
     shows = dict.fromkeys([*keys, "train_test_gap"], percent) | {"test_loss": number, "own_seconds": seconds}
-    rows = averages_by_arm(read_results(QUICK)).rows
+    rows = averages_by_arm(*compared(QUICK)).rows
     for (arm, trials), of_arm in zip(files.items(), (rows[:8], rows[8:]), strict=True):
         for row, (key, show) in zip(of_arm, shows.items(), strict=True):
             of, sign = sample(trial[key] for trial in trials), "+" if key == "train_test_gap" else ""
@@ -457,7 +459,7 @@ def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str,
     results = read_results(QUICK)
     transfer, scratch = (sample(t["test_accuracy"] for t in files[arm]) for arm in ("transfer", "scratch"))
     predictions = read_predictions(results)
-    text = answer(results, predictions)
+    text = answer(*compared(results, predictions))
     assert f"That puts transfer {100 * (transfer.mean - scratch.mean):.2f} percentage points ahead of scratch" in text
     both = estimate(arms_of(results, predictions)["transfer"])
     assert (
@@ -465,9 +467,9 @@ def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str,
         f"{100 * both.images.low:.2f} to {100 * both.images.high:.2f} %; standard deviation {100 * transfer.sd:.2f}"
     ) in text
     assert text.count("left out") == 0
-    assert answer(results).count("what other test images would change is left out") == 1
+    assert answer(*compared(results)).count("what other test images would change is left out") == 1
     own, (alone,) = [t["own_seconds"] for t in files["transfer"]], [t["own_seconds"] for t in files["scratch"]]
-    assert costs(results).startswith(
+    assert costs(*compared(results)).startswith(
         "The training time of a trial (training steps, validation, checkpointing and test, without start-up) was "
         f"{np.mean(own):,.0f} s for transfer ({sum(own):,.0f} s combined), {alone:,.0f} s for"
     )
@@ -501,7 +503,7 @@ def test_the_gap_is_training_minus_test(files: dict[str, list[dict[str, Any]]]) 
 
 def test_last_epoch_and_test_have_rows_of_their_own(files: dict[str, list[dict[str, Any]]]) -> None:
     (scratch,) = files["scratch"]
-    cells = [row[2] for row in at_equal_cost(read_results(QUICK)).rows[2:]]
+    cells = [row[2] for row in at_equal_cost(*compared(QUICK)).rows[2:]]
     assert cells == [f"{percent(scratch[key])} (n = 1)" for key in ("val_accuracy", "test_accuracy")]
 
 
@@ -520,7 +522,7 @@ def test_the_averages_say_whether_seeds_vary_the_split(tmp_path: Path, arms: lis
     for trial in record.spec["trials"]:
         trial["data"]["split_seed"] = "trial" if trial["arm"] in arms else 0
     folder.write_record(record)
-    assert words in " ".join(averages_by_arm(read_results(folder.path)).notes)
+    assert words in " ".join(averages_by_arm(*compared(folder.path)).notes)
 
 
 SPLITS = {"the same": (0, 0, 0), "two numbers": (0, 1, 1), "a number and the trial's": (0, "trial", 1)}
@@ -596,11 +598,13 @@ def test_gaps_on_blended_images_are_marked_and_not_ranked(
     results = read_results(folder.path)
     table = overfitting(results)
     assert cells(table, "scratch")["gap, points"] == "not given (blended images)"
-    assert not [row for row in averages_by_arm(results).rows if row[:2] == ["scratch", "training − test, points"]]
+    assert not [
+        row for row in averages_by_arm(*compared(results)).rows if row[:2] == ["scratch", "training − test, points"]
+    ]
     (why, *rest) = table.notes[1:]
     assert why.startswith(BLENDED)
     assert rest == verdict
-    assert "not given for scratch, whose images are blended of two (Mixup, CutMix)." in costs(results)
+    assert "not given for scratch, whose images are blended of two (Mixup, CutMix)." in costs(*compared(results))
     assert BLENDED in gap(results.finished, results.arms, blended_arms(results.spec)).caption
 
 
@@ -619,7 +623,7 @@ def test_ours_beside_the_report_counts_finished_trials(sweep: SweepFolder) -> No
 def test_the_best_epoch_so_far_is_named(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (1, 4)})
     (folder.trial("transfer").path / "summary.json").unlink()
-    assert "the best validation accuracy is 82.84 % (transfer, epoch 4)." in answer(read_results(folder.path))
+    assert "the best validation accuracy is 82.84 % (transfer, epoch 4)." in answer(*compared(folder.path))
 
 
 def test_one_trial_that_leaks_marks_what_it_is_in(sweep: SweepFolder) -> None:
@@ -637,3 +641,51 @@ def test_a_leak_is_marked_at_every_table_of_both_pages(tmp_path: Path) -> None:
     texts = pages(report, [])
     assert texts["report.md"].count(f" — {LEAK}\n") == len(report.tables)
     assert texts["report.html"].count(f'<p class="mark">{LEAK}</p>') == len(report.tables)
+
+
+def of_leaves(folder: SweepFolder, network: str = "vgg11") -> SweepFolder:
+    """The same sweep, as if it had trained another network on other images."""
+    facts = CIFAR10.model_copy(update={"name": "leaves", "title": "leaves", "mirror": True, "digest": "ab" * 32})
+    record = folder.record()
+    assert record is not None
+    for trial in record.spec["trials"]:
+        trial["model"] |= {"name": network, "weights": "random"}
+        trial["data"]["name"] = "fashion_mnist"
+    folder.write_record(replace(record, facts=facts.model_dump(mode="json"), data=facts.digest))
+    return folder
+
+
+def test_a_report_speaks_of_what_was_run(sweep: SweepFolder) -> None:
+    before, report = report_on(sweep), report_on(of_leaves(sweep))
+    assert "VGG16 trained on CIFAR-10" in before.answer
+    assert "VGG11 trained on leaves" in report.answer
+    text = pages(report, [])["report.md"]
+    assert not re.search("VGG16|CIFAR", text)
+
+
+def test_where_networks_differ_the_answer_says_which_arm_trains_which(sweep: SweepFolder) -> None:
+    record = sweep.record()
+    assert record is not None
+    record.spec["trials"][-1]["model"]["name"] = "vgg11"
+    sweep.write_record(record)
+    said = report_on(sweep).answer
+    assert said.startswith("VGG16, VGG11 trained on CIFAR-10")
+    assert '"transfer" (VGG16) from ImageNet weights' in said
+    assert '"scratch" (VGG11) from random weights' in said
+
+
+def test_only_vgg16_on_cifar10_is_compared_with_the_reference_report(sweep: SweepFolder) -> None:
+    assert "reference" in [table.key for table in report_on(sweep).tables]
+    report = report_on(of_leaves(sweep))
+    assert "reference" not in [table.key for table in report.tables]
+    assert not report.errata
+    assert not [caution for caution in report.cautions if "reference" in caution]
+
+
+def test_a_record_whose_facts_cannot_be_read_is_refused_in_one_line(sweep: SweepFolder) -> None:
+    record = sweep.record()
+    assert record is not None
+    sweep.write_record(replace(record, facts={"name": "x"}))
+    with pytest.raises(ResultsError, match=r"sweep\.json: ") as error:
+        read_results(sweep.path)
+    assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.table import NOTHING_FINISHED
 from raycifar.analysis.wording import CUT_NOTE, percent, seconds
 from raycifar.storage.records import History
+from tests.support.arms import compared
 from tests.support.sweep_folders import write_sweep
 
 ARMS = {"transfer": (3, 4), "scratch": (1, 30)}
@@ -26,7 +27,7 @@ def results(tmp_path: Path) -> Results:
 
 
 def test_arms_are_compared_after_as_many_epochs_as_each_has_had(results: Results) -> None:
-    row = at_equal_cost(results).rows[0]
+    row = at_equal_cost(*compared(results)).rows[0]
     fourth = results.epochs[results.epochs["epoch"] == 4].set_index("arm")["val_accuracy"]
     of = sample(fourth["transfer"])
     assert row[0] == "4 epochs: validation"
@@ -35,7 +36,7 @@ def test_arms_are_compared_after_as_many_epochs_as_each_has_had(results: Results
 
 
 def test_arms_are_compared_after_as_many_seconds_as_each_has_had(results: Results) -> None:
-    row = at_equal_cost(results).rows[1]
+    row = at_equal_cost(*compared(results)).rows[1]
     spent = results.epochs.groupby("trial")["own_seconds"].max()
     assert spent.idxmin() != "scratch"
     scratch = results.epochs[(results.epochs["trial"] == "scratch") & (results.epochs["own_seconds"] <= spent.min())]
@@ -45,7 +46,7 @@ def test_arms_are_compared_after_as_many_seconds_as_each_has_had(results: Result
 
 def test_an_arm_without_an_epoch_in_that_time_has_no_figure(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"quick": (1, 1), "slow": (1, 1)}, seconds={"quick": 1.0, "slow": 100.0})
-    assert at_equal_cost(read_results(folder.path)).rows[1][2] == "–"
+    assert at_equal_cost(*compared(folder.path)).rows[1][2] == "–"
 
 
 def test_the_quicker_trials_alone_do_not_stand_for_their_arm(tmp_path: Path) -> None:
@@ -59,8 +60,8 @@ def test_the_quicker_trials_alone_do_not_stand_for_their_arm(tmp_path: Path) -> 
         (epoch,) = trial.history().epochs
         trial.write_history(History([replace(epoch, **changes)], trial.history().sessions))
     results = read_results(folder.path)
-    assert at_equal_cost(results).rows[1][1] == "not comparable: only 2 of 3 had finished an epoch"
-    seconds_row = at_equal_cost(results).plain_rows()[2]
+    assert at_equal_cost(*compared(results)).rows[1][1] == "not comparable: only 2 of 3 had finished an epoch"
+    seconds_row = at_equal_cost(*compared(results)).plain_rows()[2]
     assert seconds_row[1:] == ["55", "0", "100", "2", "3"]  # for machines, as it is
     caption = accuracy_against_seconds(results.epochs, results.arms).caption
     assert "transfer is not comparable: only 2 of 3 had finished an epoch." in caption
@@ -73,12 +74,12 @@ def test_an_accuracy_that_cannot_be_is_cut_off_and_marked(tmp_path: Path) -> Non
         assert summary is not None
         trial.write_summary(replace(summary, test_accuracy=accuracy))
     results = read_results(folder.path)
-    table = at_equal_cost(results)
+    table = at_equal_cost(*compared(results))
     assert table.rows[3][1] == "95.00 (31.47 to 100.00†, n = 2)"
     assert table.notes[-1] == CUT_NOTE
-    assert "on these images, 31.47 to 100.00 %, cut at 100 %; what other test images" in answer(results)
-    assert averages_by_arm(results).rows[0][5] == "31.47 to 100.00†"
-    assert averages_by_arm(results).notes[-1] == CUT_NOTE
+    assert "on these images, 31.47 to 100.00 %, cut at 100 %; what other test images" in answer(*compared(results))
+    assert averages_by_arm(*compared(results)).rows[0][5] == "31.47 to 100.00†"
+    assert averages_by_arm(*compared(results)).notes[-1] == CUT_NOTE
 
 
 def test_each_goal_has_the_mean_of_the_trials_that_reached_it(results: Results) -> None:
@@ -117,7 +118,7 @@ def test_epochs_and_seconds_reach_from_the_lowest_to_the_highest_trial(tmp_path:
 
 def test_of_many_arms_only_those_that_the_report_shows_have_columns(tmp_path: Path) -> None:
     results = read_results(write_sweep(tmp_path / "s", {f"arm-{i}": (1, 1 + i) for i in range(MOST_ARMS + 2)}).path)
-    table = at_equal_cost(results)
+    table = at_equal_cost(*compared(results))
     assert table.headings[1:] == [f"{arm}, %" for arm in results.shown_arms]
     assert {len(row) for row in table.rows} == {1 + MOST_ARMS}
     assert table.rows[0][0] == "3 epochs: validation"  # of the shown ones
@@ -127,9 +128,8 @@ def test_a_running_trial_is_in_neither_table(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (2, 30)}, running=True)
     (folder.trial("transfer-2").path / "summary.json").unlink()
     results = read_results(folder.path)
-    assert all("n = 1" in cell for row in at_equal_cost(results).rows for cell in row[1:])
+    assert all("n = 1" in cell for row in at_equal_cost(*compared(results)).rows for cell in row[1:])
     assert {row[2].split()[-1] for row in milestones(results).rows} == {"1"}
     (folder.trial("transfer-1").path / "summary.json").unlink()
-    for table in (at_equal_cost, milestones):
-        empty = table(read_results(folder.path))
+    for empty in (at_equal_cost(*compared(folder.path)), milestones(read_results(folder.path))):
         assert (empty.rows, empty.notes) == ([], [NOTHING_FINISHED])

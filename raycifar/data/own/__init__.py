@@ -1,0 +1,1 @@
+"""The user's own images: found, decoded, cut, checked, and kept once."""
