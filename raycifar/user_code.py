@@ -34,6 +34,7 @@ class _Module:
 
 
 _allowed: dict[str, _Module] = {}
+_loaded: dict[str, tuple[ModuleType, str]] = {}  # the modules as they run here, and the digest that each had then
 
 
 def allow(modules: Sequence[str], folder: Path) -> None:
@@ -150,11 +151,20 @@ def _digest(place: Path) -> str:
 
 
 def _load(module: _Module) -> None:
-    """Import the module from its place, once. Raises CodeError where Python has another one of that name."""
+    """Import the module from its place, once. Raises CodeError where Python has another one of that name, or an older.
+
+    A process that makes several calls, such as a notebook's, would else run other code than it records.
+    """
     origin = module.place / "__init__.py" if module.place.is_dir() else module.place
     if known := sys.modules.get(module.name):
         if Path(known.__file__ or "").resolve() != origin.resolve():
             raise CodeError(f"--code {module.name}: Python has another module of that name: rename {module.place.name}")
+        seen, digest = _loaded.setdefault(module.name, (known, module.digest))
+        if seen is known and digest != module.digest:
+            raise CodeError(
+                f"--code {module.name}: {module.place} has changed since this process imported it: restart it"
+            )
+        _loaded[module.name] = known, module.digest
         return
     folder = [str(module.place)] if module.place.is_dir() else None
     spec = importlib.util.spec_from_file_location(module.name, origin, submodule_search_locations=folder)
@@ -163,6 +173,7 @@ def _load(module: _Module) -> None:
     sys.modules[module.name] = made
     try:
         spec.loader.exec_module(made)
+        _loaded[module.name] = made, module.digest
     except BaseException:
         del sys.modules[module.name]
         raise

@@ -299,7 +299,19 @@ def test_nothing_imports_a_benchmark_and_no_benchmark_imports_ray():
 def test_the_document_gives_the_command_of_every_benchmark():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     commands = {path.stem for path in BENCHMARKS if "__name__ ==" in path.read_text()} - {"__main__"}
-    speed = {"steps", "input", "reading", "overhead", "scaling", "recipes", "whole", "checks", "bundle", "traffic", "networks"}
+    speed = {
+        "steps",
+        "input",
+        "reading",
+        "overhead",
+        "scaling",
+        "recipes",
+        "whole",
+        "checks",
+        "bundle",
+        "traffic",
+        "networks",
+    }
     assert commands == speed | {"coverage"}
     assert {name for name in commands if f"python -m benchmarks.{name} " not in text} == set()
 

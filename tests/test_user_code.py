@@ -285,6 +285,17 @@ def test_a_worker_runs_what_its_caller_allowed_and_no_other_code(lab):
         user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
 
 
+def test_code_that_has_changed_since_it_was_imported_is_not_taken_for_what_it_is_now(lab):
+    user_code.allow(["mylab"], lab)
+    user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+    user_code.allow(["mylab"], lab)
+    user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+    (lab / "mylab/nets.py").write_text(NETS + "#")
+    user_code.allow(["mylab"], lab)
+    with pytest.raises(CodeError, match="mylab has changed since this process imported it: restart it"):
+        user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+
+
 @pytest.mark.parametrize("source", ["mylab", "mylab.nets:small", "leaf-net"])
 def test_a_source_is_the_same_data_and_network_for_the_fingerprint_and_none_changes_nothing(make_trial, source):
     plain = make_trial()

@@ -84,10 +84,6 @@ class Data(Table):
     def _is_one_source(self) -> "Data":
         if self.path and self.name != "cifar10":
             raise ValueError(f"name = {self.name!r} and path = {self.path!r:.80} exclude each other: keep one of them")
-        if self.path and self.source:
-            raise ValueError(
-                f"source = {self.source!r} and path = {self.path!r:.80} exclude each other: keep one of them"
-            )
         return self
 
     @property

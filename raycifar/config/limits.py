@@ -45,11 +45,13 @@ def check_enlarged(network: str, side: int, upsample: int, batch_norm: bool) -> 
         raise ValueError(f"batch_norm = true is an option of VGG, and {network} has its own or none: leave it out")
 
 
-def check_own_code(data: str, data_name: str, model: str, model_name: str) -> None:
+def check_own_code(data: str, data_name: str, path: str, model: str, model_name: str) -> None:
     """Raises ValueError where a `source`, of data or model, stands beside the name of another."""
     for table, source, name, default in (("data", data, data_name, "cifar10"), ("model", model, model_name, "vgg16")):
         if source and name != default:
             raise ValueError(f"{table}.source = {source!r} and {table}.name = {name!r} exclude each other: drop one")
+    if data and path:
+        raise ValueError(f"data.source = {data!r} and data.path = {path!r} exclude each other: drop one")
 
 
 def check_own_network(source: str, weights: str, batch_norm: bool) -> None:

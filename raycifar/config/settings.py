@@ -175,7 +175,7 @@ class TrialSettings(Table):
 
     @model_validator(mode="after")
     def _own_code_stands_alone(self) -> "TrialSettings":
-        limits.check_own_code(self.data.source, self.data.name, self.model.source, self.model.name)
+        limits.check_own_code(self.data.source, self.data.name, self.data.path, self.model.source, self.model.name)
         limits.check_own_network(self.model.source, self.model.weights, self.model.batch_norm)
         return self
 

@@ -61,7 +61,7 @@ class TrialSpec(TrialSettings):
     def image_bytes(self) -> int:
         """What its images take as tensors on a device: those that train are there as they are, and padded for crops."""
         (train, val, test), side = self.data.images, self.data.facts.side
-        plain = train + test + (val if self.data.held_out else 0)
+        plain = train + test + (val if self.data.validation == "holdout" else 0)
         padded = train if self.augmentation.crop else 0
         return 3 * (plain * side**2 + padded * (side + 2 * self.augmentation.crop) ** 2)
 

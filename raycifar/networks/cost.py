@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from raycifar.config.architectures import ARCHITECTURES, VGG16, Architecture, blocks_below
 from raycifar.config.sweep import TrialSpec
-from raycifar.networks.own import own_flops
 
 
 def largest_step(trials: Sequence[TrialSpec]) -> TrialSpec:
@@ -51,8 +50,10 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
 
 def _own_flops_an_image(trial: TrialSpec) -> tuple[float, float]:
     """Of a network of the user's: measured without images; a part that trains costs three times its forward pass."""
+    from raycifar.networks.own import own_flops  # PyTorch, which a refusal of the command need not import
+
     model, facts = trial.model, trial.data.facts
-    trunk = own_flops(model.source, facts) * model.upsample**2
+    trunk = own_flops(model.source, facts) * (model.sees(facts.side) / facts.side) ** 2
     return trunk, trunk if model.train == "head" else 3 * trunk
 
 
