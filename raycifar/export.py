@@ -17,6 +17,7 @@ from torch import Tensor
 from raycifar.analysis.results import read_results
 from raycifar.analysis.stats import sample
 from raycifar.config.architectures import title_of
+from raycifar.config.datasets import BUILT_IN
 from raycifar.config.settings import Data
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
@@ -159,6 +160,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "mean": mean,
         "std": std,
         "facts": model.facts,
+        "is_public": model.facts.name in BUILT_IN,
         "network": title_of(model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],
