@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from raycifar.config.data import Data
 from raycifar.data.splits import batch_count, batches, load_splits, shares, stratified, train_val_indices
@@ -105,3 +106,12 @@ def test_shares_add_up_and_none_is_more_than_its_class(images, fraction):
     found = shares(images, count)
     assert sum(found) == count
     assert all(share <= number for share, number in zip(found, images, strict=True))
+
+
+def test_what_the_file_says_of_the_test_images_comes_with_those_that_are_chosen(tmp_path):
+    tensors = load_file(SAMPLE)
+    near = torch.arange(len(tensors["test_labels"]), dtype=torch.uint8)
+    save_file(tensors | {"test_near": near}, tmp_path / "noted.safetensors")
+    data = load_splits(tmp_path / "noted.safetensors", SMALL)
+    assert {name: of.tolist() for name, of in data.test_notes.items()} == {"near": near[data.test_index].tolist()}
+    assert load_splits(SAMPLE, SMALL).test_notes == {}

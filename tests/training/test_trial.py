@@ -23,6 +23,7 @@ from raycifar.config.datasets import CIFAR10
 from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
+from raycifar.networks.cost import flops_an_image
 from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.evaluation import evaluate
@@ -85,6 +86,20 @@ def test_the_summary_says_what_the_history_says(finished):
     assert summary.train_seconds == pytest.approx(sum(record.train_seconds for record in epochs))
     assert (summary.train_images, summary.val_images, summary.test_images) == (40, 20, 20)
     assert summary.fingerprint == finished[0].fingerprint()
+
+
+@pytest.mark.slow
+def test_predictions_have_the_groups_of_the_test_images_where_the_file_has_some(make_trial, tmp_path):
+    tensors = load_file(SAMPLE)
+    groups = torch.arange(len(tensors["test_labels"])) // 4
+    save_file(tensors | {"test_groups": groups}, tmp_path / "grouped.safetensors")
+    spec = make_trial(epochs=1)
+    summary = run_trial(spec, tmp_path, Assets(tmp_path / "grouped.safetensors", None), PLACE, Caller(lambda *_: None))
+    saved = np.load(tmp_path / "predictions.npz", allow_pickle=False)
+    assert saved["groups"].tolist() == groups[saved["index"]].tolist()
+    assert "near" not in saved.files
+    assert summary.all_parameters == sum(p.numel() for p in build_vgg16(spec.model, 0).parameters())
+    assert summary.forward_flops == flops_an_image(spec)[0]
 
 
 @pytest.mark.slow

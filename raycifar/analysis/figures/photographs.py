@@ -90,7 +90,7 @@ def _photographs(title: str, height: float, leak: bool) -> Figure:
 
 def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str] = ()) -> None:
     """Up to IMAGES_A_ROW images side by side, with labels above them: a pixel a pixel, larger ones made smaller."""
-    pictures = [_smaller(images[i]) for i in chosen]
+    pictures = [smaller(images[i]) for i in chosen]
     side = len(pictures[0])
     pitch = side + GUTTER
     strip = np.full((side, IMAGES_A_ROW * pitch - GUTTER, 3), 255, np.uint8)
@@ -103,7 +103,7 @@ def _row(axes: Axes, images: Images, chosen: Sequence[int], labels: Sequence[str
         axes.text(place * pitch + side // 2, -2, label, ha="center", va="bottom", fontsize=6.5)
 
 
-def _smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def smaller(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """At most MOST_PIXELS a side: as many as a screen shows of it here; the report holds each image twice."""
     if len(image) <= MOST_PIXELS:
         return image
