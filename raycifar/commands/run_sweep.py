@@ -96,6 +96,7 @@ def _search(search: "SearchSpec", args: argparse.Namespace, path: Path, options:
 
 def _answered(args: argparse.Namespace, path: Path, action: "Action", events: JsonLines | None) -> int:
     """The exit status, also of what the action raises for bad input and of an interruption."""
+    from raycifar.config.names import SpecError
     from raycifar.execution.agreement import SweepError
     from raycifar.execution.placement import PlacementError
     from raycifar.storage.asset_cache import AssetError
@@ -107,7 +108,7 @@ def _answered(args: argparse.Namespace, path: Path, action: "Action", events: Js
         return _start(args, path, action, events)
     except RecordError as error:
         return refuse(f"{error}; restore the file, or choose another --name, or start over with --fresh")
-    except (AssetError, PlacementError, SweepError, TrackerError) as error:
+    except (AssetError, PlacementError, SpecError, SweepError, TrackerError) as error:
         return refuse(error)
     except KeyboardInterrupt:
         return interrupted(begun=_last_call(path) != before)
