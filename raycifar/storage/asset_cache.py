@@ -46,8 +46,8 @@ class Asset:
     layout: Layout
     check: Callable[[Tensors], None]  # raises ValueError with what is wrong
     remedy: str
-    absent: str = ""  # what to say first where its one source fails; "": the source's name
     sha256: str = ""  # of the cached file, as it says of itself, where only one is right; "" where that is not known
+    absent: str = ""  # what to say first where its one source fails; "": the source's name
 
 
 def cached_path(name: str) -> Path:

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_package_and_the_stock_sweeps_and_no_more(wheel):
 
 
 def test_it_is_the_wheels_package_that_is_imported_and_it_has_no_commit(environment, tmp_path):
-    code = "import raycifar.execution.workspace as w; print(w.__file__, w.commit())"
+    code = "import raycifar.execution.agreement as w; print(w.__file__, w.commit())"
     file, commit = run(environment / "bin/python", "-c", code, cwd=tmp_path).stdout.split()
     assert Path(file).is_relative_to(environment)
     assert commit == "None"

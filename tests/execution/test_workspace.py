@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from raycifar.execution import workspace
+from raycifar.execution import agreement, workspace
 from raycifar.execution.agreement import Call, SweepError, commit
 from raycifar.execution.workspace import check_folder, opened
 from raycifar.storage.files import RecordError
@@ -54,8 +54,8 @@ def finished(tmp_path):
 def checkout(tmp_path, monkeypatch):
     """A git checkout with one commit, where this module seems to lie."""
     (tmp_path / "raycifar/execution").mkdir(parents=True)
-    (tmp_path / "raycifar/execution/workspace.py").touch()
-    monkeypatch.setattr(workspace, "__file__", str(tmp_path / "raycifar/execution/workspace.py"))
+    (tmp_path / "raycifar/execution/agreement.py").touch()
+    monkeypatch.setattr(agreement, "__file__", str(tmp_path / "raycifar/execution/agreement.py"))
     git(tmp_path, "init")
     git(tmp_path, "add", ".")
     git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
@@ -379,14 +379,14 @@ def test_the_commit_is_twelve_digits_whatever_it_is_tagged(checkout):
 
 
 def test_a_commit_with_changes_is_marked(checkout):
-    (checkout / "raycifar/execution/workspace.py").write_text("changed")
+    (checkout / "raycifar/execution/agreement.py").write_text("changed")
     assert commit() == git(checkout, "rev-parse", "HEAD")[:12] + "+changes"
 
 
 def test_a_package_installed_below_another_projects_checkout_has_no_commit(checkout, monkeypatch):
-    installed = checkout / "site-packages/raycifar/execution/workspace.py"
+    installed = checkout / "site-packages/raycifar/execution/agreement.py"
     installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(workspace, "__file__", str(installed))
+    monkeypatch.setattr(agreement, "__file__", str(installed))
     assert commit() is None
 
 

@@ -67,6 +67,6 @@ def _row(name: str, parameters: int, flops: float, source: str) -> Row:
 
 def aligned(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each row, columns below each other."""
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for name, parameters, flops, source in rows:
         yield f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {flops:>{widths[2]}}  {source}"
