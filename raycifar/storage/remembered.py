@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from raycifar.storage.beneath import Beneath, make_folder
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.files import RecordError, read_json, write_json
 
@@ -61,5 +62,5 @@ def _kept() -> dict[str, Any]:
 
 def _keep(entries: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # of another user, or full: then it is found again
-        cache_folder().mkdir(parents=True, exist_ok=True)
+        make_folder(Beneath(cache_folder()))
         write_json(cache_folder() / FILE, dict(list(entries.items())[-MOST:]))

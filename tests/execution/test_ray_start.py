@@ -18,6 +18,7 @@ from rich.console import Console
 from raycifar.execution.placement import PlacementError
 from raycifar.storage.files import RecordError
 from raycifar.storage.folders import SweepFolder
+from raycifar.training.trial import Assets
 from tests.support.paths import ROOT
 from tests.support.progress import Progress
 from tests.support.sweep_folders import write_sweep
@@ -304,7 +305,7 @@ def test_a_joined_cluster_is_asked_before_the_first_trial(tmp_path, monkeypatch)
     session = SimpleNamespace(
         options=SimpleNamespace(address="auto"),
         plan=SimpleNamespace(gpus_per_worker=0.0),
-        assets=SimpleNamespace(cifar10=file, imagenet=None),
+        assets=Assets(file, None),
     )
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:

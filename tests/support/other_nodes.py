@@ -69,8 +69,9 @@ def ask(storage, file):
 
     from raycifar.execution import ray_cluster, ray_nodes
     from raycifar.execution.placement import PlacementError
+    from raycifar.training.trial import Assets
 
-    plan, assets = SimpleNamespace(gpus_per_worker=0.0), SimpleNamespace(cifar10=Path(file), imagenet=None)
+    plan, assets = SimpleNamespace(gpus_per_worker=0.0), Assets(Path(file), None)
     until = time.monotonic() + 200
     with ray_cluster.cluster("auto"):
         while sum(node["Alive"] for node in ray.nodes()) < 3 and time.monotonic() < until:
