@@ -312,7 +312,7 @@ def test_the_document_gives_the_command_of_every_benchmark():
         "traffic",
         "networks",
     }
-    assert commands == speed | {"coverage"}
+    assert commands == speed | {"coverage", "report"}
     assert {name for name in commands if f"python -m benchmarks.{name} " not in text} == set()
 
 

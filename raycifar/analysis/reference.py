@@ -22,7 +22,8 @@ class Reference:
     def is_of(spec: SweepSpec) -> bool:
         """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
         return all(
-            (trial.data.named_by[0], trial.model.source or trial.model.name) == (("data.name", "cifar10"), "vgg16")
+            (trial.data.facts.name, trial.model.source or trial.model.name) == ("cifar10", "vgg16")
+            and not (trial.data.path or trial.data.source)
             for trial in spec.trials
         )
 

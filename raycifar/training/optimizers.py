@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raycifar.config.settings import Averaging, Monitor, Optimizer, Schedule
+from raycifar.networks.fused_norm import FusedLayers
 from raycifar.networks.network import Network
 from raycifar.storage.records import EpochRecord
 from raycifar.training import muon
@@ -45,7 +46,9 @@ def _groups(model: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
         (True, False, 1.0, 1.0): [],
         (False, False, 1.0, 1.0): [],
     }
-    first = next((parameter for parameter in model.parameters() if parameter.ndim == 4), None)
+    # A VGG's first kernels have more outputs than inputs, and are left out by that, as they always were.
+    is_library = isinstance(model, Network) and not isinstance(model.features, FusedLayers)
+    first = next((parameter for parameter in model.parameters() if parameter.ndim == 4), None) if is_library else None
     for depth, parameter in _by_depth(model):
         lr_ratio, decay_ratio = (settings.layer_decay ** (depth - 1), 1.0) if depth else (head_lr, head_decay)
         is_kernel = settings.name == "muon" and parameter.ndim == 4 and parameter is not first

@@ -51,7 +51,7 @@ def test_what_is_there_by_that_name_goes_first(elsewhere, make):
 def test_an_unknown_name_is_refused_in_one_line_with_the_names_that_are_known(elsewhere, name, hint):
     with pytest.raises(SpecError) as refused:
         sweep_file(name)
-    line = rf"no such file and no such stock sweep{re.escape(hint)} \(stock sweeps: folder, ingredients, .*, vgg\)"
+    line = rf"no such file and no such stock sweep{re.escape(hint)} \(stock sweeps: fashion, folder, .*, vgg\)"
     assert re.search(line, str(refused.value))
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 250

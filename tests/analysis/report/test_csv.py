@@ -25,7 +25,7 @@ WORDS = {  # the columns of text; every other one holds numbers or nothing
     "devices": {"device", "kind"},
     "differences": {"arm", "minus", "with_other_test_images_covers", "compared"},
     "equal-cost": {"after"},
-    "gap": {"arm"},
+    "gap": {"arm", "gap_points_with_other_test_images_covers"},
     "images": {"arm", "sweep", "test"},
     "images-per-second": {"arm", "sweep", "compared"},
     "learning": {"trial"},
