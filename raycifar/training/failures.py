@@ -50,8 +50,9 @@ def explained(error: Exception, spec: TrialSpec, folder: Path, device: str, shar
         path = Path(error.filename or folder)
         if not path.is_relative_to(folder):
             return error
+        is_draft = any(part.startswith(".") for part in path.relative_to(folder).parts)
         return StorageError(
-            f"{path}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
+            f"{folder if is_draft else path}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
             "again; the epochs before are kept"
         )
     return error

@@ -135,8 +135,8 @@ def test_a_loss_is_as_sure_as_a_gain_and_every_quantity_is_its_own(tmp_path):
     assert (
         "B is 3.42 percentage points below A in test accuracy (95 % interval over seeds −3.97 to −2.86" in report.answer
     )
-    left_out = "what other test images would change is left out, for want of predictions of each trial on the same images"
-    assert f"Welch; {left_out}: it excl" in report.answer
+    left_out = "what other test images would change is left out, for want of predictions of each trial on the same"
+    assert f"Welch; {left_out} images: it excl" in report.answer
     times = table(report, "own-seconds").rows
     assert [row[3] for row in times] == ["140", "113"]
     assert times[1][5] == "−27.5"
