@@ -52,8 +52,8 @@ def explained(error: Exception, spec: TrialSpec, folder: Path, device: str, shar
             return error
         is_draft = any(part.startswith(".") for part in path.relative_to(folder).parts)
         return StorageError(
-            f"{folder if is_draft else path}: cannot be written ({error.strerror}): make room, or make it writable, and give the same command "
-            "again; the epochs before are kept"
+            f"{folder if is_draft else path}: cannot be written ({error.strerror}): make room, or make it writable, "
+            "and give the same command again; the epochs before are kept"
         )
     return error
 
