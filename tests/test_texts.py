@@ -20,7 +20,8 @@ HOSTILE = {
     "a fence": ("~~~ `a`", "~~~ `a`", "&#126;~~ \\`a\\`"),
     "a script": ("<script>a&b", "<script>a&b", "&lt;script&gt;a&amp;b"),
     "a link": ("[a](javascript:b)", "[a](javascript:b)", "\\[a\\](javascript:b)"),
-    "a decimal": ("1.5 a", "1.5 a", "&#49;.5 a"),
+    "a decimal": ("1.5 a", "1.5 a", "1.5 a"),
+    "a number with its sign": ("+1.5", "+1.5", "+1.5"),
     "a word": ("vgg16-1e4ef.safetensors", "vgg16-1e4ef.safetensors", "vgg16-1e4ef.safetensors"),
 }
 
