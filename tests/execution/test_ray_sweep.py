@@ -301,7 +301,7 @@ def worker(tmp_path, monkeypatch):
 
         monkeypatch.setattr(ray_worker, "run_trial", fail)
         monkeypatch.setattr(ray_worker, "epochs_heard", lambda config: 0)
-        job = Job(str(tmp_path), "", None, workers, 0.0, 1.0, 1, hang_seconds=60)
+        job = Job(str(tmp_path), "", None, {}, workers, 0.0, 1.0, 1, hang_seconds=60)
         config = {"trial": spec.model_dump(mode="json"), "job": asdict(job)}
         try:
             ray_worker.train_in_worker(config)

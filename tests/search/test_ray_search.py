@@ -126,7 +126,7 @@ def test_a_sample_that_cannot_be_drawn_leaves_its_error(search, folder):
 
 def sent(search, folder):
     """What Ray hands to a sample's process: the search and the job, as JSON."""
-    job = Job(str(folder.path), str(SAMPLE), None, 1, 0.0, 1.0, 1, hang_seconds=1800.0)
+    job = Job(str(folder.path), str(SAMPLE), None, {}, 1, 0.0, 1.0, 1, hang_seconds=1800.0)
     return search.model_dump(mode="json"), asdict(job)
 
 
