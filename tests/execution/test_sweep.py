@@ -321,7 +321,7 @@ def test_without_its_data_a_sweep_leaves_nothing(folder, monkeypatch):
 def test_imagenet_weights_are_fetched_only_for_a_trial_that_starts_from_them(monkeypatch, weights, fetched):
     calls = []
     monkeypatch.setattr(runners, "fetch_data", lambda *_: calls.append("cifar10") or Path("cifar10"))
-    monkeypatch.setattr(runners, "fetch_vgg16", lambda *_: calls.append("vgg16") or Path("vgg16"))
+    monkeypatch.setattr(runners, "fetch_weights", lambda name, *_: calls.append(name) or Path(name))
     assets = fetch_assets(sweep_of(a={}, b={"model": {"weights": weights}}).trials, Options())
     assert calls == fetched
     assert (assets.imagenet is not None) == ("vgg16" in fetched)
