@@ -26,7 +26,9 @@ def markdown(text: Any) -> str:
     """As plain, and its characters mean nothing in Markdown, in a table or outside, at a line's beginning or in it."""
     line = plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_\[\]|])", r"\\\1", line)
-    return re.sub(r"^([#~=]|[+-](?=[\s+-]|$)|\d+(?=[.)](?:\s|$)))", lambda begin: begin[1][:-1] + _escaped(begin[1][-1]), line)
+    return re.sub(
+        r"^([#~=]|[+-](?=[\s+-]|$)|\d+(?=[.)](?:\s|$)))", lambda begin: begin[1][:-1] + _escaped(begin[1][-1]), line
+    )
 
 
 def _escaped(character: str) -> str:
