@@ -1,4 +1,4 @@
-"""VGG16 on CIFAR-10: transfer learning against training from scratch, in parallel on Ray.
+"""Transfer learning against training from scratch, in parallel on Ray: VGG16 on CIFAR-10, or your own.
 
 >>> from raycifar import Options, load_model, read_results, run_sweep
 >>> results = run_sweep("sweeps/quick.toml", Options(gpus=0))   # or read_results("~/ray_results/quick")

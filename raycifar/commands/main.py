@@ -12,7 +12,7 @@ from raycifar.program import called_as, program
 
 COMMANDS = {"run": run_sweep.main, "analyze": analyze.main}
 PARSERS: dict[str, Callable[[], Parser]] = {"run": run_options.make_parser, "analyze": analyze.make_parser}
-DESCRIPTION = "Sweeps of VGG16 on CIFAR-10 on many GPUs with Ray: transfer learning against training from scratch."
+DESCRIPTION = "Transfer learning against training from scratch on many GPUs with Ray: VGG16 on CIFAR-10, or your own."
 EXAMPLES = (
     ("run quick", "a sweep that takes minutes on a laptop"),
     ("analyze ~/ray_results/quick", "its tables, figures and report"),
