@@ -19,7 +19,7 @@ class Part:
 
 def _sweep(name: str, *options: str) -> tuple[str, ...]:
     """A sweep, in a folder that stays, so that a later call goes on with it."""
-    where = ("--storage", f"{FOLDER}/work/{name}", "--pack", f"{FOLDER}/{name}.tar.gz")
+    where = ("--storage", f"{FOLDER}/sweeps/{name}", "--pack", f"{FOLDER}/{name}.tar.gz")
     return "whole", *where, "--", *options, "--name", name
 
 

@@ -5,7 +5,6 @@ nothing else: each a pair of images, uint8 RGB (N, side, side, 3), and labels, w
 `licence` may be there, too.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +16,8 @@ from pydantic import ValidationError
 
 from raycifar import user_code
 from raycifar.config.datasets import Facts
-from raycifar.storage.asset_cache import digest_on_file, write_asset
 from raycifar.storage.cache import cache_folder
+from raycifar.storage.data_file import class_names, write_pieces
 from raycifar.user_code import CodeError, told
 
 GROUP = "raycifar.data"  # of entry points
@@ -49,18 +48,18 @@ def fetch_given(source: str) -> Path:
 def prepared(arrays: Arrays, facts: Facts) -> Path:
     """The cache's file with these tensors and facts, under the name that its digest gives it. Raises CodeError."""
     folder = cache_folder()
-    names = json.dumps(facts.classes, ensure_ascii=False).encode()  # for the digest counts no metadata
-    arrays = arrays | {"class_names": np.frombuffer(names, np.uint8)}
+    arrays = arrays | {"class_names": class_names(facts.classes)}
+    layout = {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
+    metadata = {"facts": facts.model_dump_json(), "source": facts.name}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".given-", dir=folder) as scratch:
-            draft = Path(scratch) / "data.safetensors"
-            write_asset(draft, arrays, facts.name, Path(scratch), {"facts": facts.model_dump_json()})
-            path = folder / facts.model_copy(update={"digest": digest_on_file(draft)}).file_name
-            os.replace(draft, path)
+            pieces = {name: [array] for name, array in arrays.items()}
+            written = write_pieces(Path(scratch), layout, pieces, metadata)
+            os.replace(written, folder / written.name)
     except OSError as error:
         raise CodeError(f"{folder}: {error.strerror}: name another folder in RAYCIFAR_CACHE") from None
-    return path
+    return folder / written.name
 
 
 def _checked(given: object) -> tuple[Arrays, tuple[str, ...]]:

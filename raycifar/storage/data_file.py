@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,11 @@ def _header(described: Mapping[str, object], metadata: Mapping[str, str], digest
     text = json.dumps({"__metadata__": {**metadata, "sha256": digest}, **described}).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def class_names(classes: Sequence[str]) -> np.ndarray:
+    """The classes' names as a tensor of the file, JSON in UTF-8: the digest counts no metadata."""
+    return np.frombuffer(json.dumps(classes, ensure_ascii=False).encode(), np.uint8)
 
 
 def is_sound(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from raycifar.data.own.cut import Cut, near
 from raycifar.data.own.decode import Look
 from raycifar.data.own.named import Named
 from raycifar.storage.asset_cache import Layout
-from raycifar.storage.data_file import Pieces, write_pieces
+from raycifar.storage.data_file import Pieces, class_names, write_pieces
 
 ROWS_AT_ONCE = 256
 
@@ -69,9 +68,8 @@ class Prepared:
         return write_pieces(folder, _checked(layout), pieces, {"facts": facts.model_dump_json(), "source": facts.name})
 
     def _small(self) -> dict[str, np.ndarray]:
-        """All tensors but the images. The classes' names are among them, for the digest counts no metadata."""
-        names = json.dumps(self.named.classes, ensure_ascii=False).encode()
-        small = {"class_names": np.frombuffer(names, np.uint8), "test_near": self._near().astype(np.uint8)}
+        """All tensors but the images."""
+        small = {"class_names": class_names(self.named.classes), "test_near": self._near().astype(np.uint8)}
         groups = np.unique([picture.group for picture in self.named.pictures], return_inverse=True)[1].astype(np.int64)
         for split, rows in (("train", self.cut.train), ("val", self.cut.val), ("test", self.cut.test)):
             if len(rows) or split != "val":
