@@ -10,9 +10,10 @@ from torch import nn
 from raycifar import load_model, user_code
 from raycifar.analysis.trial_state import ResultsError
 from raycifar.commands import analyze, run_sweep
-from raycifar.config.datasets import CIFAR10
+from raycifar.config.data import Data
+from raycifar.config.datasets import BUILT_IN, CIFAR10
 from raycifar.config.sweep_file import load_sweep
-from raycifar.data.sources import fetch_data
+from raycifar.data.sources import fetch_data, known_facts
 from raycifar.networks.own import check_own
 from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import metadata_on_file
@@ -294,6 +295,17 @@ def test_code_that_has_changed_since_it_was_imported_is_not_taken_for_what_it_is
     user_code.allow(["mylab"], lab)
     with pytest.raises(CodeError, match="mylab has changed since this process imported it: restart it"):
         user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+
+
+def test_an_entry_point_with_a_built_in_name_is_not_what_is_built_in(lab, monkeypatch):
+    (lab / "lab-1.dist-info").mkdir()
+    (lab / "lab-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1\n")
+    (lab / "lab-1.dist-info/entry_points.txt").write_text("[raycifar.data]\ncifar10 = mylab.data:leaves\n")
+    monkeypatch.syspath_prepend(str(lab))
+    user_code.allow(["mylab"], lab)
+    known = known_facts(Data(source="cifar10"))
+    assert known.name not in BUILT_IN
+    assert known.file_name.startswith("data-")
 
 
 @pytest.mark.parametrize("source", ["mylab", "mylab.nets:small", "leaf-net"])

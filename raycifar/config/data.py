@@ -99,8 +99,8 @@ class Data(Table):
 
     @property
     def facts_name(self) -> str:
-        """As `own_name`, marked: a folder may be called cifar10, and is not what is built in under that name."""
-        return f"path:{self.own_name}"
+        """The name of what is not built in, marked: a folder or a function may be called cifar10, too."""
+        return f"source:{self.source}" if self.source else f"path:{self.own_name}"
 
     def __eq__(self, other: object) -> bool:
         """Whether the settings are the same, whatever is known of the data set."""

@@ -47,5 +47,5 @@ def facts_of(path: Path, spec: Data) -> Facts:
     """What is known of the images in the cached file `path`, which `spec` names. Raises OSError or ValueError."""
     if not (spec.path or spec.source):
         return spec.facts
-    known = facts_in(path)
-    return known if spec.source else known.model_copy(update={"name": spec.facts_name, "title": spec.own_name})
+    title = {} if spec.source else {"title": spec.own_name}
+    return facts_in(path).model_copy(update={"name": spec.facts_name, **title})
