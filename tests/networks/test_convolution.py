@@ -23,13 +23,14 @@ def processor(request, monkeypatch):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (4, 4), (8, 5), (8, 8), (9, 9)])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [True, False])
-def test_results_and_gradients_are_those_of_pytorchs_convolution(height, width, memory, bias):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_results_and_gradients_are_those_of_pytorchs_convolution(height, width, memory, bias, stride):
     torch.manual_seed(0)
-    ours, theirs = Convolution(5, 7, bias), nn.Conv2d(5, 7, 3, padding=1, bias=bias)
+    ours, theirs = Convolution(5, 7, bias, stride), nn.Conv2d(5, 7, 3, stride, padding=1, bias=bias)
     ours.load_state_dict(theirs.state_dict())
     ours, theirs = ours.to(memory_format=memory), theirs.to(memory_format=memory)
     images = torch.randn(6, 5, height, width).to(memory_format=memory).requires_grad_()
-    target = torch.randn(6, 7, height, width)
+    target = torch.randn(6, 7, -(-height // stride), -(-width // stride))
     torch.testing.assert_close(ours(images), theirs(images))
     assert max(height, width) <= TINY or torch.equal(ours(images), theirs(images))
     for mine, expected in zip(gradients(ours, images, target), gradients(theirs, images, target), strict=True):
@@ -37,11 +38,13 @@ def test_results_and_gradients_are_those_of_pytorchs_convolution(height, width, 
 
 
 @pytest.mark.parametrize("side", [2, 4])
-def test_in_bf16_they_are_as_near_to_the_exact_ones_as_pytorchs(side):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_in_bf16_they_are_as_near_to_the_exact_ones_as_pytorchs(side, stride):
     torch.manual_seed(0)
-    ours, theirs = Convolution(64, 32), nn.Conv2d(64, 32, 3, padding=1)
+    ours, theirs = Convolution(64, 32, stride=stride), nn.Conv2d(64, 32, 3, stride, padding=1)
     ours.load_state_dict(theirs.state_dict())
-    images, target = torch.randn(32, 64, side, side, requires_grad=True), torch.randn(32, 32, side, side)
+    images = torch.randn(32, 64, side, side, requires_grad=True)
+    target = torch.randn(32, 32, side // stride, side // stride)
     exact = gradients(theirs, images, target)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(images).dtype == torch.bfloat16
@@ -56,6 +59,8 @@ def test_the_weight_gradient_is_exact_in_double_precision():
     images, gradient = torch.randn(3, 4, 5, 6).double(), torch.randn(3, 2, 5, 6).double()
     expected = nn.grad.conv2d_weight(images, (2, 4, 3, 3), gradient, padding=1)
     torch.testing.assert_close(weight_gradient(images, gradient), expected, rtol=1e-12, atol=1e-12)
+    expected = nn.grad.conv2d_weight(images, (2, 4, 3, 3), gradient[:, :, :3, :3], stride=2, padding=1)
+    torch.testing.assert_close(weight_gradient(images, gradient[:, :, :3, :3], 2), expected, rtol=1e-12, atol=1e-12)
 
 
 def made_by(layer, images):
