@@ -192,7 +192,7 @@ MAY_WRITE_BY_PATH = {
     "data/own/images.py": r"index\.(parent\.mkdir|write_text)|os\.replace",
     "data/given.py": r"folder\.mkdir|os\.replace",
     "networks/weights.py": r"requirements\.write_text",
-    "execution/ray_private.py": r"path\.parent\.mkdir",
+    "execution/ray_private/start.py": r"path\.parent\.mkdir",
     "export.py": r"(weights|card)\.write_(bytes|text)",
     "execution/workspace.py": r"folder\.path\.(mkdir|rename)",
 }

@@ -34,7 +34,7 @@ ON_A_NODE = "run the command on a node of the cluster, or submit it: ray job sub
 # HTTP/2's preface and an empty frame of settings, type 4; a server sends such a frame first (RFC 9113, 3.4 and 6.5).
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
-_CHILD = "import sys; from raycifar.execution.ray_private import tell_nodes; tell_nodes(*sys.argv[1:])"
+_CHILD = "import sys; from raycifar.execution.ray_private.start import tell_nodes; tell_nodes(*sys.argv[1:])"
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]@]+)):(?P<port>\d{1,5})")
 
 

@@ -22,7 +22,7 @@ from raycifar.devices import threads_left
 from raycifar.execution import interruption, ray_faults
 from raycifar.execution.placement import Machine, PlacementError
 from raycifar.execution.ray_address import check_address, check_cluster, check_environment
-from raycifar.execution.ray_private import (
+from raycifar.execution.ray_private.start import (
     abandon,
     abandon_start,
     choose_interfaces,

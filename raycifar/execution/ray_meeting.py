@@ -19,7 +19,7 @@ import ray.train.torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import TCPStore  # as torch.distributed offers it, and mypy does not see
 
-from raycifar.execution.ray_private import TorchBackend, set_ranks
+from raycifar.execution.ray_private.trials import TorchBackend, set_ranks
 
 LOOPBACK = "127.0.0.1"
 _bound: list[socket.socket] = []  # in rank 0: the socket of the store, until that takes it

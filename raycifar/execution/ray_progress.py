@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raycifar.execution import interruption
-from raycifar.execution.ray_private import CHECKPOINT_PATH_KEY, TrialProgressCallback
+from raycifar.execution.ray_private.trials import CHECKPOINT_PATH_KEY, TrialProgressCallback
 from raycifar.execution.ray_worker import HEARD
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.files import RecordError

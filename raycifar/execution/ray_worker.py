@@ -20,7 +20,7 @@ import torch
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import logical_gpus
 from raycifar.execution.ray_meeting import Meeting
-from raycifar.execution.ray_private import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
+from raycifar.execution.ray_private.trials import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog
 from raycifar.storage.beneath import delete

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raycifar.training.eager import SGD
+
 # Coefficients of the quintic Newton-Schulz iteration, s -> A s + B s^3 + C s^5 for each singular value s: three rounds
 # bring all but the weakest near 1 (Jordan et al. 2024).
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -29,7 +31,7 @@ FUSED = False
 BLOCK = 1024  # numbers of a program of muon_kernels.py
 
 
-class Muon(torch.optim.SGD):
+class Muon(SGD):
     """SGD, except for groups whose "kernels" is true: convolutions' kernels (D, C, H, W), D <= C H W, learn by Muon.
 
     Matrix products are computed in the precision of the autocast that surrounds `step`.

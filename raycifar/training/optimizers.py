@@ -13,7 +13,7 @@ from raycifar.config.settings import Averaging, Monitor, Optimizer, Schedule
 from raycifar.networks.fused_norm import FusedLayers
 from raycifar.networks.network import Network
 from raycifar.storage.records import EpochRecord
-from raycifar.training import muon
+from raycifar.training import eager, muon
 from raycifar.training.workers import world
 
 
@@ -26,11 +26,11 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
     trained = [parameter for group in groups for parameter in group["params"]]
     if settings.name in ("sgd", "muon"):
         nesterov = settings.nesterov and settings.momentum > 0
-        sgd = muon.Muon if settings.name == "muon" else torch.optim.SGD
+        sgd = muon.Muon if settings.name == "muon" else eager.SGD
         if muon.FUSED and not settings.clip_norm and world()[1] == 1:  # others read the gradients as well
             muon.take_gradients_as_they_are([one for group in groups if group["kernels"] for one in group["params"]])
         return sgd(groups, settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
-    adam = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    adam = eager.AdamW if settings.name == "adamw" else eager.Adam
     on_gpu = any(parameter.is_cuda for parameter in trained)
     return adam(groups, settings.lr, fused=True, capturable=on_gpu)
 

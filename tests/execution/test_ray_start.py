@@ -355,7 +355,7 @@ def test_nodes_that_lack_something_are_named_before_the_first_trial(tmp_path):
 
 def test_an_error_that_is_its_own_cause_is_looked_at_once():
     """As Ray raises it where its dashboard does not start."""
-    from raycifar.execution.ray_private import abandon
+    from raycifar.execution.ray_private.start import abandon
 
     error = ValueError("no dashboard")
     error.__cause__ = error

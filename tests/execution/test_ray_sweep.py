@@ -211,7 +211,7 @@ def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logi
 def _reports_to_a_slow_tune(config):
     from ray.train._internal.session import get_session
 
-    from raycifar.execution.ray_private import wait_until_tune_has_read
+    from raycifar.execution.ray_private.trials import wait_until_tune_has_read
 
     session = get_session()
     passed_on = session.report

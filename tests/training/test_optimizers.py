@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from raycifar.config.settings import Averaging, Optimizer, Schedule
+from raycifar.training import eager
 from raycifar.training.muon import Muon
 from raycifar.training.optimizers import (
     Patience,
@@ -158,7 +159,7 @@ def test_a_plain_mean_is_the_mean_of_what_it_has_seen():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("sgd", torch.optim.SGD), ("muon", Muon), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)],
+    [("sgd", eager.SGD), ("muon", Muon), ("adam", eager.Adam), ("adamw", eager.AdamW)],
 )
 def test_the_optimizer_is_the_one_that_the_spec_names(name, kind):
     assert type(build_optimizer(torch.nn.Linear(1, 1), Optimizer(name=name))) is kind

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from raycifar.config.datasets import Facts
 from raycifar.config.settings import Model
@@ -58,9 +57,16 @@ FAMILIES = {
 }
 
 
+def _models() -> Any:
+    """Imported for whom a network of it concerns alone: it brings PyTorch's compiler along, 1.7 s of a CPU."""
+    from torchvision import models
+
+    return models
+
+
 def names() -> list[str]:
     """All that torchvision has and this module cuts, sorted."""
-    return [name for name in models.list_models(module=models) if _family(name)]
+    return [name for name in _models().list_models(module=_models()) if _family(name)]
 
 
 def _family(name: str) -> Family | None:
@@ -81,7 +87,7 @@ def torchvision_trunk(spec: Model, facts: Facts) -> Trunk:
     refuse_unknown(PREFIX, name, names())
     family = _family(name)
     assert family is not None  # noqa: S101 - names() has those with a family alone
-    module = made(partial(models.get_model, name, weights=None, **dict(family.settings)))
+    module = made(partial(_models().get_model, name, weights=None, **dict(family.settings)))
     features = _cut(module, family)
     adopt(module)
     blocks = blocks_of(module)
@@ -163,6 +169,6 @@ def is_normed(module: nn.Module) -> bool:
 
 def _normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """The mean and deviation of pixels in 0..1 that its weights were trained with."""
-    transform = models.get_model_weights(name).DEFAULT.transforms()
+    transform = _models().get_model_weights(name).DEFAULT.transforms()
     mean, std = getattr(transform, "mean", IMAGENET_MEAN), getattr(transform, "std", IMAGENET_STD)
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])

@@ -1,7 +1,4 @@
-"""Every private name of Ray that the product uses, with the reason. Read in Ray 2.60.
-
-A Ray that has one of them elsewhere makes tests/execution/test_ray_private.py say so.
-"""
+"""Private names of Ray around its start: its interfaces, its token, its nodes, the end of a start that fails."""
 
 import contextlib
 import json
@@ -10,7 +7,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +17,6 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 
 # isort: split
 import ray
-import ray.train.torch
 from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import (
     _get_default_token_path,
@@ -29,29 +24,6 @@ from ray._private.authentication.authentication_token_setup import (
 )
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
-from ray.train._internal.session import get_session
-from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
-from ray.train.torch.config import _TorchBackend as TorchBackend
-from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
-from ray.tune.progress_reporter import TrialProgressCallback
-
-__all__ = [
-    "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
-    "QuietTrainer",
-    "TorchBackend",  # how Ray brings the workers of a trial together
-    "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
-    "TuneReportCallback",
-    "abandon",
-    "abandon_start",
-    "choose_interfaces",
-    "cluster_address",
-    "hide_token",
-    "quiet_start",
-    "set_ranks",  # of a worker, in the variables that libraries read
-    "start_helpers",
-    "tell_nodes",
-    "wait_until_tune_has_read",
-]
 
 
 def choose_interfaces(address: str | None) -> None:
@@ -194,25 +166,3 @@ def start_helpers() -> None:
 
         get_or_create_autoscaling_coordinator()
         get_or_create_state_actor()
-
-
-class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
-    """A TorchTrainer without the actor that serves Ray Data's shards: there are none, and its start takes seconds."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
-
-
-def wait_until_tune_has_read() -> None:
-    """In a Tune trial: let Tune take in the last report before the trial ends.
-
-    Ray 2.60 puts both into a queue of one from which Tune's thread reads: if the end is there first, when that thread
-    passes the report on, it waits for itself, for ever. So a None goes behind the report, which that thread drops: once
-    it has come for the None, it has passed the report on.
-    """
-    reports = get_session()._inter_actor_queue
-    with contextlib.suppress(ray.exceptions.RayError):
-        if reports is not None:
-            reports.put(None)
-            while not reports.empty():
-                time.sleep(0.1)
