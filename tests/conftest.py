@@ -1,6 +1,7 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/samples/README.md)."""
 
 import functools
+import gc
 import http.server
 import os
 import shutil
@@ -29,6 +30,13 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)  # pytest runs several processes
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 hypothesis.settings.load_profile("any machine")
+gc.disable()  # while thousands of tests are collected; see pytest_collection_finish
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector passes over what collection made: walking that takes 0.5 s, and run_sweep() asks for it."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
