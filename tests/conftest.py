@@ -1,6 +1,7 @@
 """Real images at tiny size: 320 training and 160 test images of CIFAR-10 (tests/samples/README.md)."""
 
 import functools
+import gc
 import http.server
 import os
 import shutil
@@ -29,6 +30,13 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)  # pytest runs several processes
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 hypothesis.settings.load_profile("any machine")
+gc.disable()  # while thousands of tests are collected; see pytest_collection_finish
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector passes over what collection made: walking that takes 0.5 s, and run_sweep() asks for it."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +116,7 @@ def serve(monkeypatch):
         quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *args: None})
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=folder))
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
 
     yield start

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+import raycifar.training.trial
 from raycifar.config.data import Data
 from raycifar.data.mapped import BATCHES_AHEAD, Mapped, ReadAhead
 from raycifar.data.splits import Split, load_splits, load_training
@@ -75,8 +76,11 @@ def test_a_trial_resumes_to_the_bit_on_either_path(make_trial):
         assert same(trained(spec, rest, state=after)[0], expected)
 
 
-def test_a_trial_without_room_for_its_images_ends_with_the_same_summary_and_says_why_it_reads(make_trial, tmp_path):
-    spec, told = make_trial(model={"weights": "random", "train": "head"}, augmentation={"crop": 4}), []
+def test_a_trial_without_room_for_its_images_ends_with_the_same_summary_and_says_why_it_reads(
+    make_trial, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(raycifar.training.trial, "build_network", lambda *_: Small())
+    spec, told = make_trial(augmentation={"crop": 4}), []
 
     def summary(name, place, warn):
         (tmp_path / name).mkdir()

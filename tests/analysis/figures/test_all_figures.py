@@ -31,6 +31,11 @@ def drawings(folder: Path) -> dict[str, Drawing]:
     return {drawing.name: drawing for drawing in all_figures(read_results(folder))}
 
 
+def drawn(folder: Path, name: str) -> Drawing:
+    """The figure of that name; those behind it are not drawn."""
+    return next(drawing for drawing in all_figures(read_results(folder)) if drawing.name == name)
+
+
 @pytest.fixture(scope="module")
 def report_figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Drawing]:
     return drawings(write_sweep(tmp_path_factory.mktemp("figures") / "s", lanes=2).path)
@@ -41,7 +46,7 @@ def test_a_mean_over_trials_of_unlike_length_ends_with_the_shortest_and_never_go
     (folder.trial("transfer-1").path / "summary.json").unlink()
     begin_trial(folder, trial_spec(folder, "transfer-1"), 5, train_seconds=100.0)
     for name in ("epochs", "seconds"):
-        drawing = drawings(folder.path)[f"validation-accuracy-against-{name}"]
+        drawing = drawn(folder.path, f"validation-accuracy-against-{name}")
         mean, *ahead = (line for line in drawing.figure.axes[0].lines if len(line.get_xdata()) > 2)  # no threshold
         assert len(mean.get_xdata()) == 5
         assert all(np.diff(mean.get_xdata()) > 0)
@@ -61,7 +66,7 @@ def test_a_failed_trial_does_not_speak_for_its_arm_where_there_are_others(tmp_pa
     )
     for name in ("transfer-1", "transfer-2"):
         write_failure(folder, name, "lost")
-    assert "(n = 3)" in drawings(folder.path)["validation-accuracy-against-epochs"].caption
+    assert "(n = 3)" in drawn(folder.path, "validation-accuracy-against-epochs").caption
 
 
 def test_every_figure_of_the_reference_report_and_the_four_more_are_there(report_figures: dict[str, Drawing]) -> None:
@@ -101,7 +106,7 @@ def test_all_repeats_are_in_one_plot_in_colours_of_their_own(report_figures: dic
 
 
 def test_many_repeats_become_thin_lines_and_their_mean(tmp_path: Path) -> None:
-    figure = drawings(write_sweep(tmp_path / "s", {"transfer": (9, 3)}).path)["arm-transfer-validation-accuracy"].figure
+    figure = drawn(write_sweep(tmp_path / "s", {"transfer": (9, 3)}).path, "arm-transfer-validation-accuracy").figure
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["each trial", "mean"]
 
 
@@ -119,7 +124,7 @@ def test_the_timeline_has_a_lane_for_each_gpu(report_figures: dict[str, Drawing]
 
 def test_on_a_cpu_trials_share_as_few_lanes_as_overlap_allows(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"scratch": (5, 2)}, device_kind="cpu", lanes=2)
-    labels = [label.get_text() for label in drawings(folder.path)["timeline"].figure.axes[0].get_yticklabels()]
+    labels = [label.get_text() for label in drawn(folder.path, "timeline").figure.axes[0].get_yticklabels()]
     assert labels == ["CPU (1)", "CPU (2)"]
 
 
@@ -132,7 +137,7 @@ def test_a_pause_between_two_calls_is_cut_out_and_marked(tmp_path: Path) -> None
     history = sweep.trial("scratch").history()
     again = replace(history.sessions[0], started_at=later.started_at + 5, ended_at=later.started_at + 45)
     sweep.trial("scratch").write_history(History(history.epochs, [history.sessions[0], again]))
-    axes = drawings(sweep.path)["timeline"].figure.axes[0]
+    axes = drawn(sweep.path, "timeline").figure.axes[0]
     assert axes.get_xlim()[1] < 200
     assert "stopped, then resumed" in axes.get_legend_handles_labels()[1]
 
@@ -228,14 +233,14 @@ def test_the_mean_of_many_repeats_ends_with_the_shortest(tmp_path: Path) -> None
     folder = write_sweep(tmp_path / "s", {"transfer": (9, 6)})
     (folder.trial("transfer-1").path / "summary.json").unlink()
     begin_trial(folder, trial_spec(folder, "transfer-1"), 2)
-    lines = drawings(folder.path)["arm-transfer-validation-accuracy"].figure.axes[0].lines
+    lines = drawn(folder.path, "arm-transfer-validation-accuracy").figure.axes[0].lines
     (mean,) = (line for line in lines if line.get_label() == "mean")
     assert list(mean.get_xdata()) == [1, 2]
 
 
 def test_the_band_of_very_many_repeats_holds_nine_of_ten(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (41, 1)})
-    (band,) = drawings(folder.path)["arm-transfer-validation-accuracy"].figure.axes[0].collections
+    (band,) = drawn(folder.path, "arm-transfer-validation-accuracy").figure.axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
     expected = 100 * read_results(folder.path).epochs["val_accuracy"].quantile([0.05, 0.95])
     assert [heights.min(), heights.max()] == pytest.approx(expected.tolist())
@@ -245,11 +250,10 @@ def test_minutes_are_minutes_in_every_line_and_bar(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", {"transfer": (2, 3)}, seconds={"transfer": 597.5}, lanes=2)
     (folder.trial("transfer-2").path / "summary.json").unlink()
     begin_trial(folder, trial_spec(folder, "transfer-2"), 2, train_seconds=597.5)
-    found = drawings(folder.path)
-    mean, ahead, *_ = found["validation-accuracy-against-seconds"].figure.axes[0].lines
+    mean, ahead, *_ = drawn(folder.path, "validation-accuracy-against-seconds").figure.axes[0].lines
     assert list(mean.get_xdata()) == pytest.approx([10, 20])
     assert list(ahead.get_xdata()) == pytest.approx([20, 30])
-    bars = [bar for bar in found["time-by-arm"].figure.axes[0].patches if not bar.get_hatch()]
+    bars = [bar for bar in drawn(folder.path, "time-by-arm").figure.axes[0].patches if not bar.get_hatch()]
     own, wall = (sum(bar.get_width() for bar in bars if abs(bar.get_y() + 0.31 - y) < 1e-6) for y in (0, 1))
     assert own == pytest.approx(5 * 10 + 3 / 60)
     assert wall == pytest.approx(read_results(folder.path).wall_seconds / 60)
