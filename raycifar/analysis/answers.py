@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from raycifar.analysis.stats import ROUNDING
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
@@ -51,6 +53,12 @@ def variance_by_images(a: Answers, b: Answers | None = None) -> float:
     off = shares - a.sizes * shares.sum()
     disagreement = a.disagreement + (b.disagreement if b else 0.0)
     return max(0.0, float(off @ off) * count / (count - 1) - disagreement)
+
+
+def say_the_same(a: Answers, b: Answers | None = None) -> bool:
+    """Whether all images say the same of `a`, or of its difference from `b`, so that they tell nothing of others."""
+    shares = a.shares if b is None else a.shares - b.shares
+    return bool(np.abs(shares - a.sizes * shares.sum()).max() < ROUNDING / len(shares))
 
 
 def variances_of_differences(every: Sequence[Answers]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from raycifar.analysis.answers import Answers, variance_by_images
+from raycifar.analysis.answers import Answers, say_the_same, variance_by_images
 from raycifar.analysis.stats import CONFIDENCE, ROUNDING, proportion_interval
 
 ALPHA = 1 - CONFIDENCE
@@ -44,8 +44,10 @@ class Estimate:
     """A mean accuracy, or the difference of two, with its intervals and, for a difference, two-sided p-values.
 
     `seeds`: over seeds, on these test images. `images`: with other test images, too; NaN where predictions are missing.
-    `networks`: other test images for these very networks, where single trials leave no spread over seeds.
-    `is_assumed`: one trial against several, whose spread it is taken to have. `above`: in how many of the `pairs` of
+    `networks`: other test images for these very networks, where single trials leave no spread over seeds; `p_networks`
+    is theirs, not of ways of training, and in no family of arms.
+    `is_assumed`: one trial against several, whose spread it is taken to have. `is_alike`: two single networks are apart
+    by as much on every image, which says nothing of others. `above`: in how many of the `pairs` of
     one trial each the first is above the second.
     """
 
@@ -55,7 +57,9 @@ class Estimate:
     networks: Span = NOWHERE
     p_seeds: float = math.nan
     p_images: float = math.nan
+    p_networks: float = math.nan
     is_assumed: bool = False
+    is_alike: bool = False
     above: int = 0
     pairs: int = 0
 
@@ -154,7 +158,9 @@ def apart(a: Arm, b: Arm, *, by_seed: bool = False) -> Estimate:
     value = a.mean - b.mean
     images = _image_error(a.answers, b.answers)
     if max(a.n, b.n) == 1:
-        found = Estimate(value, networks=_alone(value, images))
+        p = math.nan if images is None else two_sided_p(value, [images])
+        is_alike = bool(a.answers and b.answers and say_the_same(a.answers, b.answers))
+        found = Estimate(value, networks=_alone(value, images), p_networks=p, is_alike=is_alike)
     else:
         seeds = (
             _checked(math.sqrt(Arm(a.accuracies - b.accuracies).variance), a.n - 1) if by_seed else _seed_error(a, b)
@@ -206,9 +212,9 @@ def _checked(size: float, freedom: float) -> Error | None:
 
 
 def _image_error(*arms: Answers | None) -> Error | None:
-    """None where it is not known what each trial got right, or all images are of one group."""
+    """None where it is not known what each trial got right, all images are of one group, or all say the same."""
     known = [answers for answers in arms if answers is not None]
-    if len(known) < len(arms) or len(known[0].sizes) < 2:
+    if len(known) < len(arms) or len(known[0].sizes) < 2 or say_the_same(*known):
         return None
     return Error(math.sqrt(variance_by_images(*known)), len(known[0].sizes) - 1)
 

@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 BINS = 15  # of equal width, for the calibration error
 ROUNDING = 1e-9  # a standard deviation below it is rounding
 # What a quantity can be: Student's t knows no bound.
-SHARE, FROM_ZERO, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
+SHARE, APART, FROM_ZERO, ANY = (0.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A sweep's arms as `contrasts` takes them: the accuracies of their tested trials, and what each got right."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm, Estimate, estimate
+from raycifar.analysis.contrasts import Arm, Estimate, arm_interval, estimate
 from raycifar.analysis.families import Comparison, Family, compare
-from raycifar.analysis.predictions import Predictions, Swept, read_predictions
+from raycifar.analysis.predictions import Predictions, Swept, Tested, read_predictions
 
 
 class Sweep(Swept, Protocol):
@@ -71,6 +71,32 @@ def arm_of(trials: pd.DataFrame, predictions: Predictions, are_grouped: bool = F
         return Arm(accuracies, None, images, not are_grouped)
     answers = Answers.of(np.stack([tested.right for tested in known]), known[0].tests.groups)
     return Arm(accuracies, answers, images, not are_grouped)
+
+
+def gap_estimate(trials: pd.DataFrame, arm: Arm, gap: str = "train_test_gap") -> Estimate:
+    """By how much the arm's training accuracy is above its test accuracy; `gap` is the column of these `trials`.
+
+    The training images stay, so the choice of the test images leaves as much open as it does of the test accuracy.
+    """
+    values = trials[gap].to_numpy(np.float64)
+    if np.isnan(values).any():
+        return Estimate(float(trials[gap].mean()))
+    return estimate(Arm(-values, arm.answers, arm.images, are_single=False)).reversed()
+
+
+def within_classes(trials: Sequence[Tested], labels: Iterable[int]) -> dict[int, Estimate]:
+    """The accuracy of an arm's networks on the test images of each of these classes, which all have some."""
+    tests, right = trials[0].tests, np.stack([tested.right for tested in trials])
+    places = {label: tests.labels == label for label in labels}
+    groups = tests.groups
+    return {k: arm_interval(right[:, of], None if groups is None else groups[of]) for k, of in places.items()}
+
+
+def too_sure(trials: Sequence[Tested]) -> Estimate:
+    """By how much an arm's networks are surer of the classes that they choose than they are right."""
+    above = np.stack([tested.confidence.astype(np.float64) - tested.right for tested in trials])
+    answers = Answers.of(above, trials[0].tests.groups)
+    return estimate(Arm(above.mean(axis=1), answers, above.shape[1], are_single=False))
 
 
 def accuracy_frame(results: Sweep) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from raycifar.analysis.figures.timeline import timeline
 from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.predictions import Images, Predictions
 from raycifar.analysis.results import Results, leaks
+from raycifar.analysis.tested_arms import arms_of
 
 MOST_TRIALS = 12  # whose curves have figures of their own
 
@@ -37,8 +38,10 @@ def all_figures(
             yield _noted(accuracy_against_seconds(epochs, arms), results)
         if finished["train_test_gap"].notna().any():
             yield gap(finished, arms, blended_arms(results.spec))
-        if len(results.networks) > 1 and (drawing := accuracy_against_size(finished, arms, leaks(results.trials))):
-            yield drawing
+        if len(results.networks) > 1:
+            tested = arms_of(results, predictions or Predictions())
+            if drawing := accuracy_against_size(finished, arms, tested, leaks(results.trials)):
+                yield drawing
         yield from class_figures(predictions or Predictions(), arms, images, leaks(results.trials))
         if not epochs.empty:
             begun = results.trials[results.trials["epochs_run"] > 0]

@@ -26,7 +26,10 @@ from raycifar.analysis.learning import accuracies_within, common_limit
 from raycifar.analysis.results import THRESHOLD, leaks
 from raycifar.analysis.wording import TRAINING_TIME, epochs_of, n_of, too_few
 
-BAND = "line: mean of the trials; band: from the lowest to the highest of them; a single trial has no band"
+BAND = (
+    "line: mean of the trials; band: from the lowest to the highest of them; a single trial has no band; what other "
+    "validation images would change is in neither"
+)
 GOAL = 100 * THRESHOLD
 ON_TOP: dict[str, Any] = {"linestyle": (0, (3, 2)), "linewidth": 3.0, "zorder": 3}  # dashes, for what lies below shows
 SAME_LINE = 0.02  # of the axis: less than a line's width

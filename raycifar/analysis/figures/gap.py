@@ -44,7 +44,7 @@ def gap(finished: pd.DataFrame, arms: Sequence[str], unlike: Sequence[str] = ())
     legend(figure, axes)
     alike = {arm: mean for arm, mean in by_arm.items() if arm not in unlike}
     mean_gaps = ", ".join(f"{signed(100 * mean, 1)} points for {arm}" for arm, mean in alike.items())
-    caption = f"The gap is {mean_gaps}{on_average}. " if alike else ""
+    caption = f"The gap is {mean_gaps}{on_average}. The table of over-fitting has its intervals. " if alike else ""
     caption += f"It hints at over-fitting, it does not measure it: {PLAIN if is_plain else AUGMENTED}{mark(leak)}."
     if why := blended([arm for arm in by_arm.index if arm in unlike]):
         caption += f" Dotted: {why}."

@@ -13,12 +13,14 @@ from raycifar.analysis.figures.style import (
     GREY,
     MARKERS,
     PALETTE,
+    THIN,
     Drawing,
     canvas,
     ink,
     legend,
     mark,
     shorten,
+    with_other_images,
 )
 from raycifar.analysis.predictions import (
     ENDS,
@@ -32,6 +34,7 @@ from raycifar.analysis.predictions import (
     most_confused,
 )
 from raycifar.analysis.stats import BINS, calibration, proportion_interval
+from raycifar.analysis.tested_arms import within_classes
 
 Groups = dict[str, list[Tested]]
 
@@ -77,6 +80,7 @@ def accuracy_by_class(groups: Groups, arms: Sequence[str], classes: Sequence[int
         colour, marker = _colour(i), _marker(i)
         if len(trials) > 1:
             axes.hlines(y, shares.min(0), shares.max(0), color=colour, linewidth=4, alpha=0.3)
+        with_other_images(axes, within_classes(trials, classes).values(), y, colour)
         axes.scatter(shares.mean(0), y, color=colour, marker=marker, s=34, label=f"{shorten(arm)} (n = {len(trials)})")
         means = dict(zip([every[label] for label in classes], shares.mean(0).tolist(), strict=True))
         least = min(means, key=lambda name: means[name])
@@ -89,7 +93,7 @@ def accuracy_by_class(groups: Groups, arms: Sequence[str], classes: Sequence[int
     which = "" if are_all else f" The {ENDS} worst and the {ENDS} best of {len(every)} classes, by the mean over arms."
     caption = (
         f"Which classes are hard, and for which arm: the hardest is {', '.join(hardest)}.{which} Mark: mean of the "
-        f"trials; bar: from lowest to highest{mark(leak)}."
+        f"trials; bar: from lowest to highest; {THIN}{mark(leak)}."
     )
     if not are_all:
         axes.axhline(ENDS - 0.5, color=GREY, linewidth=1)
@@ -165,9 +169,10 @@ def reliability(groups: Groups, arms: Sequence[str], leak: bool) -> Drawing:
     axes.set_ylabel("right (%)")
     legend(figure, axes)
     caption = (
-        f"On average {'; '.join(averages)}. Below the dotted line a network is too sure of itself, above it not sure "
-        f"enough. {BINS} bins of equal width, all trials of an arm together; larger marks hold more images. Bars: 95 % "
-        f"intervals by the number of images alone, each counted once however many trials it was shown to{mark(leak)}."
+        f"On average {'; '.join(averages)} (the table of calibration has intervals). Below the dotted line a network "
+        f"is too sure of itself, above it not sure enough. {BINS} bins of equal width, all trials of an arm together; "
+        "larger marks hold more images. Bars: 95 % intervals by the number of images alone, each counted once however "
+        f"many trials it was shown to{mark(leak)}."
     )
     alt = f"Reliability diagram; on average {'; '.join(averages)}{mark(leak)}."
     return Drawing("reliability", "Calibration", caption, alt, figure)

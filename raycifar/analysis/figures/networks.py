@@ -1,18 +1,35 @@
 """Trials -> Figure: test accuracy against a network's parameters and operations, where arms have unlike networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raycifar.analysis.figures.style import MARKERS, PALETTE, VERMILLION, WIDTH, Drawing, legend, mark, shorten
+from raycifar.analysis.contrasts import Arm, estimate
+from raycifar.analysis.figures.style import (
+    MARKERS,
+    PALETTE,
+    THIN,
+    VERMILLION,
+    WIDTH,
+    Drawing,
+    legend,
+    mark,
+    shorten,
+    with_other_images,
+)
 from raycifar.analysis.results import LEAK
 
 AGAINST = {"all_parameters": (1e-6, "parameters (millions)"), "forward_flops": (1e-9, "GFLOP an image")}
 
 
-def accuracy_against_size(finished: pd.DataFrame, arms: Sequence[str], leak: bool) -> Drawing | None:
-    """A mark for each arm's mean, a bar from its lowest to its highest trial; None where no sizes are on record."""
+def accuracy_against_size(
+    finished: pd.DataFrame, arms: Sequence[str], tested: Mapping[str, Arm], leak: bool
+) -> Drawing | None:
+    """A mark for each arm's mean, a bar from its lowest to its highest trial, a thin line with other test images.
+
+    None where no sizes are on record.
+    """
     known = finished.dropna(subset=list(AGAINST))
     if known.empty:
         return None
@@ -28,6 +45,7 @@ def accuracy_against_size(finished: pd.DataFrame, arms: Sequence[str], leak: boo
             x = scale * trials[key].max()
             label = f"{shorten(str(arm))} (n = {len(trials)})" if axes is left else None
             axes.vlines(x, accuracy.min(), accuracy.max(), color=PALETTE[i % len(PALETTE)], linewidth=4, alpha=0.3)
+            with_other_images(axes, [estimate(tested[str(arm)])], [x], PALETTE[i % len(PALETTE)], upright=True)
             axes.scatter(
                 x, accuracy.mean(), color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], label=label
             )
@@ -40,7 +58,7 @@ def accuracy_against_size(finished: pd.DataFrame, arms: Sequence[str], leak: boo
     legend(figure, left)
     caption = (
         f"Further up and to the left: more is right for less. Mark: mean of the trials; bar: from lowest to highest; "
-        f"both scales of size are logarithmic{mark(leak)}."
+        f"{THIN}; both scales of size are logarithmic{mark(leak)}."
     )
     alt = f"Test accuracy by size of the network: {'; '.join(words)}{mark(leak)}."
     return Drawing("accuracy-by-size", "Accuracy by size of the network", caption, alt, figure)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.results import LEAK
 from raycifar.storage.beneath import Where, beneath, make_folder, write_bytes
 
@@ -26,6 +27,7 @@ WIDTH = 6.4  # inches
 ROW_CHARACTERS = 80  # of a legend, its symbols counted as characters
 MARKED_EPOCHS = 30  # with more, markers would hide the line
 DRAWN_REPEATS = 40  # with more in one plot, single lines say nothing
+THIN = "thin line: 95 % interval with other test images and other seeds, dotted of a single network alone"
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -85,6 +87,18 @@ def legend(figure: Figure, axes: Axes, patches: Iterable[Patch] = ()) -> None:
     columns = len(labels) if one_row else max(1, ROW_CHARACTERS // (max(map(len, labels)) + 7))
     if labels:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def with_other_images(
+    axes: Axes, of: Iterable[Estimate], places: Iterable[float], colour: str, *, upright: bool = False
+) -> None:
+    """A thin line at each place: the interval of a share, in percent, as THIN says; none where it is not known."""
+    for one, place in zip(of, places, strict=True):
+        span = one.images if one.images.known else one.networks
+        ends, level = [100 * max(0.0, span.low), 100 * min(1.0, span.high)], [place, place]
+        if span.known:
+            x, y = (level, ends) if upright else (ends, level)
+            axes.plot(x, y, color=colour, linewidth=1, linestyle="-" if one.images.known else ":")
 
 
 def mark(leak: bool) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, Span
 from raycifar.analysis.power import detectable, expected_maximum, missed, spread_range, trials_needed
-from raycifar.analysis.stats import SHARE, sample
+from raycifar.analysis.stats import APART, SHARE, sample
 from raycifar.analysis.wording import between, cut_at, is_level, p_is, percent, points
 
 WORTH_FINDING = 0.002  # a difference of accuracies that one would like to find, as a fraction
@@ -18,7 +18,7 @@ def reached(name: str, arm: Arm, of: Estimate, planned: int) -> str:
     mean = percent(of.mean)
     if arm.n == 1:
         which = "its one trial" if planned == 1 else f"the one of its {planned} trials that has finished"
-        alone = f"; with other test images this network would get {_share(of.networks)}" if of.networks.known else ""
+        alone = f"; with other test images this network would get {share(of.networks)}" if of.networks.known else ""
         return f"{name} gets {mean} % right in {which} (n = 1: no spread over seeds{alone})"
     values = sample(arm.accuracies)
     trials = f"{arm.n} trials" if arm.n == planned else f"{arm.n} of its {planned} trials"
@@ -26,17 +26,26 @@ def reached(name: str, arm: Arm, of: Estimate, planned: int) -> str:
 
 
 def _both(of: Estimate, sd: float) -> str:
-    images = f"with other test images {_share(of.images)}" if of.images.known else f"{LEFT_OUT}"
+    images = f"with other test images {share(of.images)}" if of.images.known else f"{LEFT_OUT}"
     return (
-        f"95 % interval over seeds, on these images, {_share(of.seeds)}; {images}; standard deviation "
+        f"95 % interval over seeds, on these images, {share(of.seeds)}; {images}; standard deviation "
         f"{percent(sd)} points"
     )
+
+
+def in_short(of: Estimate) -> str:
+    """A mean accuracy with its intervals, those that are known."""
+    if of.networks.known:
+        return f"{percent(of.mean)} % (this network with other test images {share(of.networks)})"
+    known = {"over seeds": of.seeds, "with other test images": of.images}
+    parts = [f"{name} {share(span)}" for name, span in known.items() if span.known]
+    return f"{percent(of.mean)} % ({', '.join(parts) or 'no interval'})"
 
 
 LEFT_OUT = "what other test images would change is left out, for want of predictions of each trial on the same images"
 
 
-def _share(span: Span) -> str:
+def share(span: Span) -> str:
     """An interval of accuracies, cut at what they can be."""
     low, high = max(span.low, SHARE[0]), min(span.high, SHARE[1])
     return f"{between(low, high, percent)} %{cut_at(span.low < SHARE[0], span.high > SHARE[1])}"
@@ -70,6 +79,14 @@ def intervals(of: Estimate, method: str, adjusted: float, comparisons: int) -> s
     return f"{over_seeds}; {images}: {verdict(of, adjusted, comparisons)}"
 
 
+def either(of: Estimate) -> str:
+    """Both intervals of a difference in short, or what of them is left out."""
+    if of.networks.known:
+        return f"this network with other test images {span(of.networks)}"
+    seeds = f"95 % interval over seeds {span(of.seeds)}" if of.seeds.known else "no interval over seeds"
+    return f"{seeds}, with other test images {span(of.images) if of.images.known else 'not known'}"
+
+
 def verdict(of: Estimate, adjusted: float, comparisons: int) -> str:
     """Whether chance is excluded, with as many comparisons as were made; and else, what is not excluded."""
     both = "both exclude" if of.images.known else "it excludes"
@@ -93,12 +110,13 @@ def _not_excluded(of: Estimate) -> str:
 
 def farthest(of: Estimate) -> str:
     """The largest difference that the widest interval holds, in points without its sign."""
-    return percent(max(abs(of.widest.low), abs(of.widest.high)))
+    return percent(min(1.0, max(abs(of.widest.low), abs(of.widest.high))))
 
 
 def span(of: Span) -> str:
-    """The interval of a difference, in points."""
-    return between(of.low, of.high, percent, "+")
+    """The interval of a difference, in points, cut at what it can be."""
+    cut = ", cut at 100" if of.low < APART[0] or of.high > APART[1] else ""
+    return between(max(of.low, APART[0]), min(of.high, APART[1]), percent, "+") + cut
 
 
 def assumed(one: str, many: str, of: Estimate) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.learning import blended_arms, common_limit
-from raycifar.analysis.report.comparing import SINGLE, ahead, best_of_many, reached, what_can_be_found
+from raycifar.analysis.report.comparing import SINGLE, ahead, best_of_many, either, reached, what_can_be_found
 from raycifar.analysis.results import Results
-from raycifar.analysis.tested_arms import ComparedArms
+from raycifar.analysis.tested_arms import ComparedArms, gap_estimate
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (
     TRAINING_TIME,
@@ -49,7 +49,7 @@ def answer(results: Results, tested: ComparedArms) -> str:
 def costs(results: Results, tested: ComparedArms) -> str:
     """A second paragraph: at what cost in time, and how far training is above test. Empty where none finished."""
     named = named_arms(results, tested) if tested.arms else []
-    return f"{_costs(results, named)} {_gaps(results, named)}" if named else ""
+    return f"{_costs(results, named)} {_gaps(results, tested, named)}" if named else ""
 
 
 def named_arms(results: Results, tested: ComparedArms) -> list[str]:
@@ -139,10 +139,10 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
     )
 
 
-def _gaps(results: Results, arms: Sequence[str]) -> str:
+def _gaps(results: Results, tested: ComparedArms, arms: Sequence[str]) -> str:
     finished, unlike = results.finished, [arm for arm in blended_arms(results.spec) if arm in arms]
-    means = {arm: finished.loc[finished["arm"] == arm, "train_test_gap"].mean() for arm in arms if arm not in unlike}
-    given = [f"{signed(100 * mean, 2)} points for {arm}" for arm, mean in means.items()]
+    gaps = {arm: gap_estimate(finished[finished["arm"] == arm], tested.arms[arm]) for arm in arms if arm not in unlike}
+    given = [f"{signed(100 * gap.mean, 2)} points for {arm} ({either(gap)})" for arm, gap in gaps.items()]
     given += [f"not given for {listed(unlike)}, whose images are blended of two (Mixup, CutMix)"] if unlike else []
     return (
         f"Training accuracy, on augmented images while the weights change, minus test accuracy: {', '.join(given)}. It "

@@ -8,7 +8,9 @@ from scipy.special import ndtri
 
 from raycifar.analysis.answers import Answers, variance_by_images
 from raycifar.analysis.balance import is_unequal, largest_share
+from raycifar.analysis.contrasts import arm_interval
 from raycifar.analysis.predictions import Predictions, Tested
+from raycifar.analysis.report.comparing import in_short
 from raycifar.analysis.results import Results
 from raycifar.analysis.stats import CONFIDENCE, proportion_interval
 from raycifar.analysis.wording import listed, percent
@@ -59,8 +61,10 @@ def _near(results: Results, predictions: Predictions) -> Iterator[str]:
     if near is None or near.all():
         yield f"{start}."
         return
+    groups = predictions.tests.groups
+    left = None if groups is None else groups[~near]
     without = [
-        f"{arm} {percent(float(np.mean([tested.right[~near].mean() for tested in trials])))} %"
+        f"{arm} {in_short(arm_interval(np.stack([tested.right[~near] for tested in trials]), left))}"
         for arm, trials in predictions.by_arm(results.shown_arms).items()
     ]
     yield f"{start}. Without them: {listed(without)}."

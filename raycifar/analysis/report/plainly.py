@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, Span, estimate
 from raycifar.analysis.families import Comparison
-from raycifar.analysis.report.comparing import LEAST_ARMS, farthest, in_images
+from raycifar.analysis.report.comparing import LEAST_ARMS, farthest, in_images, share
 from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import between, is_level, p_is, percent, points
 
 WHICH, OTHER_IMAGES, HOW_SURE = "Which is better?", "With other test images, too?", "How sure is that?"
+HOW_GOOD = "How accurate is it?"  # of an arm that has no other beside it
 Answers = list[tuple[str, str]]  # questions and answers
 
 
@@ -16,7 +17,7 @@ def plainly(tested: ComparedArms) -> Answers:
     """Of the best arm and the baseline; where that is the best, of the next one. Nothing without a tested trial."""
     arms = tested.arms
     if len(arms) < 2:
-        return [_alone(*one) for one in arms.items()]
+        return [answer for name, arm in arms.items() for answer in _alone(name, arm)]
     nearest = max(tested.with_best, key=lambda one: (one.b == tested.baseline, arms[one.b].mean))
     return [
         (WHICH, _which(nearest, arms)),
@@ -25,19 +26,40 @@ def plainly(tested: ComparedArms) -> Answers:
     ]
 
 
-def _alone(name: str, arm: Arm) -> tuple[str, str]:
-    of = estimate(arm)
-    return WHICH, f"{name} gets {percent(of.mean)} % of the test images right; no other arm has been tested."
+def _alone(name: str, arm: Arm) -> Answers:
+    of, trials = estimate(arm), "one trial" if arm.n == 1 else f"the mean of {arm.n} trials"
+    return [
+        (HOW_GOOD, f"{name} gets {percent(of.mean)} % of the test images right ({trials}); no other arm is tested."),
+        (OTHER_IMAGES, _alone_with_others(name, of)),
+        (HOW_SURE, _alone_how_sure(arm.n, of)),
+    ]
+
+
+def _alone_with_others(name: str, of: Estimate) -> str:
+    if of.networks.known:
+        return f"This network would get {share(of.networks)} of other test images right; {OTHER_SEEDS}."
+    if of.images.known:
+        return f"With new seeds and new test images of the same kind, {name} would get {share(of.images)} right."
+    return MISSING if of.seeds.known else NOT_KNOWN
+
+
+def _alone_how_sure(n: int, of: Estimate) -> str:
+    if n == 1:
+        return "Not sure: with one trial (n = 1), nothing says how far another seed would fall."
+    if not of.seeds.known:
+        return ALIKE
+    return f"By these {n} trials, the mean of many more would be {share(of.seeds)} on these images (95 % interval)."
 
 
 def _which(one: Comparison, arms: Mapping[str, Arm]) -> str:
     a, b = arms[one.a], arms[one.b]
     if is_level(one.apart.mean):
-        return f"Neither {one.a} nor {one.b}: both get {percent(a.mean)} % of the test images right ({_trials(a, b)})."
+        both = f"both get {percent(a.mean)} % of the test images right"
+        return f"Neither {one.a} nor {one.b}: {both} ({trials_of(a.n, b.n)})."
     many = f", the best of {len(arms)} arms," if len(arms) >= LEAST_ARMS else ""
     more = f"{points(one.apart.mean)} more than {one.b}{in_images(one.apart.mean, a)}"
     start = f"{not_shown(one.adjusted, one.apart)}{one.a}{many} gets"
-    return f"{start} {percent(a.mean)} % of the test images right, {more} ({_trials(a, b)})."
+    return f"{start} {percent(a.mean)} % of the test images right, {more} ({trials_of(a.n, b.n)})."
 
 
 def not_shown(adjusted: float, of: Estimate) -> str:
@@ -47,45 +69,61 @@ def not_shown(adjusted: float, of: Estimate) -> str:
     return "Not shown: on these images "
 
 
-def _trials(a: Arm, b: Arm) -> str:
-    if max(a.n, b.n) == 1:
+def trials_of(a: int, b: int) -> str:
+    """What is compared, of two arms of so many trials."""
+    if max(a, b) == 1:
         return "one trial each"
-    each = " against ".join("1 trial" if arm.n == 1 else f"the mean of {arm.n}" for arm in (a, b))
-    return f"the means of {a.n} trials each" if a.n == b.n else each
+    each = " against ".join("1 trial" if n == 1 else f"the mean of {n}" for n in (a, b))
+    return f"the means of {a} trials each" if a == b else each
 
 
 def _other_images(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:
-    return other_images(one.apart, (one.a, one.b), (arms[one.a].n, arms[one.b].n), one.adjusted, comparisons)
+    pairs = len(arms) * (len(arms) - 1) // 2
+    sizes = arms[one.a].n, arms[one.b].n
+    return other_images(one.apart, (one.a, one.b), sizes, one.adjusted, comparisons if max(sizes) > 1 else pairs)
 
 
 def other_images(
     of: Estimate, names: tuple[str, str], sizes: tuple[int, int], adjusted: float, comparisons: int
 ) -> str:
-    """Whether the first of two would be ahead with other test images."""
+    """Whether the first of two would be ahead with other test images.
+
+    Of one network each p is adjusted here, by Bonferroni, for so many `comparisons`: `adjusted` is not of networks.
+    """
     if of.networks.known:
-        start = "Yes" if of.networks.low > 0 else "Not certain"
-        network = f"this network of {names[0]} would be {_ahead(of.networks)}"
-        return f"{start}: {network}; what other seeds would change is not in that."
+        start = _certain("Yes", of.networks, comparisons * of.p_networks, comparisons)
+        return f"{start}: this network of {names[0]} would be {_ahead(of.networks)}; {OTHER_SEEDS}."
     if of.images.known:
-        start = f"Yes, {names[0]} again" if adjusted < ALPHA else "Not certain"
-        if adjusted >= ALPHA and of.images.low > 0:
-            start += f", as one of {comparisons:,} comparisons"
+        start = _certain(f"Yes, {names[0]} again", of.images, adjusted, comparisons)
         one, many = names if sizes[0] == 1 else names[::-1]
         condition = f", if {one} varies from seed to seed as {many} does" if of.is_assumed else ""
         with_others = f"with new seeds and new test images of the same kind, {names[0]} would be"
         return f"{start}: {with_others} {_ahead(of.images)}{condition}."
-    if min(sizes) > 1 and not of.seeds.known:
-        return "Not known: within each arm all trials have the same value, so nothing says how far others would fall."
-    return (
-        "Not known: only predictions of every trial on the same images tell what other images would change, and some "
-        "are missing."
-    )
+    if of.is_alike:
+        return "Not known: the two networks differ by as much on every test image, which says nothing of others."
+    return NOT_KNOWN if max(sizes) > 1 and not of.seeds.known else MISSING
+
+
+OTHER_SEEDS = "what other seeds would change is not in that"
+NOT_KNOWN = "Not known: within each arm all trials have the same value, so nothing says how far others would fall."
+MISSING = (
+    "Not known: only predictions of every trial on the same images tell what other images would change, and some are "
+    "missing."
+)
+ALIKE = "Not sure: trials that all have the same value say nothing of how far others would fall."
+
+
+def _certain(yes: str, span: Span, adjusted: float, comparisons: int) -> str:
+    if adjusted < ALPHA:
+        return yes
+    alone = span.low > 0 and comparisons > 1
+    return f"Not certain, as one of {comparisons:,} comparisons" if alone else "Not certain"
 
 
 def _ahead(span: Span) -> str:
     if span.low >= 0:
-        return f"ahead by {between(*span, percent)} points"
-    return f"between {percent(-span.low)} points behind and {percent(span.high)} points ahead"
+        return f"ahead by {between(span.low, min(1.0, span.high), percent)} points"
+    return f"between {percent(min(1.0, -span.low))} points behind and {percent(min(1.0, span.high))} points ahead"
 
 
 def _how_sure(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:
@@ -99,14 +137,15 @@ def how_sure(of: Estimate, names: tuple[str, str], sizes: tuple[int, int], adjus
     if max(sizes) == 1:
         return "Not sure: with one trial each (n = 1), nothing says how far another seed would fall."
     if not of.seeds.known:
-        return "Not sure: trials that all have the same value say nothing of how far others would fall."
+        return ALIKE
     if of.is_assumed:
         one, many = names if sizes[0] == 1 else names[::-1]
         return (
             f"Less sure than it looks: {one} has one trial (n = 1), so how far another of its seeds would fall is "
             f"taken from {many}'s {max(sizes)} trials, not measured."
         )
-    counted = f", counting all {comparisons} comparisons" if comparisons > 1 else ""
+    every = "both" if comparisons == 2 else f"all {comparisons:,}"
+    counted = f", counting {every} comparisons" if comparisons > 1 else ""
     if adjusted < ALPHA:
         return f"Fairly sure: equal arms would seldom differ by so much ({p_is(adjusted)}{counted})."
     return (

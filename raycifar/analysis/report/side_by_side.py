@@ -13,7 +13,7 @@ from raycifar.analysis.report.comparing import assumed, intervals, span
 from raycifar.analysis.report.findings import status_line
 from raycifar.analysis.report.formats import write_frames
 from raycifar.analysis.report.pages import Picture, Report, pages
-from raycifar.analysis.report.plainly import HOW_SURE, OTHER_IMAGES, WHICH, how_sure, not_shown, other_images
+from raycifar.analysis.report.plainly import HOW_SURE, OTHER_IMAGES, WHICH, how_sure, not_shown, other_images, trials_of
 from raycifar.analysis.report.report import report_folder, write_tables
 from raycifar.analysis.results import LEAK, Results, leaks
 from raycifar.analysis.several_sweeps import (
@@ -77,7 +77,7 @@ def compare_sweeps(sweeps: Sequence[Results], predictions: Sequence[Predictions]
     surroundings = differing_surroundings(sweeps)
     names = [f"{letter} {results.record.name}" for letter, results in lettered(sweeps)]
     contrasts = accuracy_contrasts(sweeps, predictions)
-    tables = _tables(sweeps, contrasts, image_tests(sweeps, predictions, LETTERS), surroundings)
+    tables = _tables(sweeps, contrasts, predictions, surroundings)
     return Report(
         title=f"Sweeps side by side: {', '.join(names)}",
         plainly=_plainly(contrasts),
@@ -96,14 +96,14 @@ def compare_sweeps(sweeps: Sequence[Results], predictions: Sequence[Predictions]
 def _tables(
     sweeps: Sequence[Results],
     contrasts: Sequence[AccuracyContrast],
-    images: Table,
+    predictions: Sequence[Predictions],
     surroundings: Sequence[Setting],
 ) -> list[Table]:
     recipes = differing_settings(sweeps)
     return [
         sweeps_table(sweeps),
-        accuracy_table(sweeps, contrasts),
-        images,
+        accuracy_table(sweeps, contrasts, predictions),
+        image_tests(sweeps, predictions, LETTERS),
         *(quantity_table(sweeps, quantity) for quantity in QUANTITIES),
         settings_table("recipes", "Where the recipes differ", sweeps, recipes),
         settings_table("surroundings", "Where hardware and versions differ", sweeps, surroundings),
@@ -157,11 +157,16 @@ def _plainly(contrasts: Sequence[AccuracyContrast]) -> list[tuple[str, str]]:
     several = len(contrasts) > 1
     told = [
         (WHICH, [_which(one) for one in shown]),
-        (OTHER_IMAGES, [other_images(*_as_arms(one), one.adjusted, one.size) for one in shown]),
+        (OTHER_IMAGES, [other_images(*_as_arms(one), one.adjusted, _counted(one, contrasts)) for one in shown]),
         (HOW_SURE, [how_sure(*_as_arms(one), one.adjusted, one.size) for one in shown]),
     ]
     names = [f"{one.arm}{f' in {one.letter}' if one.letter != 'B' else ''}: " if several else "" for one in shown]
     return [(q, " ".join(f"{name}{reply}" for name, reply in zip(names, of, strict=True))) for q, of in told if of]
+
+
+def _counted(one: AccuracyContrast, contrasts: Sequence[AccuracyContrast]) -> int:
+    """How many comparisons were made; of single networks, which are in no family, all of the table."""
+    return one.size if max(one.n) > 1 else len(contrasts)
 
 
 def _as_arms(one: AccuracyContrast) -> tuple[Estimate, tuple[str, str], tuple[int, int]]:
@@ -174,9 +179,8 @@ def _which(one: AccuracyContrast) -> str:
     of, names, n = _as_arms(one)
     if is_level(of.mean):
         return "Neither: both are level in test accuracy."
-    return (
-        f"{not_shown(one.adjusted, of)}{names[0]} is {points(of.mean)} ahead of {names[1]} (n = {n[0]} against {n[1]})."
-    )
+    more = f"gets {points(of.mean)} more of the test images right than {names[1]}"
+    return f"{not_shown(one.adjusted, of)}{names[0]} {more} ({trials_of(*n)})."
 
 
 def _cautions(

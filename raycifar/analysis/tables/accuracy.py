@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
-from raycifar.analysis.stats import ANY, FROM_ZERO, SHARE, Sample, sample
+from raycifar.analysis.stats import APART, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
@@ -22,7 +22,7 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.tested_arms import ComparedArms
+from raycifar.analysis.tested_arms import ComparedArms, gap_estimate
 from raycifar.analysis.wording import (
     NONE,
     TRAINING_TIME,
@@ -58,7 +58,7 @@ class Average(NamedTuple):
     arm: str
     quantity: Quantity
     values: Sample
-    tested: Estimate  # of the test accuracy
+    of: Estimate | None  # with other test images; None where they move nothing that is known
 
 
 QUANTITIES = [
@@ -67,7 +67,7 @@ QUANTITIES = [
     Quantity("best validation accuracy (highest of the epochs), %", "best_val_accuracy", percent, SHARE),
     Quantity("last training accuracy, %", "train_accuracy", percent, SHARE),
     Quantity("mean training accuracy, %", "mean_train_accuracy", percent, SHARE),
-    Quantity("training − test, points", "train_test_gap", percent, ANY, "+"),
+    Quantity("training − test, points", "train_test_gap", percent, APART, "+"),
     Quantity("test loss", "test_loss", number, FROM_ZERO),
     Quantity("training time, s", "own_seconds", seconds, FROM_ZERO),
 ]
@@ -110,8 +110,9 @@ def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
     """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
     arms = tested.arms
     records = [
-        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), estimate(arms[arm]))
+        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), of.get(quantity.key))
         for arm, finished in results.finished_by_arm()
+        for of in [{"test_accuracy": estimate(arms[arm]), "train_test_gap": gap_estimate(finished, arms[arm])}]
         for quantity in QUANTITIES
         if quantity.key != "train_test_gap" or arm not in blended_arms(results.spec)
     ]
@@ -134,9 +135,10 @@ def _interval(average: Average) -> Cell:
 
 
 def _with_images(average: Average) -> Cell:
-    if average.quantity.key != "test_accuracy":
+    quantity = average.quantity
+    if average.of is None:
         return lacking(NONE, len(WITH_IMAGES))
-    return with_images(average.tested, average.quantity.show, bounds=average.quantity.bounds)
+    return with_images(average.of, quantity.show, quantity.sign, quantity.bounds)
 
 
 def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
@@ -145,8 +147,8 @@ def _what_intervals_are(results: Results, arms: Mapping[str, Arm]) -> list[str]:
         "An arm is one configuration: all seeds of one recipe. Over finished trials, which differ only in their seed. "
         "sd: standard deviation. Over seeds: Student's t, on these images; one trial has no spread (n = 1). With other "
         "test images: what other seeds and other images, drawn as these were, would change; given for the plain test "
-        "accuracy, where each trial has left predictions. Last training: of the last epoch; mean training: over all "
-        f"epochs. Training time: {TRAINING_TIME}.",
+        "accuracy and for how far training is above it, where each trial has left predictions. Last training: of the "
+        f"last epoch; mean training: over all epochs. Training time: {TRAINING_TIME}.",
         *([GROUPS_DRAWN] if results.facts.grouped else []),
         _what_varies(results.spec),
         "Best validation accuracy is the highest of the epochs, on the images that chose it: it flatters, and longer "

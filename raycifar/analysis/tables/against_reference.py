@@ -3,13 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from raycifar.analysis.contrasts import Arm, apart
 from raycifar.analysis.reference import Reference, kind
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import sample
+from raycifar.analysis.tables.differences import compared_by
 from raycifar.analysis.tables.table import MEAN_AND_SD, Cell, Column, Table, lacking, mean_and_sd, word
-from raycifar.analysis.wording import NONE, Format, above_or_below, number, percent, seconds
+from raycifar.analysis.wording import NONE, Format, above_or_below, between, number, percent, seconds
+
+IMAGES_LEFT_OUT = "what other test images would change is left out, for want of the report's predictions"
 
 
 class Compared(NamedTuple):
@@ -150,9 +155,15 @@ TIMES = [
 
 def _difference(side: Side) -> str:
     """How far the mean test accuracies are apart: in words, for the table has them in two columns."""
-    report = sample(side.reference.values(side.kind, "test_accuracy")).mean
-    where = above_or_below(side.trials["test_accuracy"].mean() - report)
-    return f"{side.arm}: {where} the report's {percent(report)} % in test accuracy."
+    ours, report = (
+        Arm(np.asarray(values, np.float64))
+        for values in (side.trials["test_accuracy"], side.reference.values(side.kind, "test_accuracy"))
+    )
+    of = apart(ours, report)
+    how = compared_by(of, (ours.n, report.n))
+    seeds = f"95 % interval over seeds {between(*of.seeds, percent, '+')} points, {how}" if of.seeds.known else how
+    start = f"{side.arm}: {above_or_below(of.mean)} the report's {percent(report.mean)} % in test accuracy"
+    return f"{start} ({seeds}; {IMAGES_LEFT_OUT})."
 
 
 def _held_out(results: Results) -> list[str]:

@@ -12,18 +12,16 @@ from raycifar.analysis.tables.images import left_out
 from raycifar.analysis.tables.table import (
     RANGE,
     WITH_IMAGES,
-    Cell,
     Column,
     Table,
     count,
     figure,
-    lacking,
-    range_of,
+    over_seeds,
     with_images,
     word,
 )
 from raycifar.analysis.tested_arms import arms_of
-from raycifar.analysis.wording import NONE, cut_span, percent
+from raycifar.analysis.wording import percent
 
 MEASURES = {"accuracy": None, "balanced accuracy": balanced_accuracy, "macro-F1": macro_f1}
 
@@ -68,7 +66,7 @@ def _columns(name: str) -> list[Column[Row]]:
     key = name.replace(" ", "_").replace("-", "_")
     return [
         Column(f"{name}, %", lambda r: figure(r.of[name].mean, percent), in_terminal=True, key=f"{key}_percent"),
-        Column("over seeds", lambda r: _over_seeds(r.of[name]), key=f"{key}_seeds", parts=RANGE),
+        Column("over seeds", lambda r: over_seeds(r.of[name], percent, "", SHARE), key=f"{key}_seeds", parts=RANGE),
         Column(
             "with other test images",
             lambda r: with_images(r.of[name], percent, bounds=SHARE),
@@ -76,7 +74,3 @@ def _columns(name: str) -> list[Column[Row]]:
             parts=WITH_IMAGES,
         ),
     ]
-
-
-def _over_seeds(of: Estimate) -> Cell:
-    return range_of(cut_span(*of.seeds, SHARE), percent) if of.seeds.known else lacking(NONE, len(RANGE))

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Arm, estimate
 from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import Sample, sample
+from raycifar.analysis.stats import APART, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
@@ -22,13 +21,17 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
-from raycifar.analysis.tested_arms import ComparedArms
+from raycifar.analysis.tested_arms import ComparedArms, gap_estimate
 from raycifar.analysis.wording import NONE, blended, is_level, percent
+
+Gap = tuple[str, pd.DataFrame, Sample]  # an arm, its tested trials, and the gap over them
 
 
 def overfitting(results: Results, tested: ComparedArms) -> Table:
     """Training accuracy minus test accuracy, by arm."""
-    records = [(arm, finished, sample(finished["train_test_gap"])) for arm, finished in results.finished_by_arm()]
+    records = [
+        (arm, finished, sample(finished["train_test_gap"], APART)) for arm, finished in results.finished_by_arm()
+    ]
     notes = [
         "Training accuracy is that of the last epoch, on augmented images, with dropout if any, while the weights "
         "change; test accuracy that of the best epoch's weights on plain images. So the gap can lie below 0: it hints "
@@ -42,7 +45,7 @@ def overfitting(results: Results, tested: ComparedArms) -> Table:
     if is_plain:
         notes.append("Plain: of the tested weights, on the training images as they are, measured as the test is.")
     notes = notes if records else [NOTHING_FINISHED]
-    columns: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
+    columns: list[Column[Gap]] = [
         Column("arm", lambda r: word(r[0]), is_name=True),
         Column("n", lambda r: count(r[2].n)),
         Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
@@ -51,40 +54,43 @@ def overfitting(results: Results, tested: ComparedArms) -> Table:
         Column("95 % interval over seeds", lambda r: _gap_range(r[2], r[0] in unlike), key="gap_points", parts=RANGE),
         Column(
             "with other test images",
-            lambda r: _gap_with_images(r[1], tested.arms[r[0]], r[0] in unlike),
+            lambda r: NO_RANGE if r[0] in unlike else _with_images(r, tested, "train_test_gap"),
             key="gap_points_with_other_test_images",
             parts=WITH_IMAGES,
         ),
-        *(_PLAIN if is_plain else []),
+        *(_plain(tested) if is_plain else []),
     ]
     return Table.of("gap", "Over-fitting", records, columns, notes=notes, leak=leaks(results.trials))
 
 
-_PLAIN: list[Column[tuple[str, pd.DataFrame, Sample]]] = [
-    Column("plain training %", lambda r: figure(r[1]["plain_train_accuracy"].mean(), percent)),
-    Column("plain gap, points", lambda r: figure(r[1]["plain_gap"].mean(), percent, "+")),
-    Column(
-        "95 % interval of the plain gap over seeds",
-        lambda r: range_of(sample(r[1]["plain_gap"]), percent, "+"),
-        key="plain_gap_points",
-        parts=RANGE,
-    ),
-]
+def _plain(tested: ComparedArms) -> list[Column[Gap]]:
+    return [
+        Column("plain training %", lambda r: figure(r[1]["plain_train_accuracy"].mean(), percent)),
+        Column("plain gap, points", lambda r: figure(r[1]["plain_gap"].mean(), percent, "+")),
+        Column(
+            "95 % interval of the plain gap over seeds",
+            lambda r: range_of(sample(r[1]["plain_gap"], APART), percent, "+"),
+            key="plain_gap_points",
+            parts=RANGE,
+        ),
+        Column(
+            "with other test images",
+            lambda r: _with_images(r, tested, "plain_gap"),
+            key="plain_gap_points_with_other_test_images",
+            parts=WITH_IMAGES,
+        ),
+    ]
 
 
-NOT_GIVEN = lacking("not given (blended images)")
+NOT_GIVEN, NO_RANGE = lacking("not given (blended images)"), lacking(NONE, len(WITH_IMAGES))
 
 
 def _gap_range(values: Sample, is_blended: bool) -> Cell:
     return lacking(NONE, len(RANGE)) if is_blended else range_of(values, percent, "+")
 
 
-def _gap_with_images(trials: pd.DataFrame, arm: Arm, is_blended: bool) -> Cell:
-    """The test images are the only chance that the gap has besides its seeds'; of one trial nothing is known."""
-    if is_blended or arm.n < 2:
-        return lacking(NONE, len(WITH_IMAGES))
-    below = estimate(Arm(-trials["train_test_gap"].to_numpy(float), arm.answers))
-    return with_images(below.reversed(), percent, "+")
+def _with_images(row: Gap, tested: ComparedArms, gap: str) -> Cell:
+    return with_images(gap_estimate(row[1], tested.arms[row[0]], gap), percent, "+")
 
 
 def _widest_gap(gaps: Mapping[str, Sample], *, are_all: bool) -> list[str]:

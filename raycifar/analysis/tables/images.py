@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from raycifar.analysis.balance import FEW
+from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.predictions import (
     ENDS,
     MOST_CLASSES,
@@ -21,20 +22,32 @@ from raycifar.analysis.predictions import (
 from raycifar.analysis.results import Results, leaks
 from raycifar.analysis.stats import BINS, Sample, calibrated_error, calibration, sample
 from raycifar.analysis.tables.table import (
+    MEAN_AND_BOTH,
     MEAN_AND_SD,
     MOST_ROWS,
+    RANGE,
+    WITH_IMAGES,
     Cell,
     Column,
     Table,
     count,
     figure,
+    mean_and_both,
     mean_and_sd,
+    over_seeds,
+    with_images,
     word,
 )
+from raycifar.analysis.tested_arms import too_sure, within_classes
 from raycifar.analysis.wording import listed, number, percent, tenths
 
 TOP, MOST_LISTED = 20, 1_000  # confusions of an arm that are shown, and listed in the file, where classes are many
 FEW_MARK = "*"
+BY_CLASS = (
+    "Test accuracy within each class; mean ± standard deviation over trials where n > 1. In brackets its 95 % interval "
+    "with other test images of the class, and other seeds; of a single trial, of this network alone. The interval over "
+    "seeds alone is in tables/classes.csv."
+)
 FEW_NOTE = (
     f"{FEW_MARK}: fewer than {FEW} test images of the class; the 95 % interval (Wilson) of a share of so few can be "
     "more than 50 points wide."
@@ -50,6 +63,7 @@ class ClassAccuracies(NamedTuple):
     name: str
     images: int
     right: dict[str, Sample]
+    of: dict[str, Estimate]  # the same with other test images, too
 
 
 class Confusion(NamedTuple):
@@ -67,6 +81,7 @@ class Confidence(NamedTuple):
     trials: int
     accuracy: float
     confidence: float
+    above: Estimate  # confidence minus accuracy
     error: Sample
     least: float  # the error that a perfectly calibrated network would show
     loss: float
@@ -89,7 +104,7 @@ def accuracy_by_class(results: Results, predictions: Predictions) -> Table:
     """Of each class's test images, the share that each arm gets right."""
     groups = predictions.by_arm(results.shown_arms)
     classes, leak = _classes(predictions, groups), leaks(results.trials)
-    notes = ["Test accuracy within each class; mean ± standard deviation over trials where n > 1."]
+    notes = [BY_CLASS]
     notes += [FEW_NOTE] if any(c.images < FEW for c in classes) else []
     notes = [*notes, *_absent(predictions), *left_out(predictions)] if groups else [NO_PREDICTIONS]
     columns: list[Column[ClassAccuracies]] = [
@@ -118,9 +133,9 @@ def _absent(predictions: Predictions) -> list[str]:
 
 def _class_column(arm: str, n: int) -> Column[ClassAccuracies]:
     def cell(of_class: ClassAccuracies) -> Cell:
-        return mean_and_sd(of_class.right[arm], percent)
+        return mean_and_both(of_class.right[arm], of_class.of[arm], percent)
 
-    return Column(f"{arm} % (n = {n})", cell, key=f"{arm}_percent", parts=MEAN_AND_SD)
+    return Column(f"{arm} % (n = {n})", cell, key=f"{arm}_percent", parts=MEAN_AND_BOTH)
 
 
 def _classes(predictions: Predictions, groups: dict[str, list[Tested]]) -> list[ClassAccuracies]:
@@ -128,12 +143,15 @@ def _classes(predictions: Predictions, groups: dict[str, list[Tested]]) -> list[
     if not groups:
         return []
     labels, names = predictions.tests.labels, predictions.tests.facts.classes
+    present = np.unique(labels).tolist()
+    estimates = {arm: within_classes(trials, present) for arm, trials in groups.items()}
     return [
         ClassAccuracies(
             label,
             name,
             int((labels == label).sum()),
             {arm: sample(t.right[labels == label].mean() for t in trials) for arm, trials in groups.items()},
+            {arm: of[label] for arm, of in estimates.items()},
         )
         for label, name in enumerate(names)
         if (labels == label).any()
@@ -177,8 +195,9 @@ def calibration_by_arm(results: Results, predictions: Predictions) -> Table:
         f"error: images are sorted into {BINS} bins of equal width by that probability, and the gap between mean "
         "confidence and accuracy in each bin is averaged, weighted by the bin's images; mean ± standard deviation "
         "over trials. By chance alone even a perfectly calibrated network shows one, the more the fewer images: it "
-        "stands beside. Confidence above accuracy: the network is too sure of itself. The loss is the mean "
-        "cross-entropy in nats (natural logarithm)."
+        "stands beside. Confidence above accuracy: the network is too sure of itself; its 95 % "
+        "intervals are as those of accuracy, which are among the averages. The loss is the mean cross-entropy in nats "
+        "(natural logarithm)."
     ]
     notes = notes + left_out(predictions) if groups else [NO_PREDICTIONS]
     columns: list[Column[Confidence]] = [
@@ -190,6 +209,18 @@ def calibration_by_arm(results: Results, predictions: Predictions) -> Table:
             "confidence − accuracy, points",
             lambda c: figure(c.confidence - c.accuracy, percent, "+"),
             key="confidence_minus_accuracy_points",
+        ),
+        Column(
+            "95 % interval over seeds",
+            lambda c: over_seeds(c.above, percent),
+            key="confidence_minus_accuracy_points",
+            parts=RANGE,
+        ),
+        Column(
+            "with other test images",
+            lambda c: with_images(c.above, percent, "+"),
+            key="confidence_minus_accuracy_points_with_other_test_images",
+            parts=WITH_IMAGES,
         ),
         Column("ECE, points", lambda c: mean_and_sd(c.error, percent), parts=MEAN_AND_SD),
         Column("ECE if perfectly calibrated, points", lambda c: figure(c.least, percent)),
@@ -206,4 +237,4 @@ def _confidence(results: Results, arm: str, trials: Sequence[Tested]) -> Confide
     tested = results.finished["trial"].isin([t.trial for t in trials])
     loss = float(results.finished.loc[tested, "test_loss"].mean())
     least = float(np.mean([calibrated_error(t.confidence) for t in trials]))
-    return Confidence(arm, len(trials), accuracy, confidence, error, least, loss)
+    return Confidence(arm, len(trials), accuracy, confidence, too_sure(trials), error, least, loss)

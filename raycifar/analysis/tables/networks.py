@@ -6,7 +6,8 @@ from typing import NamedTuple
 from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.tables.table import RANGE, Column, Table, figure, over_seeds, word
+from raycifar.analysis.stats import SHARE
+from raycifar.analysis.tables.table import RANGE, WITH_IMAGES, Column, Table, figure, over_seeds, with_images, word
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import Format, percent, tenths
 from raycifar.config.architectures import title_of
@@ -47,12 +48,21 @@ def networks(results: Results, predictions: Predictions) -> Table:
         Column("parameters, millions", lambda r: figure(r.parameters, millions)),
         Column("GFLOP an image", lambda r: figure(r.flops, gigaflops)),
         Column("test %", lambda r: figure(r.of.mean, percent)),
-        Column("95 % interval over seeds", lambda r: over_seeds(r.of, percent, sign=""), key="test_seeds", parts=RANGE),
+        Column(
+            "95 % interval over seeds", lambda r: over_seeds(r.of, percent, "", SHARE), key="test_seeds", parts=RANGE
+        ),
+        Column(
+            "with other test images",
+            lambda r: with_images(r.of, percent, bounds=SHARE),
+            key="test_with_other_test_images",
+            parts=WITH_IMAGES,
+        ),
         Column("training time, s", lambda r: figure(r.seconds, tenths)),
     ]
     notes = [
         "Parameters: of the whole network with its head, also those that do not train. GFLOP: operations of a forward "
-        "pass of one image at the side that the network sees, a multiply-add counted as two.",
+        "pass of one image at the side that the network sees, a multiply-add counted as two. Intervals are "
+        "those of the averages.",
         *(["–: results of an earlier version, which recorded no such number."] if _lacks(rows) else []),
         *results.time_notes,
     ]

@@ -1,8 +1,13 @@
 """The tables of sweeps side by side: the sweeps, each quantity by arm, and where recipes and surroundings differ."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import pandas as pd
+
+from raycifar.analysis.contrasts import Estimate, estimate
+from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results
 from raycifar.analysis.several_sweeps import (
     ABSENT,
@@ -19,7 +24,7 @@ from raycifar.analysis.several_sweeps import (
     lettered,
     time_notes,
 )
-from raycifar.analysis.stats import Sample, sample
+from raycifar.analysis.stats import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     RANGE,
     WITH_IMAGES,
@@ -34,6 +39,7 @@ from raycifar.analysis.tables.table import (
     with_images,
     word,
 )
+from raycifar.analysis.tested_arms import arm_of
 from raycifar.analysis.wording import NONE, TRAINING_TIME, Format, between, is_number, number, percent, seconds
 from raycifar.texts import plain
 
@@ -84,6 +90,7 @@ class Tested(NamedTuple):
     arm: str
     letter: str
     values: Sample
+    of: Estimate  # their mean
     contrast: AccuracyContrast | None
 
 
@@ -144,7 +151,9 @@ def quantity_table(sweeps: Sequence[Results], quantity: Quantity) -> Table:
     return Table.of(key, quantity.title, records, columns, notes=notes, leak=any_leaks(sweeps))
 
 
-def accuracy_table(sweeps: Sequence[Results], contrasts: Sequence[AccuracyContrast]) -> Table:
+def accuracy_table(
+    sweeps: Sequence[Results], contrasts: Sequence[AccuracyContrast], predictions: Sequence[Predictions]
+) -> Table:
     """One row an arm and sweep, with both intervals and with as many comparisons as were made."""
     columns: list[Column[Tested]] = [
         Column("arm", lambda t: word(t.arm), is_name=True, in_terminal=True),
@@ -152,6 +161,13 @@ def accuracy_table(sweeps: Sequence[Results], contrasts: Sequence[AccuracyContra
         Column("n", lambda t: count(t.values.n), in_terminal=True),
         Column("mean", lambda t: figure(t.values.mean, percent), in_terminal=True),
         Column("sd", lambda t: figure(t.values.sd, percent), in_terminal=True),
+        Column("over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
+        Column(
+            "with other test images",
+            lambda t: with_images(t.of, percent, bounds=SHARE),
+            key="mean_with_other_test_images",
+            parts=WITH_IMAGES,
+        ),
         Column("minus A", lambda t: _of(t, lambda c: figure(c.of.mean, percent, "+")), in_terminal=True),
         Column(
             "95 % interval over seeds",
@@ -174,13 +190,25 @@ def accuracy_table(sweeps: Sequence[Results], contrasts: Sequence[AccuracyContra
     ]
     made = {(contrast.arm, contrast.letter): contrast for contrast in contrasts}
     records = [
-        Tested(arm, letter, sample(finished_arm(results, arm)["test_accuracy"]), made.get((arm, letter)))
+        _tested(arm, letter, finished_arm(results, arm), (results, its), made.get((arm, letter)))
         for arm in all_arms(sweeps)
-        for letter, results in lettered(sweeps)
+        for (letter, results), its in zip(lettered(sweeps), predictions, strict=True)
         if arm in results.arms
     ]
     leak = any_leaks(sweeps)
     return Table.of("test-accuracy", "Test accuracy, %", records, columns, notes=[ACCURACY_NOTE], leak=leak)
+
+
+def _tested(
+    arm: str,
+    letter: str,
+    trials: pd.DataFrame,
+    of: tuple[Results, Predictions],
+    contrast: AccuracyContrast | None,
+) -> Tested:
+    values, (results, predictions) = sample(trials["test_accuracy"]), of
+    its = estimate(arm_of(trials, predictions, results.facts.grouped)) if len(trials) else Estimate(math.nan)
+    return Tested(arm, letter, values, its, contrast)
 
 
 def _of(tested: Tested, cell: Callable[[AccuracyContrast], Cell], parts: int = 1) -> Cell:

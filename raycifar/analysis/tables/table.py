@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from raycifar.analysis.contrasts import Estimate
-from raycifar.analysis.stats import ANY, Sample
+from raycifar.analysis.stats import APART, SHARE, Sample
 from raycifar.analysis.wording import (
     CUT_NOTE,
     NONE,
     Format,
-    between,
     cut_span,
     interval,
     is_number,
@@ -34,6 +33,7 @@ Record = TypeVar("Record")
 RANGE = ("low", "high")
 MEAN_AND_RANGE = ("mean", "low", "high", "n", "of")  # the mean of n trials of how many
 MEAN_AND_SD = ("", "sd", "n")
+MEAN_AND_BOTH = (*MEAN_AND_SD, "seeds_low", "seeds_high", "images_low", "images_high", "covers")
 WITH_IMAGES = ("low", "high", "covers")  # an interval, and which of the following it covers
 SEEDS_AND_IMAGES, ONE_NETWORK, TWO_NETWORKS = "seeds and images", "this network alone", "these two networks alone"
 
@@ -70,10 +70,9 @@ def range_of(values: Sample, show: Format, sign: str = "") -> Cell:
     return Cell(interval(values, show, sign), (show.plain(values.low), show.plain(values.high)), values.is_cut)
 
 
-def over_seeds(of: Estimate, show: Format, sign: str = "+") -> Cell:
-    """A column of RANGE: the interval of a difference over seeds, on these images."""
-    text = between(*of.seeds, show, sign) if of.seeds.known else NONE
-    return Cell(text, (show.plain(of.seeds.low), show.plain(of.seeds.high)))
+def over_seeds(of: Estimate, show: Format, sign: str = "+", bounds: tuple[float, float] = APART) -> Cell:
+    """A column of RANGE: the interval over seeds, on these images, cut at what such a number can be."""
+    return range_of(cut_span(*of.seeds, bounds), show, sign) if of.seeds.known else lacking(NONE, len(RANGE))
 
 
 def chance(p: float) -> Cell:
@@ -81,7 +80,7 @@ def chance(p: float) -> Cell:
     return Cell(probability(p), (p,)) if is_number(p) else lacking(NONE)
 
 
-def with_images(of: Estimate, show: Format, sign: str = "", bounds: tuple[float, float] = ANY) -> Cell:
+def with_images(of: Estimate, show: Format, sign: str = "", bounds: tuple[float, float] = APART) -> Cell:
     """A column of WITH_IMAGES: the interval with other test images; of a single network, that of this network alone."""
     alone = TWO_NETWORKS if of.pairs else ONE_NETWORK
     span, covers = (of.images, SEEDS_AND_IMAGES) if of.images.known else (of.networks, alone)
@@ -100,6 +99,14 @@ def mean_and_range(values: Sample, planned: int, show: Format) -> Cell:
     if values.has_interval:
         return Cell(f"{show(values.mean)} ({interval(values, show)}, {n})", plain, values.is_cut)
     return Cell(f"{show(values.mean)} ({n})" if values.n else NONE, plain)
+
+
+def mean_and_both(values: Sample, of: Estimate, show: Format) -> Cell:
+    """A column of MEAN_AND_BOTH: the mean of shares ± standard deviation, in brackets with other test images."""
+    plain = mean_and_sd(values, show)
+    seeds, images = over_seeds(of, show, "", SHARE), with_images(of, show, bounds=SHARE)
+    brackets = f" ({images.text.removesuffix(f' ({ONE_NETWORK})')})" if images.values[-1] else ""
+    return Cell(plain.text + brackets, (*plain.values, *seeds.values, *images.values), bool(brackets) and images.is_cut)
 
 
 def mean_and_sd(values: Sample, show: Format, sign: str = "", alone: str = "") -> Cell:

@@ -8,7 +8,7 @@ import pytest
 from raycifar.analysis.contrasts import Arm, estimate
 from raycifar.analysis.families import compare
 from raycifar.analysis.report.comparing import ahead, best_of_many, reached, what_can_be_found
-from raycifar.analysis.report.plainly import HOW_SURE, OTHER_IMAGES, WHICH, plainly
+from raycifar.analysis.report.plainly import HOW_GOOD, HOW_SURE, OTHER_IMAGES, WHICH, plainly
 from raycifar.analysis.tested_arms import ComparedArms
 
 REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
@@ -78,6 +78,16 @@ def test_a_difference_that_is_not_shown_is_not_denied() -> None:
     text = sentence(a=known([0.9, 0.95]), b=known([0.91, 0.93]))
     assert "it includes 0, so these trials show no difference, and do not exclude one of up to " in text
     assert "Of the 4 pairs of one trial each, a is above in 2." in text
+    level = sentence(a=known([0.9, 0.95]), b=known([0.9, 0.93]))
+    assert "Of the 4 pairs of one trial each, a is above in 2." in level  # 90 % twice is no pair in which it is
+
+
+def test_no_difference_is_said_to_be_beyond_what_two_shares_can_be_apart() -> None:
+    wide = {"a": known([0.1, 0.9]), "b": known([0.0, 0.8])}
+    assert "95 % interval over seeds −100.00 to +100.00, cut at 100, Welch" in sentence(**wide)
+    assert "one of up to 100.00 points" in sentence(**wide)
+    predicted = {"a": arm(0.1, 0.9), "b": arm(0.05, 0.8)}
+    assert "between 100.00 points behind and 100.00 points ahead" in replies(**predicted)[OTHER_IMAGES]
 
 
 def test_after_many_comparisons_what_excludes_0_alone_may_be_chance() -> None:
@@ -197,7 +207,10 @@ SURE = {
         {"a": arm(0.9, 0.9), "b": known([0.8, 0.8])},
         ("on these images a gets", "Not known: within each arm all trials have the same", "Not sure: trials that"),
     ),
-    "level": ({"a": arm(0.9), "b": arm(0.9)}, ("Neither a nor b: both get 90.00 %", "Not certain", "Not sure")),
+    "level": (
+        {"a": arm(0.9), "b": arm(0.9)},
+        ("Neither a nor b: both get 90.00 %", "Not known: the two networks differ by as much", "Not sure"),
+    ),
     "sure alone, not among three": (
         {"a": arm(0.930, 0.931), "b": arm(0.9, 0.8), "c": arm(0.9225, 0.9235)},
         ("Not shown: on these images a, the best of 3 arms, gets",
@@ -219,6 +232,62 @@ def test_three_questions_have_an_answer_each(arms: dict[str, Arm], says: tuple[s
         assert part in reply
 
 
-def test_one_arm_is_compared_with_nothing() -> None:
-    assert replies(a=arm(0.9)) == {WHICH: "a gets 90.00 % of the test images right; no other arm has been tested."}
+ALONE = {
+    "one trial": (
+        arm(0.9),
+        ("a gets 90.00 % of the test images right (one trial); no other arm is tested.",
+         "This network would get 87.98 to 91.71 % of other test images right; what other seeds would change is not in",
+         "Not sure: with one trial (n = 1), nothing says how far another seed would fall."),
+    ),
+    "several": (
+        arm(0.70, 0.72, 0.74),
+        ("a gets 72.00 % of the test images right (the mean of 3 trials); no other arm is tested.",
+         "With new seeds and new test images of the same kind, a would get ",
+         "By these 3 trials, the mean of many more would be 67.03 to 76.97 % on these images (95 % interval)."),
+    ),
+    "without predictions": (
+        known([0.7, 0.72]),
+        ("a gets 71.00 %", "Not known: only predictions of every trial on the same images", "By these 2"),
+    ),
+    "all alike": (
+        arm(0.7, 0.7),
+        ("a gets 70.00 %", "Not known: within each arm all trials have the same value", "Not sure: trials that"),
+    ),
+    "all right": (
+        arm(1.0), ("a gets 100.00 %", "This network would get 99.62 to 100.00 % of", "Not sure: with one trial")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("of", "says"), ALONE.values(), ids=ALONE)
+def test_an_arm_by_itself_has_three_answers_too(of: Arm, says: tuple[str, ...]) -> None:
+    found = replies(a=of)
+    assert list(found) == [HOW_GOOD, OTHER_IMAGES, HOW_SURE]
+    for reply, part in zip(found.values(), says, strict=True):
+        assert part in reply
+
+
+def test_without_a_tested_arm_nothing_is_answered() -> None:
     assert plainly(ComparedArms.of({}, "a")) == []
+
+
+def test_of_many_single_networks_the_best_is_ahead_only_after_as_many_comparisons_as_were_made() -> None:
+    pair = {"a": arm(0.81), "b": arm(0.8)}
+    assert replies(**pair)[OTHER_IMAGES].startswith("Yes: this network of a would be ahead by 0.38 to 1.62 points;")
+    many = {**{f"c{i}": arm(0.5) for i in range(18)}, **pair}
+    assert replies(**{"b": pair["b"], **many})[OTHER_IMAGES].startswith(
+        "Not certain, as one of 190 comparisons: this network of a would be ahead by 0.38 to 1.62 points;"
+    )
+    far = {**many, "a": arm(0.9)}
+    assert replies(**{"b": pair["b"], **far})[OTHER_IMAGES].startswith("Yes: this network of a")
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (0.7, 0.7)], ids=["all and none right", "the same images right"])
+def test_networks_that_are_as_far_apart_on_every_image_say_nothing_of_others(shares: tuple[float, float]) -> None:
+    arms = {name: arm(share) for name, share in zip("ab", shares, strict=True)}
+    assert replies(**arms)[OTHER_IMAGES].startswith("Not known: the two networks differ by as much on every test image")
+    assert "would be" not in sentence(**arms)
+
+
+def test_one_trial_against_several_that_are_all_alike_says_so() -> None:
+    assert replies(a=arm(0.9, 0.9), b=arm(0.8))[OTHER_IMAGES].startswith("Not known: within each arm all trials have")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.report.pages import Report
 from raycifar.analysis.report.report import make_report
+from raycifar.analysis.report.side_by_side import compare_sweeps
 from raycifar.analysis.results import read_results
 from raycifar.storage.folders import SweepFolder
 from tests.support.sweep_folders import add_predictions, write_sweep
@@ -111,9 +113,74 @@ CASES = {
     "none and all right, one trial each": (
         SINGLE,
         alike(1.0, 0.0),
-        ("with other test images this network would get 97.66 to 100.00 %", "would get 0.00 to 2.34 %"),
+        (
+            "with other test images this network would get 97.66 to 100.00 %",
+            "would get 0.00 to 2.34 %",
+            "Not known: the two networks differ by as much on every test image, which says nothing of others.",
+        ),
     ),
 }
+
+
+NOT_COMPARED = (
+    "transfer: Not known: only predictions of every trial on the same images tell what other images would change",
+    "what other test images would change is left out, for want of predictions of each trial on the same images",
+)
+BESIDE = {
+    "predictions of some trials": (SEVERAL, (nothing, some_without), NOT_COMPARED),
+    "a trial on other images": (SEVERAL, (nothing, other_images), NOT_COMPARED),
+    "a trial's labels in another order": (SEVERAL, (nothing, another_order), NOT_COMPARED),
+    "a class without images in one": (SEVERAL, (nothing, no_truck), (*NOT_COMPARED, "Not tested on A's images: B.")),
+    "level": (
+        SEVERAL,
+        (nothing, nothing),
+        ("transfer: Neither: both are level in test accuracy.", "transfer: B is level with A in test accuracy"),
+    ),
+    "one trial each": (
+        SINGLE,
+        (alike(0.75, 0.5), alike(0.5, 0.75)),
+        (
+            "transfer: Not shown: on these images A gets 25.00 percentage points more of the test images right than B",
+            "transfer: Yes: this network of A would be ahead by",
+            "transfer: Not sure: with one trial each (n = 1)",
+        ),
+    ),
+    "all alike": (
+        SEVERAL,
+        (alike(0.75, 0.5), alike(0.5, 0.5)),
+        ("transfer: Not known: within each arm all trials have the same value", "but all trials have the same value"),
+    ),
+    "none and all right, one trial each": (
+        SINGLE,
+        (alike(1.0, 0.0), alike(0.0, 1.0)),
+        ("transfer: Not known: the two networks differ by as much on every test image, which says nothing of others",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("arms", "changes", "says"), BESIDE.values(), ids=BESIDE)
+def test_sweeps_side_by_side_say_what_they_cannot_know(
+    tmp_path: Path,
+    arms: dict[str, tuple[int, int]],
+    changes: tuple[Callable[[SweepFolder], None], ...],
+    says: tuple[str, ...],
+) -> None:
+    sweeps = []
+    for name, change in zip("ab", changes, strict=True):
+        folder = write_sweep(tmp_path / name, arms, data={"test_images": 160})
+        add_predictions(folder)
+        change(folder)
+        sweeps.append(read_results(folder.path))
+    text = said(compare_sweeps(sweeps))
+    for sentence in says:
+        assert sentence in text
+    assert "nan" not in text
+
+
+def said(report: Report) -> str:
+    notes = [note for table in report.tables for note in table.notes]
+    cells = [text for table in report.tables for row in table.rows for text in row]
+    return " ".join([*(reply for _, reply in report.plainly), report.answer, report.costs, *notes, *cells])
 
 
 @pytest.mark.parametrize(("arms", "change", "says"), CASES.values(), ids=CASES)
@@ -126,9 +193,7 @@ def test_a_report_says_what_it_cannot_know(
     results = read_results(folder.path)
     predictions = read_predictions(results)
     assert not [*results.problems, *predictions.problems]
-    report = make_report(results, predictions)
-    notes = [note for table in report.tables for note in table.notes]
-    text = " ".join([*(reply for _, reply in report.plainly), report.answer, *notes])
+    text = said(make_report(results, predictions))
     for sentence in says:
         assert sentence in text
     assert "nan" not in text

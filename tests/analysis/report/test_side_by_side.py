@@ -63,7 +63,7 @@ def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
     sweeps = [sweep(tmp_path / name, {"transfer": (2, epochs)}) for name, epochs in (("a", 2), ("b", 3), ("c", 4))]
     rows = table(compare_sweeps(sweeps), "test-accuracy").rows
     assert [row[1] for row in rows] == ["A", "B", "C"]
-    apart = [float(row[5].replace("−", "-")) for row in rows[1:]]
+    apart = [float(row[7].replace("−", "-")) for row in rows[1:]]
     means = [float(row[3]) for row in rows]
     assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
 

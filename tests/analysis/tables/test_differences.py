@@ -111,7 +111,8 @@ def test_the_test_at_the_end_has_a_row_with_other_images_and_longer_plans_are_na
 
 @pytest.mark.parametrize(("n", "lines", "face"), [((3, 3), 2, "filled"), ((3, 1), 2, "white"), ((1, 1), 1, "white")])
 def test_the_figure_shows_both_intervals(tmp_path: Path, n: tuple[int, int], lines: int, face: str) -> None:
-    sweeps = [predicted(tmp_path / name, {"transfer": (size, 2)}) for name, size in zip("ab", n, strict=True)]
+    arms = [{"transfer": (size, 2 + i)} for i, size in enumerate(n)]
+    sweeps = [predicted(tmp_path / name, of) for name, of in zip("ab", arms, strict=True)]
     results, predictions = [one[0] for one in sweeps], [one[1] for one in sweeps]
     (drawing,) = difference_figures(results, accuracy_contrasts(results, predictions))
     *intervals, point, _zero = drawing.figure.axes[0].lines

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 from scipy.stats import binomtest, norm
 from statsmodels.stats.multitest import multipletests
 
+from raycifar.analysis.contrasts import arm_interval
 from raycifar.analysis.predictions import Predictions, most_confused, read_predictions
 from raycifar.analysis.results import Results, read_results
-from raycifar.analysis.stats import calibrated_error
+from raycifar.analysis.stats import calibrated_error, proportion_interval
 from raycifar.analysis.tables.images import (
     NO_PREDICTIONS,
     accuracy_by_class,
@@ -18,6 +20,7 @@ from raycifar.analysis.tables.images import (
     confused_pairs,
 )
 from raycifar.analysis.tables.paired import paired_tests
+from raycifar.analysis.tables.table import ONE_NETWORK, SEEDS_AND_IMAGES
 from raycifar.analysis.wording import number, percent, probability
 from raycifar.config.datasets import CIFAR10
 from tests.support.paths import QUICK
@@ -95,7 +98,7 @@ def test_trials_without_predictions_are_named_in_the_notes(tmp_path: Path) -> No
 def test_class_accuracies_average_to_the_test_accuracy(quick: tuple[Results, Predictions]) -> None:
     rows = accuracy_by_class(*quick).rows
     assert [row[1] for row in rows] == ["100"] * 10
-    scratch = np.mean([float(row[3]) for row in rows])
+    scratch = np.mean([float(row[3].split()[0]) for row in rows])
     assert scratch == pytest.approx(11.60)  # its summary.json
 
 
@@ -134,18 +137,48 @@ def test_calibration_is_computed_from_the_predictions(quick: tuple[Results, Pred
         sum(abs((t.confidence[b == i].astype(float) - t.right[b == i]).sum()) for i in range(1, 16)) / 1000
         for t, b in zip(trials, bins, strict=True)
     ]
-    assert row[5] == f"{percent(float(np.mean(errors)))} ± {percent(float(np.std(errors, ddof=1)))}"
+    assert row[7] == f"{percent(float(np.mean(errors)))} ± {percent(float(np.std(errors, ddof=1)))}"
     finished = quick[0].finished
-    assert row[6] == percent(float(np.mean([calibrated_error(t.confidence) for t in trials])))
-    assert row[7] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
+    assert row[8] == percent(float(np.mean([calibrated_error(t.confidence) for t in trials])))
+    assert row[9] == number(finished.loc[finished["arm"] == "transfer", "test_loss"].mean())
 
 
 def test_accuracies_are_beside_their_class(quick: tuple[Results, Predictions]) -> None:
     arrays = np.load(QUICK / "scratch/predictions.npz")
     labels, right = arrays["labels"], arrays["logits"].argmax(1) == arrays["labels"]
-    assert [[row[0], row[3]] for row in accuracy_by_class(*quick).rows] == [
+    assert [[row[0], row[3].split()[0]] for row in accuracy_by_class(*quick).rows] == [
         [name, percent(right[labels == label].mean())] for label, name in enumerate(CIFAR10.classes)
     ]
+
+
+def test_every_class_has_both_intervals_and_a_single_network_its_own(quick: tuple[Results, Predictions]) -> None:
+    table, trials = accuracy_by_class(*quick), quick[1].by_arm(["transfer"])["transfer"]
+    labels = quick[1].tests.labels
+    for label, (_, _, transfer, scratch) in enumerate(table.cells):
+        of = arm_interval(np.stack([t.right[labels == label] for t in trials]))
+        low, high = 100 * max(0.0, of.images.low), 100 * min(1.0, of.images.high)
+        seeds = 100 * max(0.0, of.seeds.low), 100 * min(1.0, of.seeds.high)
+        assert transfer.values[3:] == (pytest.approx(seeds[0]), pytest.approx(seeds[1]), *transfer.values[5:])
+        assert transfer.values[5:] == (pytest.approx(low), pytest.approx(high), SEEDS_AND_IMAGES)
+        assert f"({low:.2f}" in transfer.text
+        wilson = proportion_interval(scratch.values[0] / 100, 100)
+        assert scratch.values[3:] == (None, None, *(pytest.approx(100 * end, abs=1e-9) for end in wilson), ONE_NETWORK)
+        assert scratch.text == f"{scratch.values[0]:.2f} ({100 * wilson[0]:.2f} to {100 * wilson[1]:.2f})"
+
+
+def test_how_much_too_sure_an_arm_is_has_both_intervals(quick: tuple[Results, Predictions]) -> None:
+    transfer, scratch = calibration_by_arm(*quick).cells
+    trials = quick[1].by_arm(["transfer"])["transfer"]
+    above = [float((t.confidence.astype(float) - t.right).mean()) for t in trials]
+    seeds = scipy_stats.t.interval(0.95, len(above) - 1, np.mean(above), scipy_stats.sem(above))
+    assert transfer[5].values == pytest.approx(tuple(100 * np.array(seeds)))
+    assert transfer[6].values[0] < transfer[5].values[0] < transfer[5].values[1] < transfer[6].values[1]
+    one = quick[1].by_arm(["scratch"])["scratch"][0]
+    by_image = one.confidence.astype(float) - one.right
+    half = scipy_stats.t.ppf(0.975, len(by_image) - 1) * scipy_stats.sem(by_image)
+    assert scratch[5].text == "–"
+    ends = 100 * (by_image.mean() - half), 100 * (by_image.mean() + half)
+    assert scratch[6].values == (pytest.approx(ends[0]), pytest.approx(ends[1]), ONE_NETWORK)
 
 
 def test_the_notes_count_the_pairs_that_differ(quick: tuple[Results, Predictions], tmp_path: Path) -> None:
