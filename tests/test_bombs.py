@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.support import pickles
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import add_predictions, write_sweep
 
@@ -124,6 +125,37 @@ def with_head(folder: Path) -> None:
     sweep_with(huge_network)(folder)
 
 
+def small_state(content: Callable[[], bytes]) -> Callable[[Path], None]:
+    """A checkpoint's state whose pickle is made by hand."""
+    return as_state(lambda path: pickles.archive(path, content()))
+
+
+def small_weights(content: Callable[[], bytes]) -> Callable[[Path], None]:
+    """The same as a file of weights, as PyTorch wrote it before 1.6."""
+    return lambda folder: pickles.legacy(folder.parent / "weights", content())
+
+
+def one_key() -> bytes:
+    """A key that takes 2^40 values to hash."""
+    return b"})" + b"q\x00h\x00\x86" * 40 + b"Ns"
+
+
+def one_hash() -> bytes:
+    """A dictionary of 300,000 numbers that Python takes for equal until it compares them."""
+    return b"}(" + b"".join(pickles.number(n * pickles.P61) + b"N" for n in range(1, 300_000)) + b"u"
+
+
+def most_instructions() -> bytes:
+    """As many as are allowed, and as costly ones as were found: a dictionary of lists."""
+    return b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"]" for n in range(740_000)) + b"u"
+
+
+def copies() -> bytes:
+    """A text of 4 MB in a thousand copies."""
+    again = pickles.called("_codecs.encode", b"h\x00", pickles.text("latin1"))
+    return pickles.over_and_over(pickles.text("a" * 4_000_000), again, 1_000)
+
+
 BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "300,000 trials": (sweep_with(many_trials), RESULTS, "ResultsError"),
     "700,000 trials without settings": (sweep_with(empty_trials), RESULTS, "ResultsError"),
@@ -137,6 +169,19 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a header in weights of others": (lambda f: long_header(f.parent / "weights"), WEIGHTS, "bytes long"),
     "a packed checkpoint": (as_state(packed_tensor), STATE, "CheckpointError"),
     "a directory in a checkpoint": (as_state(long_directory), STATE, "CheckpointError"),
+    "a key in a checkpoint": (small_state(one_key), STATE, "too long to look up"),
+    "one hash in a checkpoint": (small_state(one_hash), STATE, "too long to look up"),
+    "copies in a checkpoint": (small_state(copies), STATE, "over and over"),
+    "bytes in a checkpoint": (
+        small_state(lambda: pickles.called("builtins.bytearray", pickles.number(3 * 10**9))),
+        STATE,
+        "CheckpointError",
+    ),
+    "instructions in a checkpoint": (small_state(most_instructions), STATE, "{0: [], 1: []"),
+    "a key in weights": (small_weights(one_key), WEIGHTS, "too long to look up"),
+    "a storage in weights": (small_weights(lambda: pickles.storage(10**9)), WEIGHTS, "not as large as"),
+    "a tensor in weights": (small_weights(lambda: pickles.tensor((10**9,), (1,))), WEIGHTS, "beyond its storage"),
+    "instructions in weights": (small_weights(most_instructions), WEIGHTS, "features.0.weight is missing"),
 }
 
 
@@ -153,3 +198,4 @@ def test_a_bomb_is_refused_in_a_gigabyte_and_seconds(tmp_path: Path, what: str) 
     assert answer in used["said"]
     assert used["bytes"] < BYTES, used
     assert used["seconds"] < SECONDS, used
+    print(f"{what}: {used['seconds']:.1f} s, {used['bytes'] / 1e6:.0f} MB")  # pytest -s
