@@ -167,8 +167,9 @@ def _of_another_digest(source: str, tensors: Tensors, known: Mapping[str, str]) 
     if not (right := known.get(source, known.get(ANY))):
         return None
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    file = io.BufferedReader(io.BytesIO(save(contiguous)))  # type: ignore[arg-type]  # hashlib takes all of a BytesIO
-    return None if _header_and_digest(file)[2] == right else _OTHERS.format(right[:16])
+    file = io.BufferedReader(io.BytesIO(save(contiguous)))  # hashlib takes all of a BytesIO, wherever it is read
+    digest = _header_and_digest(file)[2]  # type: ignore[arg-type]
+    return None if digest == right else _OTHERS.format(right[:16])
 
 
 def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
