@@ -6,8 +6,9 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.support import pickles
+from tests.support import pickles, search_folders
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import add_predictions, write_sweep
 
 pytestmark = pytest.mark.slow
 
 SECONDS, BYTES = 20, 1e9
+SWEEP = """
+[[trials]]
+name = "transfer"
+epochs = 1
+"""
 FLOATS = 300_000_000
 MEASURE = """
 import json, sys, time
@@ -191,11 +197,52 @@ def test_a_bomb_is_refused_in_a_gigabyte_and_seconds(tmp_path: Path, what: str) 
     folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)}, data={"test_images": 20})
     add_predictions(folder, np.arange(20).tolist())
     spoil(folder.path)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(tmp_path / "cache")}
+    assert answer in measured(what, reader, tmp_path)["said"]
+
+
+def measured(what: str, reader: str, around: Path) -> dict[str, Any]:
+    """What a process of its own, in the folder around "sweep", says, and what else it prints; within the bounds."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(around / "cache")}
     command = [sys.executable, "-c", MEASURE.format(reader)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    used = json.loads(done.stdout.splitlines()[-1])
-    assert answer in used["said"]
+    done = subprocess.run(command, cwd=around, env=environment, capture_output=True, text=True, check=False)
+    *_, last = done.stdout.splitlines()
+    used: dict[str, Any] = json.loads(last) | {"printed": done.stdout + done.stderr}
     assert used["bytes"] < BYTES, used
     assert used["seconds"] < SECONDS, used
     print(f"{what}: {used['seconds']:.1f} s, {used['bytes'] / 1e6:.0f} MB")  # pytest -s
+    return used
+
+
+ANALYZE = "__import__('raycifar.commands.analyze').commands.analyze.main(['sweep'])"
+RUN = (
+    "__import__('raycifar.commands.run_sweep').commands.run_sweep.main("
+    "['sweep.toml', '--local', '--gpus=0', '--storage=.', '--name=sweep'])"
+)
+TOO_MANY = "holds more than 100,000 files and folders"
+MILLION = {  # whose record stands among the folders, what is done, and what is said of it
+    "a report on a sweep": ("sweep.json", ANALYZE, "1 of 1 trials finished"),
+    "a report on a search": ("search.json", ANALYZE, TOO_MANY),
+    "the resume of a sweep": ("sweep.json", RUN, TOO_MANY),
+    "the resume of a search": ("search.json", RUN, TOO_MANY),
+}
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A million folders among which a sound sweep lies, or a sound search."""
+    around = tmp_path_factory.mktemp("million")
+    write_sweep(around / "sweep", {"transfer": (1, 1)})
+    for number in range(1_000_000):
+        os.mkdir(around / "sweep" / f"sample-{number:04}")
+    yield around
+    subprocess.run(["rm", "-rf", around], check=True)  # pytest would keep it
+
+
+@pytest.mark.parametrize("what", MILLION)
+def test_a_million_folders_take_a_gigabyte_and_seconds_at_most(million: Path, what: str) -> None:
+    name, command, answer = MILLION[what]
+    (million / "sweep.toml").write_text(SWEEP if name == "sweep.json" else search_folders.FILE)
+    if name == "search.json":
+        (million / "sweep" / "sweep.json").unlink(missing_ok=True)
+        search_folders.write_record(million / "sweep")
+    assert answer in measured(what, command, million)["printed"]
