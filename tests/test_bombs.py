@@ -187,7 +187,7 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a key in weights": (small_weights(one_key), WEIGHTS, "too long to look up"),
     "a storage in weights": (small_weights(lambda: pickles.storage(10**9)), WEIGHTS, "not as large as"),
     "a tensor in weights": (small_weights(lambda: pickles.tensor((10**9,), (1,))), WEIGHTS, "beyond its storage"),
-    "instructions in weights": (small_weights(most_instructions), WEIGHTS, "features.0.weight is missing"),
+    "instructions in weights": (small_weights(most_instructions), WEIGHTS, "storage key '0' not found"),
 }
 
 

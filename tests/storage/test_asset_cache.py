@@ -206,6 +206,13 @@ def test_a_source_that_gives_other_contents_than_the_known_is_not_kept(known, tm
     assert not (tmp_path / "toy.safetensors").exists()
 
 
+def test_where_one_source_gives_others_the_next_is_tried(known, tmp_path, capsys):
+    path = tmp_path / "toy.safetensors"
+    asset_cache.obtain(known, path, [("other", lambda scratch: numbers(2)), ("right", lambda scratch: numbers())])
+    assert asset_cache.metadata_on_file(path)["source"] == "right"
+    assert "what came from other is not kept" in capsys.readouterr().err
+
+
 SETS = {
     "cifar10": (cifar10.CIFAR10_ASSET, cifar10.fetch_cifar10),
     "fashion_mnist": (fashion_mnist.FASHION_MNIST_ASSET, fashion_mnist.fetch_fashion_mnist),
