@@ -6,8 +6,9 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.support import pickles, search_folders
 from tests.support.paths import ROOT
 from tests.support.sweep_folders import add_predictions, write_sweep
 
 pytestmark = pytest.mark.slow
 
 SECONDS, BYTES = 20, 1e9
+SWEEP = """
+[[trials]]
+name = "transfer"
+epochs = 1
+"""
 FLOATS = 300_000_000
 MEASURE = """
 import json, sys, time
@@ -124,6 +131,37 @@ def with_head(folder: Path) -> None:
     sweep_with(huge_network)(folder)
 
 
+def small_state(content: Callable[[], bytes]) -> Callable[[Path], None]:
+    """A checkpoint's state whose pickle is made by hand."""
+    return as_state(lambda path: pickles.archive(path, content()))
+
+
+def small_weights(content: Callable[[], bytes]) -> Callable[[Path], None]:
+    """The same as a file of weights, as PyTorch wrote it before 1.6."""
+    return lambda folder: pickles.legacy(folder.parent / "weights", content())
+
+
+def one_key() -> bytes:
+    """A key that takes 2^40 values to hash."""
+    return b"})" + b"q\x00h\x00\x86" * 40 + b"Ns"
+
+
+def one_hash() -> bytes:
+    """A dictionary of 300,000 numbers that Python takes for equal until it compares them."""
+    return b"}(" + b"".join(pickles.number(n * pickles.P61) + b"N" for n in range(1, 300_000)) + b"u"
+
+
+def most_instructions() -> bytes:
+    """As many as are allowed, and as costly ones as were found: a dictionary of lists."""
+    return b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"]" for n in range(740_000)) + b"u"
+
+
+def copies() -> bytes:
+    """A text of 4 MB in a thousand copies."""
+    again = pickles.called("_codecs.encode", b"h\x00", pickles.text("latin1"))
+    return pickles.over_and_over(pickles.text("a" * 4_000_000), again, 1_000)
+
+
 BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "300,000 trials": (sweep_with(many_trials), RESULTS, "ResultsError"),
     "700,000 trials without settings": (sweep_with(empty_trials), RESULTS, "ResultsError"),
@@ -137,6 +175,19 @@ BOMBS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a header in weights of others": (lambda f: long_header(f.parent / "weights"), WEIGHTS, "bytes long"),
     "a packed checkpoint": (as_state(packed_tensor), STATE, "CheckpointError"),
     "a directory in a checkpoint": (as_state(long_directory), STATE, "CheckpointError"),
+    "a key in a checkpoint": (small_state(one_key), STATE, "too long to look up"),
+    "one hash in a checkpoint": (small_state(one_hash), STATE, "too long to look up"),
+    "copies in a checkpoint": (small_state(copies), STATE, "over and over"),
+    "bytes in a checkpoint": (
+        small_state(lambda: pickles.called("builtins.bytearray", pickles.number(3 * 10**9))),
+        STATE,
+        "CheckpointError",
+    ),
+    "instructions in a checkpoint": (small_state(most_instructions), STATE, "{0: [], 1: []"),
+    "a key in weights": (small_weights(one_key), WEIGHTS, "too long to look up"),
+    "a storage in weights": (small_weights(lambda: pickles.storage(10**9)), WEIGHTS, "not as large as"),
+    "a tensor in weights": (small_weights(lambda: pickles.tensor((10**9,), (1,))), WEIGHTS, "beyond its storage"),
+    "instructions in weights": (small_weights(most_instructions), WEIGHTS, "storage key '0' not found"),
 }
 
 
@@ -146,10 +197,52 @@ def test_a_bomb_is_refused_in_a_gigabyte_and_seconds(tmp_path: Path, what: str) 
     folder = write_sweep(tmp_path / "sweep", {"transfer": (1, 1)}, data={"test_images": 20})
     add_predictions(folder, np.arange(20).tolist())
     spoil(folder.path)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(tmp_path / "cache")}
+    assert answer in measured(what, reader, tmp_path)["said"]
+
+
+def measured(what: str, reader: str, around: Path) -> dict[str, Any]:
+    """What a process of its own, in the folder around "sweep", says, and what else it prints; within the bounds."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(around / "cache")}
     command = [sys.executable, "-c", MEASURE.format(reader)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    used = json.loads(done.stdout.splitlines()[-1])
-    assert answer in used["said"]
+    done = subprocess.run(command, cwd=around, env=environment, capture_output=True, text=True, check=False)
+    *_, last = done.stdout.splitlines()
+    used: dict[str, Any] = json.loads(last) | {"printed": done.stdout + done.stderr}
     assert used["bytes"] < BYTES, used
     assert used["seconds"] < SECONDS, used
+    print(f"{what}: {used['seconds']:.1f} s, {used['bytes'] / 1e6:.0f} MB")  # pytest -s
+    return used
+
+
+ANALYZE = "__import__('raycifar.commands.analyze').commands.analyze.main(['sweep'])"
+RUN = (
+    "__import__('raycifar.commands.run_sweep').commands.run_sweep.main("
+    "['sweep.toml', '--local', '--gpus=0', '--storage=.', '--name=sweep'])"
+)
+TOO_MANY = "holds more than 100,000 files and folders"
+MILLION = {  # whose record stands among the folders, what is done, and what is said of it
+    "a report on a sweep": ("sweep.json", ANALYZE, "1 of 1 trials finished"),
+    "a report on a search": ("search.json", ANALYZE, TOO_MANY),
+    "the resume of a sweep": ("sweep.json", RUN, TOO_MANY),
+    "the resume of a search": ("search.json", RUN, TOO_MANY),
+}
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A million folders among which a sound sweep lies, or a sound search."""
+    around = tmp_path_factory.mktemp("million")
+    write_sweep(around / "sweep", {"transfer": (1, 1)})
+    for number in range(1_000_000):
+        os.mkdir(around / "sweep" / f"sample-{number:04}")
+    yield around
+    subprocess.run(["rm", "-rf", around], check=True)  # pytest would keep it
+
+
+@pytest.mark.parametrize("what", MILLION)
+def test_a_million_folders_take_a_gigabyte_and_seconds_at_most(million: Path, what: str) -> None:
+    name, command, answer = MILLION[what]
+    (million / "sweep.toml").write_text(SWEEP if name == "sweep.json" else search_folders.FILE)
+    if name == "search.json":
+        (million / "sweep" / "sweep.json").unlink(missing_ok=True)
+        search_folders.write_record(million / "sweep")
+    assert answer in measured(what, command, million)["printed"]

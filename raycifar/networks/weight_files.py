@@ -20,7 +20,7 @@ import numpy as np
 from raycifar.storage.asset_cache import Tensors
 from raycifar.storage.files import open_file
 from raycifar.storage.kinds import HEAD_BYTES, is_tar, is_text, kind_of
-from raycifar.storage.tensor_files import check_saved, shapes_in
+from raycifar.storage.tensor_files import check_pickles, check_saved, shapes_in
 
 FEATURES = "features."  # torchvision's prefix of the trunk
 MOST_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
@@ -211,6 +211,7 @@ def _unpickled(path: Path, is_text: bool) -> Mapping[str, Any]:
     import torch
 
     try:
+        check_pickles(path)
         with warnings.catch_warnings(action="ignore"):  # about old versions of pickle
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError) as why:

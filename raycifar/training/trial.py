@@ -222,7 +222,7 @@ def _restore(spec: TrialSpec, trial: TrialFolder, model: nn.Module, place: Place
     saved, history = load_checkpoint(chosen)
     try:
         state.load_state_dict(saved)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise OtherNetworkError(
             f"{chosen}: this version builds the trial's network, or its optimizer, otherwise than the one that wrote "
             "this: choose another --name, or start over with --fresh (the old results are moved aside)"

@@ -5,6 +5,8 @@ import inspect
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,23 @@ def test_ray_writes_its_first_token_into_the_file_that_waits_for_it(tmp_path):
     token = tmp_path / ".ray/auth_token"
     assert len(token.read_text()) > 20
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+LIST = "import os, sys; print(os.listdir(sys.argv[1]))"
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be another user, too")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_rays_open_folder_lies_where_the_user_says_and_nobody_else_gets_in(mode):
+    """Ray gives what it makes there the mode 0777; SECURITY.md says what to do where others may log in."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # the path of a socket must be short
+        os.chmod(folder, mode)
+        start = "from raycifar.execution.ray_cluster import cluster\nwith cluster(): pass"
+        environment = {**os.environ, "RAY_TMPDIR": folder}
+        subprocess.run([sys.executable, "-c", start], cwd=ROOT, env=environment, check=True, capture_output=True)
+        (session,) = [path for path in Path(folder, "ray").iterdir() if path.is_dir() and not path.is_symlink()]
+        assert session.parent.stat().st_mode & 0o777 == 0o777
+        other = ["/usr/bin/env", "python3", "-c", LIST, str(session)]
+        done = subprocess.run(other, user=65534, group=65534, extra_groups=[], capture_output=True, check=False)
+        assert (b"Permission denied" in done.stderr) is (mode == 0o700)

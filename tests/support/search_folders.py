@@ -1,7 +1,10 @@
 """Folders of searches, as a search would have left them."""
 
-from raycifar.search.records import FINISHED, STOPPED, SampleRecord, SearchFolder
-from raycifar.search.spec import SearchSpec
+from pathlib import Path
+from typing import Any
+
+from raycifar.search.records import FINISHED, STOPPED, SampleRecord, SearchFolder, SearchRecord
+from raycifar.search.spec import SearchSpec, load_search
 from raycifar.storage.records import EpochRecord, History
 
 FILE = """
@@ -37,6 +40,22 @@ def epoch(number: int, val_accuracy: float) -> EpochRecord:
         images_per_second=40.0,
         finished_at=1.7e9 + number,
     )
+
+
+def write_record(path: Path) -> None:
+    """The record of FILE's search."""
+    (path.parent / "search.toml").write_text(FILE)
+    search = load_search(path.parent / "search.toml")
+    assert search is not None
+    about: dict[str, Any] = {
+        "source": "search.toml",
+        "created_at": 1.7e9,
+        "versions": {},
+        "commit": None,
+        "hardware": "",
+    }
+    record = SearchRecord(name=path.name, spec=search.model_dump(mode="json"), asks=search.asks, **about)
+    SearchFolder(path).write_record(record)
 
 
 def write_samples(folder: SearchFolder, search: SearchSpec, accuracies: dict[str, list[float]]) -> None:

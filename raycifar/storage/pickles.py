@@ -1,0 +1,300 @@
+"""Pickles as torch.save writes them: what reading one takes is known before PyTorch reads it.
+
+PyTorch's restricted reader (`weights_only`) runs no code, but does whatever else a pickle asks for: allocate, copy or
+hash the same values over and over. So the pickle's instructions are gone through here first, with sizes in the place of
+values. What passes takes a time and a memory that grow with the file alone.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MOST_BYTES = 5_000_000  # of a pickle; a trial's state has 50 kB. Python takes up to 70 times that to read it
+MOST_STEPS = 1_500_000  # instructions of a pickle, each 3 microseconds; a trial's state has 3,000
+MOST_COPIED = 2_000_000  # values that calls are given, all together
+MOST_UNFOLDED = 500_000_000  # bytes of tensors beyond four times the file's, where elements share memory
+MOST_IN_KEY = 100  # values in a tuple that is a dictionary's key
+MOST_UNUSUAL_KEYS = 10_000  # that are no texts and no small numbers: thousands can be made to share a place
+_COUNTED_AS_ONE = 25  # characters of a text that is copied
+_MOST_DIMENSIONS = 64
+_MAGIC = 0x1950A86A20F9469CFC6C  # what a file of PyTorch before 1.6 begins with
+_STORAGES = {  # bytes of an element
+    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+    "ComplexDouble": 16, "ComplexFloat": 8, "Untyped": 1,
+}  # fmt: skip
+_CODECS = ("latin1", "latin-1")  # as bytes are pickled
+
+
+class PickleError(ValueError):
+    """A pickle that nothing but an attack, or a use that is none of ours, would ask PyTorch to read."""
+
+
+@dataclass(slots=True)
+class _Value:
+    """What stands for a value: its kind, what of it is asked for later, and how many values copying it takes."""
+
+    kind: str
+    content: Any = None
+    weight: int = 1
+
+
+def check_pickle(content: bytes, records: Mapping[str, int]) -> None:
+    """Raises PickleError where reading the `data.pkl` of an archive would take more than the file has.
+
+    `records` has the bytes of each storage, by its name. Raises pickle.UnpicklingError for what PyTorch refuses.
+    """
+    if len(content) > MOST_BYTES:
+        raise PickleError(f"its data.pkl has {len(content):,} bytes, of {MOST_BYTES:,} at most")
+    _Reader(_Storages(sum(records.values()), records)).read(io.BytesIO(content))
+
+
+def check_legacy(start: bytes, size: int) -> None:
+    """As check_pickle, for a file of PyTorch before 1.6 of `size` bytes, whose first MOST_BYTES + 1 are `start`.
+
+    What is no such file passes: PyTorch ends at its first bytes.
+    """
+    file = io.BytesIO(start)
+    reader = _Reader(_Storages(size))
+    try:
+        more = 4 if reader.read(file).content == _MAGIC else 0  # a version, types, the state, the storages' order
+        for _ in range(more):
+            reader.read(file)
+    except (pickle.UnpicklingError, EOFError):
+        if len(start) > MOST_BYTES and file.tell() == len(start):
+            raise PickleError(f"its pickles have more than {MOST_BYTES:,} bytes") from None
+        raise
+
+
+class _Storages:
+    """The storages of an archive with these records, or of an older file, which are allocated as its pickle asks."""
+
+    def __init__(self, size: int, records: Mapping[str, int] | None = None) -> None:
+        self._sizes, self._left, self.bytes = dict(records or {}), 0 if records is not None else size, size
+
+    def find(self, name: str, size: int) -> None:
+        self._left -= 0 if name in self._sizes else size
+        if self._sizes.setdefault(name, size) != size or self._left < 0:
+            raise PickleError("its storages are not as large as its pickle says: it is cut short or damaged")
+
+
+class _Reader:
+    """A pickle machine whose values stand for others."""
+
+    def __init__(self, storages: _Storages) -> None:
+        self._storages = storages
+        self._unfolded = MOST_UNFOLDED + 4 * storages.bytes  # bytes that tensors may still have
+        self._copied = self._unusual = self._steps = 0
+        self._views = dict[str, int]()
+        self._stack: list[_Value] = []
+        self._outer: list[list[_Value]] = []
+        self._memo: dict[int, _Value] = {}
+
+    def read(self, file: io.BytesIO) -> _Value:
+        """Goes through one pickle; returns what stands for its value."""
+        self._stack, self._outer, self._memo = [], [], {}
+        try:
+            for instruction, argument, _ in pickletools.genops(file):
+                self._steps += 1
+                if self._steps > MOST_STEPS:
+                    raise PickleError(f"its pickle has more than {MOST_STEPS:,} instructions")
+                if instruction.name == "STOP":
+                    return self._stack.pop()
+                _INSTRUCTIONS[instruction.name](self, argument)
+        except PickleError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, struct.error) as why:
+            raise pickle.UnpicklingError(f"damaged, or not written by torch.save: {why}") from None
+        raise EOFError
+
+    def _push(self, kind: str, content: Any = None, weight: int = 1) -> None:
+        self._stack.append(_Value(kind, content, weight))
+
+    def _global(self, name: str) -> None:
+        module, _, called = name.partition(" ")
+        self._push("global", f"{'builtins' if module == '__builtin__' else module}.{called}")
+
+    def _mark(self, _: object) -> None:
+        self._outer.append(self._stack)
+        self._stack = []
+
+    def _since_mark(self) -> list[_Value]:
+        items, self._stack = self._stack, self._outer.pop()
+        return items
+
+    def _tuple(self, items: list[_Value]) -> None:
+        self._push("tuple", items, min(1 + sum(item.weight for item in items), MOST_COPIED + 1))
+
+    def _last(self, count: int) -> list[_Value]:
+        items = self._stack[-count:]
+        del self._stack[-count:]
+        return items
+
+    def _append(self, items: list[_Value]) -> None:
+        self._top("list").content.extend(items)
+        self._stack[-1].weight += len(items)
+
+    def _set_items(self, items: list[_Value]) -> None:
+        self._check_keys(items[::2])
+        self._top("dict").weight += len(items)
+
+    def _top(self, kind: str) -> _Value:
+        if self._stack[-1].kind != kind:
+            raise TypeError(f"a {self._stack[-1].kind} in the place of a {kind}")
+        return self._stack[-1]
+
+    def _check_keys(self, keys: list[_Value]) -> None:
+        """Others than texts and small numbers may be made to be compared with each other, or hashed without end."""
+        unusual = [key for key in keys if key.kind not in ("text", "number", "constant")]
+        self._unusual += len(unusual)
+        if self._unusual > MOST_UNUSUAL_KEYS or any(key.weight > MOST_IN_KEY for key in unusual):
+            raise PickleError("its pickle has keys that would take too long to look up")
+
+    def _copy(self, values: list[_Value]) -> None:
+        self._copied += sum(value.weight for value in values)
+        if self._copied > MOST_COPIED:
+            raise PickleError("its pickle copies the same values over and over")
+
+    def _build(self, _: object) -> None:
+        state = self._stack.pop()
+        if state.kind != "dict":
+            raise TypeError(f"a {state.kind} in the place of attributes")
+        self._top("dict")
+        self._copy([state])
+
+    def _call(self, _: object) -> None:
+        function, arguments = self._last(2)
+        self._stack.append(self._result(function, arguments))
+
+    def _result(self, function: _Value, arguments: _Value) -> _Value:
+        if function.kind != "global" or arguments.kind != "tuple":
+            raise TypeError(f"a call of a {function.kind} with a {arguments.kind}")
+        if function.content not in _CALLS:
+            raise _refusal(function.content)
+        self._copy([arguments, *(value for value in arguments.content if value.kind in ("list", "dict"))])
+        return _CALLS[function.content](self, *arguments.content)
+
+    def _storage(self, _: object) -> None:
+        """Its content: how many elements, and how many bytes each has."""
+        what, kind, name, _, count, *view = self._stack.pop().content
+        size = _STORAGES.get(kind.content.rpartition(".")[2].removesuffix("Storage"))
+        if size is None:
+            raise _refusal(kind.content)
+        if (what.content, name.kind) != ("storage", "text") or count.content < 0:
+            raise TypeError("no storage")
+        self._storages.find(name.content, count.content * size)
+        elements = count.content
+        if view and view[0].kind == "tuple":
+            name, offset, length = (part.content for part in view[0].content)
+            if not 0 <= offset <= offset + length <= elements or self._views.setdefault(name, length) != length:
+                raise PickleError("it has a view that reaches beyond its storage")
+            elements = length
+        self._push("storage", (elements, size))
+
+    def _tensor(self, storage: _Value, offset: _Value, shape: _Value, strides: _Value, *more: _Value) -> _Value:
+        types = [_bytes_of(value.content) for value in more if value.kind == "global"]  # where not the storage's
+        elements, size = storage.content
+        sizes, steps = ([number.content for number in values.content] for values in (shape, strides))
+        if len(sizes) > _MOST_DIMENSIONS or len(sizes) != len(steps) or min(offset.content, *sizes, *steps, 0) < 0:
+            raise PickleError("it has a tensor that no network has")
+        count = math.prod(sizes)
+        end = 1 + offset.content + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True)) if count else 0
+        if end * max(types, default=size) > elements * size:
+            raise PickleError("it has a tensor that reaches beyond its storage")
+        self._unfolded -= count * max(types, default=size)
+        if self._unfolded < 0:
+            raise PickleError("its tensors stand for many times the file's bytes: save their clone()")
+        return _Value("tensor")
+
+    def _of_type(self, function: _Value, kind: _Value, arguments: _Value, state: _Value) -> _Value:
+        """A tensor with attributes."""
+        if kind.content not in _TENSORS or not str(function.content).startswith("torch._utils._rebuild_"):
+            raise _refusal(f"{function.content} of {kind.content}")
+        return self._result(function, arguments)
+
+    def _set(self, items: _Value) -> _Value:
+        self._check_keys(items.content)
+        return _Value("set", None, items.weight)
+
+
+def _refusal(name: str) -> Exception:
+    if name.startswith("torch."):
+        return PickleError(f"it holds more than plain tensors ({name[:60]}): save those alone")
+    return pickle.UnpicklingError(f"it asks for {name[:60]}")
+
+
+def _bytes_of(name: str) -> int:
+    """Of an element of torch's type of this name, such as torch.uint16 and torch.float8_e5m2; a bool has 8 bits."""
+    bits = "".join(filter(str.isdigit, name.partition("_")[0]))
+    return int(bits or 8) // 8
+
+
+def _counted(_: _Reader, counts: _Value) -> _Value:
+    if counts.kind != "dict":
+        raise TypeError("counts of no dictionary")
+    return _Value("dict", None, counts.weight)
+
+
+def _bytes(_: _Reader, text: _Value = _Value("bytes"), codec: _Value | None = None) -> _Value:  # noqa: B008
+    """Of a text whose signs are the bytes, or copied: never so many bytes as a number says."""
+    if text.kind != ("bytes" if codec is None else "text") or (codec and codec.content not in _CODECS):
+        raise TypeError("bytes in another code than torch.save's")
+    return _Value("bytes", None, text.weight)
+
+
+def _simple(_: _Reader, *values: _Value) -> _Value:
+    if any(value.kind not in ("text", "number", "constant") for value in values):
+        raise TypeError("arguments that are no numbers")
+    return _Value("simple")
+
+
+_TENSORS = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter")
+_CALLS: dict[str, Callable[..., _Value]] = {
+    "collections.OrderedDict": lambda _: _Value("dict"),
+    "collections.Counter": _counted,
+    "builtins.set": _Reader._set,
+    "builtins.bytearray": _bytes,
+    "_codecs.encode": _bytes,
+    "builtins.complex": _simple,
+    "torch.device": _simple,
+    "torch.Size": lambda _, value: value,
+    **dict.fromkeys([f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")], _Reader._tensor),
+    "torch.nn.parameter.Parameter": lambda *_: _Value("tensor"),
+    "torch._utils._rebuild_parameter": lambda *_: _Value("tensor"),
+    "torch._utils._rebuild_parameter_with_state": lambda *_: _Value("tensor"),
+    "torch._tensor._rebuild_from_type_v2": _Reader._of_type,
+}
+_Step = Callable[[_Reader, Any], None]
+_INSTRUCTIONS: dict[str, _Step] = {
+    "PROTO": lambda self, _: None,
+    "GLOBAL": _Reader._global,
+    "MARK": _Reader._mark,
+    "TUPLE": lambda self, _: self._tuple(self._since_mark()),
+    "EMPTY_TUPLE": lambda self, _: self._tuple([]),
+    "TUPLE1": lambda self, _: self._tuple(self._last(1)),
+    "TUPLE2": lambda self, _: self._tuple(self._last(2)),
+    "TUPLE3": lambda self, _: self._tuple(self._last(3)),
+    "EMPTY_LIST": lambda self, _: self._push("list", []),
+    "EMPTY_DICT": lambda self, _: self._push("dict"),
+    "EMPTY_SET": lambda self, _: self._push("set"),
+    **dict.fromkeys(["NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT"], lambda self, _: self._push("constant")),
+    **dict.fromkeys(["BININT", "BININT1", "BININT2"], lambda self, number: self._push("number", number)),
+    "LONG1": lambda self, number: self._push("number" if abs(number) < 2**31 else "long", number),
+    "BINUNICODE": lambda self, text: self._push("text", text, 1 + len(text) // _COUNTED_AS_ONE),
+    "SHORT_BINSTRING": lambda self, text: self._push("text", text),
+    "BINPERSID": _Reader._storage,
+    **dict.fromkeys(["BINGET", "LONG_BINGET"], lambda self, place: self._stack.append(self._memo[place])),
+    **dict.fromkeys(["BINPUT", "LONG_BINPUT"], lambda self, place: self._memo.__setitem__(place, self._stack[-1])),
+    "APPEND": lambda self, _: self._append([self._stack.pop()]),
+    "APPENDS": lambda self, _: self._append(self._since_mark()),
+    "SETITEM": lambda self, _: self._set_items(self._last(2)),
+    "SETITEMS": lambda self, _: self._set_items(self._since_mark()),
+    **dict.fromkeys(["REDUCE", "NEWOBJ"], _Reader._call),
+    "BUILD": _Reader._build,
+}
