@@ -18,6 +18,7 @@ class InputError(Exception):
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """', did you mean ...?', where one of the known words is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
+    """', did you mean ...?', where one of the known words is close, capitals or not."""
+    spelt = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
+    return f", did you mean {spelt[close[0]]!r}?" if close else ""

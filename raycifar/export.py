@@ -22,7 +22,6 @@ from raycifar.analysis.stats import sample
 from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
 from raycifar.config.data import Data
-from raycifar.config.datasets import BUILT_IN
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
@@ -166,7 +165,7 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
         "mean": mean,
         "std": std,
         "facts": model.facts,
-        "is_public": model.facts.name in BUILT_IN and not (model.trial.data.path or model.trial.data.source),
+        "is_public": model.trial.data.is_built_in or model.trial.data.is_published,
         "network": title_of(model.trial.model.source or model.trial.model.name),
         "checked": checked[0],
         "apart": checked[1],

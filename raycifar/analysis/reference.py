@@ -23,7 +23,7 @@ class Reference:
         """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
         return all(
             (trial.data.facts.name, trial.model.source or trial.model.name) == ("cifar10", "vgg16")
-            and not (trial.data.path or trial.data.source)
+            and trial.data.is_built_in
             for trial in spec.trials
         )
 

@@ -27,7 +27,7 @@ from raycifar.tracking.trackers import written_by
 
 
 def show_sweep_plan(sweep: SweepSpec, path: Path, options: Options, console: Console) -> int:
-    sweep = informed(sweep, options)
+    sweep = informed(sweep, options, fetch=False)
     folder, chosen = SweepFolder(path), sweep.only(options.only)
     check_folder(sweep, folder, options.fresh, written_by(options.log), to_look=True)
     check_files(sweep, folder, options)
@@ -52,7 +52,7 @@ def run_sweep(sweep: SweepSpec, path: Path, options: Options, console: Console, 
 
 
 def show_search_plan(search: SearchSpec, path: Path, options: Options, console: Console) -> int:
-    search = informed_search(search, options)
+    search = informed_search(search, options, fetch=False)
     check_search_folder(search, SearchFolder(path), options.fresh, written_by(options.log), to_look=True)
     check_search_files(search, SearchFolder(path), options)
     plan, gpus = plan_search(search, options)

@@ -21,11 +21,12 @@ DESCRIPTION = (
 SHARING = "run K trials on each GPU at once; auto: measure how many (default: 1)"
 WORKERS = "train each trial with W workers, each on its own GPU (default: 1)"
 HANG = "restart a worker that has made no training step for this long (default: %(default)s; not with --local)"
-DATA = "read the data set from this folder: cifar-10-batches-py, or Fashion-MNIST's four files"
+DATA = "read the data set from this folder: cifar-10-batches-py, Fashion-MNIST's four files, or torchvision's folder"
 WEIGHTS = "read a network's ImageNet weights from this safetensors file or state dict; repeatable with its NAME="
 CODE = "run this Python module, or .py file beside the sweep file, where the sweep names its functions; repeatable"
 AS_THEY_ARE = "take --weights also where they seem to expect other pixels, or never to have been trained"
 LIST = "list what model.name may be, with size and whether ImageNet weights can be had, and end; PART: of the names"
+LIST_DATA = "list what data.name may be, with images, classes, side and whether it is here, and end"
 STATUS = "exit status: 0 every trial finished, 1 some did not, 2 bad input, 130 interrupted (the same command resumes)"
 
 
@@ -85,6 +86,7 @@ def _add_what_to_read(parser: Parser) -> None:
     add("--data", type=Path, metavar="DIR", help=DATA)
     add("--weights", action="append", type=own_weights, default=[], metavar="[NAME=]FILE", help=WEIGHTS)
     add("--list-models", nargs="?", const="", metavar="PART", help=LIST)
+    add("--list-data", nargs="?", const="", metavar="PART", help=LIST_DATA)
     add("--code", action="append", default=[], metavar="MODULE", help=CODE)
     add("--weights-as-they-are", action="store_true", help=AS_THEY_ARE)
 

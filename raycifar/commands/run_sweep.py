@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raycifar.commands.listing import list_models
+from raycifar.commands.listing import list_data, list_models
 from raycifar.commands.next_steps import interrupted
 from raycifar.commands.parser import replace_what_cannot_be_printed
 from raycifar.commands.run_options import parse_arguments, sweep_options
@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse_arguments(arguments)
     if args.list_models is not None:
         return list_models(args.list_models)
+    if args.list_data is not None:
+        return _listed_data(args.list_data)
     interruption.heed_signals()
     if not args.json:
         return interruption.end(_status(args))
@@ -43,6 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
         status = _status(args, events)
     events.end(status)
     return interruption.end(status)
+
+
+def _listed_data(part: str) -> int:
+    from raycifar.storage.asset_cache import AssetError
+
+    try:
+        return list_data(part)
+    except AssetError as error:
+        return refuse(error)
 
 
 def _status(args: argparse.Namespace, events: JsonLines | None = None) -> int:

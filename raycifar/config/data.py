@@ -9,12 +9,13 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from raycifar.config import limits
 from raycifar.config.datasets import BUILT_IN, Facts
 from raycifar.config.names import Source
+from raycifar.config.published import BUILT_IN_AS, PUBLISHED
 from raycifar.config.table import Count, Table
 
 OWN_SIDE = 64  # pixels a side of the user's own images, unless the sweep file says otherwise
 OWN_TEST = 0.2  # the share of them that tests, where neither folders nor a column say which do
 BY_NAME = "name:"  # begins a pattern of file names
-# What decides, beside their files, which of the user's images are stored and how.
+# What decides, beside their files, which of the user's images, or of torchvision's, are stored and how.
 PREPARED = ("side", "resize", "test", "groups", "corrupt", "duplicates")
 
 
@@ -46,7 +47,9 @@ class Data(Table):
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        return limits.known(name, tuple(BUILT_IN))
+        if name in BUILT_IN_AS:
+            raise ValueError(f"{name!r} is built in: name = {BUILT_IN_AS[name]!r}")
+        return limits.known_data(name)
 
     @field_validator("side")
     @classmethod
@@ -89,17 +92,35 @@ class Data(Table):
     @property
     def named_by(self) -> tuple[tuple[str, Any], ...]:
         """The settings that name the images, with their values: the same in all trials of a sweep."""
-        keys = ("path", *PREPARED) if self.path else ("source",) if self.source else ("name",)
+        key = "path" if self.path else "source" if self.source else "name"
+        keys = (key, *PREPARED) if self.is_prepared else (key,)
         return tuple((f"data.{key}", getattr(self, key)) for key in (*keys, "mirror"))
 
     @property
+    def is_built_in(self) -> bool:
+        """Whether all is known of the images before they are read."""
+        return self.name in BUILT_IN and not (self.path or self.source)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether they are a data set of torchvision."""
+        return self.name in PUBLISHED and not (self.path or self.source)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether they are image files of any kind, decoded and cut by the settings of PREPARED."""
+        return bool(self.path) or self.is_published
+
+    @property
     def own_name(self) -> str:
-        """What the user's own images are called: as their folder or file."""
-        return PurePath(self.path).name
+        """What images that are not built in are called: as their folder or file, or as they were published."""
+        return PUBLISHED[self.name].title if self.is_published else PurePath(self.path).name
 
     @property
     def facts_name(self) -> str:
         """The name of what is not built in, marked: a folder or a function may be called cifar10, too."""
+        if self.is_published:
+            return self.name
         return f"source:{self.source}" if self.source else f"path:{self.own_name}"
 
     def __eq__(self, other: object) -> bool:

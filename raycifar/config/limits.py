@@ -1,16 +1,17 @@
 """What the data set and the network allow: limits of settings that are known only once these are."""
 
-from collections.abc import Sequence
-
 from raycifar.config.architectures import ARCHITECTURES, OF_LIBRARIES, blocks_below
 from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.published import PUBLISHED
 from raycifar.errors import nearest
 
 
-def known(name: str, names: Sequence[str]) -> str:
-    """The name. Raises ValueError where it is none of `names`."""
-    if name not in names:
-        raise ValueError(f"{name!r:.80} is unknown{nearest(name, names)}; known here: {', '.join(names)}")
+def known_data(name: str) -> str:
+    """The name of a data set. Raises ValueError where it is none."""
+    if name not in BUILT_IN and name not in PUBLISHED:
+        hint = nearest(name, (*BUILT_IN, *PUBLISHED))
+        libraries = "torchvision/NAME; raycifar lists them with --list-data"
+        raise ValueError(f"{name!r:.80} is unknown{hint}; known here: {', '.join(BUILT_IN)}, {libraries}")
     return name
 
 

@@ -14,7 +14,7 @@ _PLATEAU: Need = (lambda t: t.schedule.name == "plateau", 'schedule.name = "plat
 _END: Need = (lambda t: t.schedule.name in ("linear", "cosine"), 'schedule.name = "linear" or "cosine"')
 _MIXING: Need = (lambda t: t.augmentation.mixup + t.augmentation.cutmix > 0, "augmentation.mixup or .cutmix above 0")
 _STOPPING: Need = (lambda t: t.early_stopping.patience > 0, "early_stopping.patience above 0")
-_OWN: Need = (lambda t: bool(t.data.path), "data.path")
+_OWN: Need = (lambda t: t.data.is_prepared, "data.path, or a data set of torchvision")
 NEEDS: dict[str, Need] = {
     "augmentation.mix_probability": _MIXING,
     "averaging.ema_recompute_batch_norm": (lambda t: t.model.batch_norm, "model.batch_norm = true"),

@@ -137,9 +137,12 @@ def describe_plan(plan: Plan, gpus: int) -> str:
 
 def describe_data(data: Data) -> list[str]:
     """What was read where the images are the user's own, and how it was cut, in lines."""
-    if not data.path:
+    if not data.is_prepared:
         return []
     facts = data.facts
+    if not facts.digest:
+        counts = f"{facts.train_images:,} training and {facts.test_images:,} test images"
+        return [f"{facts.title}: not fetched yet; as published {len(facts.classes)} classes, {counts}"]
     val = f", {sum(facts.val):,} validation" if facts.val else ""
     counts = f"{facts.train_images:,} training{val} and {facts.test_images:,} test images"
     size, groups = f"{facts.side} x {facts.side} pixels", f"; {facts.groups:,} groups, 0 groups in two splits"

@@ -41,21 +41,21 @@ def start_ray(options: Options) -> AbstractContextManager[Runner]:
     return ray_runner(options)
 
 
-def informed(sweep: SweepSpec, options: Options) -> SweepSpec:
+def informed(sweep: SweepSpec, options: Options, fetch: bool = True) -> SweepSpec:
     """The sweep with what is known of its data set, which suits its trials, and networks that work.
 
-    Raises AssetError, CodeError or SpecError.
+    Without `fetch` no data set is fetched for it. Raises AssetError, CodeError or SpecError.
     """
     allow_code(options)
-    found = checked(sweep, known_facts(sweep.data, options.data))
+    found = checked(sweep, known_facts(sweep.data, options.data, fetch))
     check_networks(found.trials)
     return found
 
 
-def informed_trial(trial: TrialSpec, options: Options) -> TrialSpec:
+def informed_trial(trial: TrialSpec, options: Options, fetch: bool = True) -> TrialSpec:
     """As `informed`, for one trial."""
     allow_code(options)
-    found = checked_trial(trial, known_facts(trial.data, options.data))
+    found = checked_trial(trial, known_facts(trial.data, options.data, fetch))
     check_networks([found])
     return found
 

@@ -52,9 +52,9 @@ def run_search(search: SearchSpec, path: Path, options: Options, console: Consol
     return _finished(search, folder)
 
 
-def informed_search(search: SearchSpec, options: Options) -> SearchSpec:
+def informed_search(search: SearchSpec, options: Options, fetch: bool = True) -> SearchSpec:
     """The search with what is known of its data set, which suits its trial. Raises AssetError or SpecError."""
-    return search.model_copy(update={"trial": informed_trial(search.trial, options)})
+    return search.model_copy(update={"trial": informed_trial(search.trial, options, fetch)})
 
 
 def check_files(search: SearchSpec, folder: SearchFolder, options: Options) -> None:

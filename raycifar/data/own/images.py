@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,23 +46,37 @@ def fetch_own(spec: Data) -> Path:
     """
     path, title = Path(spec.path), spec.own_name
     files, folders = _seen(path, title)
-    stamp = _stamp(files, folders)
-    index = cached_path(f"named-{_digest([spec.path, FORMAT, *(getattr(spec, key) for key in PREPARED)])[:16]}.json")
-    if (ready := _ready(index, stamp)) is not None:
+    return prepared_once(
+        spec, spec.path, stamp_of(files, folders), lambda: read_named(path, files, folders, title, spec.groups)
+    )
+
+
+def prepared_once(spec: Data, named: str, stamp: str, read: Callable[[], Named]) -> Path:
+    """As fetch_own, for what is `named` so, as long as its `stamp` is the same. `read` gives the images.
+
+    Raises AssetError.
+    """
+    index = index_of(spec, named)
+    if (ready := ready_file(index, stamp)) is not None:
         return ready
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
-        with locked(index, title):
-            if (ready := _ready(index, stamp)) is None:
-                ready = _prepare(path, files, folders, spec, index.parent)
+        with locked(index, spec.own_name):
+            if (ready := ready_file(index, stamp)) is None:
+                ready = _prepare(read(), spec, index.parent)
                 made = ready.stat()
                 index.write_text(json.dumps([stamp, ready.name, made.st_size, made.st_mtime_ns]))
     except OSError as why:
         raise DataError(
-            f"{title}: the cache {index.parent} cannot be used ({why}). Make room or rights there, or name another "
-            "folder in RAYCIFAR_CACHE."
+            f"{spec.own_name}: the cache {index.parent} cannot be used ({why}). Make room or rights there, or name "
+            "another folder in RAYCIFAR_CACHE."
         ) from None
     return ready
+
+
+def index_of(spec: Data, named: str) -> Path:
+    """The cache's note of which file came of what is `named` so, with these settings. Raises AssetError."""
+    return cached_path(f"named-{_digest([named, FORMAT, *(getattr(spec, key) for key in PREPARED)])[:16]}.json")
 
 
 def _seen(path: Path, title: str) -> tuple[list[File], list[str]]:
@@ -87,7 +101,8 @@ def _seen(path: Path, title: str) -> tuple[list[File], list[str]]:
     )
 
 
-def _stamp(files: Sequence[File], folders: Sequence[str]) -> str:
+def stamp_of(files: Sequence[File], folders: Sequence[str]) -> str:
+    """What changes with any of the files' names, sizes and times."""
     digest = hashlib.sha256("\0".join(folders).encode(errors="surrogateescape"))
     for file in files:
         digest.update(f"{file.name}\0{file.size}\0{file.changed}\0".encode(errors="surrogateescape"))
@@ -98,7 +113,7 @@ def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
-def _ready(index: Path, stamp: str) -> Path | None:
+def ready_file(index: Path, stamp: str) -> Path | None:
     """The file that came of what was named before, if neither has changed."""
     try:
         seen, name, size, changed = json.loads(read_file(index, 10_000))
@@ -112,9 +127,9 @@ def _ready(index: Path, stamp: str) -> Path | None:
     return ready if size > FULLY_CHECKED or is_sound(ready) else None
 
 
-def _prepare(path: Path, files: Sequence[File], folders: Sequence[str], spec: Data, cache: Path) -> Path:
+def _prepare(named: Named, spec: Data, cache: Path) -> Path:
     """Decode and write what was named. Raises DataError before anything is left in the cache."""
-    named = with_groups(read_named(path, files, folders, spec.own_name, spec.groups), spec.groups)
+    named = with_groups(named, spec.groups)
     _refuse_classes(named)
     if spec.test and is_given(named):
         raise DataError(f"data.test = {spec.test}: {named.title} says which of its images test: leave it out")

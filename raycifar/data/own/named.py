@@ -55,8 +55,10 @@ class Named:
     title: str
     pictures: list[Picture]
     classes: tuple[str, ...]  # in the labels' order
-    side: int | None = None  # where all images are known to have this one
+    side: int | None = None  # that is stored unless the settings say otherwise
     notes: list[str] = field(default_factory=list)  # what was left out
+    mirror: bool = True  # whether a mirrored image keeps its label
+    origin: str = ""
 
 
 def in_order(name: str) -> tuple[object, ...]:

@@ -44,7 +44,7 @@ class Prepared:
             side=self.side,
             mean=mean,
             std=std,
-            mirror=True,
+            mirror=self.named.mirror,
             grouped=bool(spec.groups),
             groups=groups,
             folds=tuple(np.bincount(self.cut.folds).tolist()),
@@ -52,6 +52,7 @@ class Prepared:
             skipped=skipped,
             dropped=dropped,
             made=self.cut.made,
+            origin=self.named.origin,
         )
 
     def write(self, facts: Facts, pixels: Path, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """What `model.name` may name, for people: names, sizes, and whether ImageNet weights can be had."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from torchvision import models
 
@@ -11,7 +11,6 @@ from raycifar.networks.libraries.packages import PACKAGES
 
 MOST_COUNTED = 20  # of timm's networks, which publish no sizes: each takes about a second to build
 Row = tuple[str, str, str, str]  # name, parameters, FLOPs, weights
-HEADING: Row = ("name", "parameters", "FLOPs", "ImageNet weights")
 
 
 def listed_networks(part: str = "") -> Iterator[Row]:
@@ -63,10 +62,3 @@ def _source(name: str) -> str:
 
 def _row(name: str, parameters: int, flops: float, source: str) -> Row:
     return name, f"{parameters / 1e6:.2f} M", f"{flops / 1e9:.2f} G", source
-
-
-def aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each row, columns below each other."""
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for name, parameters, flops, source in rows:
-        yield f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {flops:>{widths[2]}}  {source}"
