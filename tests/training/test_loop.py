@@ -28,6 +28,16 @@ def through_a_file(state_dict):
     return torch.load(file, weights_only=True)
 
 
+def test_a_state_sets_no_other_attributes_than_its_own(make_trial):
+    state = TrainState(Small(), make_trial())
+    saved = state.state_dict()
+    saved["progress"] |= {"model": "another", "state_dict": None, "epoch": 3}
+    saved["best"] |= {"device": "another"}
+    state.load_state_dict(saved)
+    assert (state.epoch, state.device) == (3, torch.device("cpu"))
+    assert state.state_dict().keys() == saved.keys()
+
+
 SETTINGS = {
     "plain": {},
     "plateau": {"schedule": {"name": "plateau", "patience": 1, "monitor": "val_accuracy"}},

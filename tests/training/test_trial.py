@@ -238,6 +238,23 @@ def state_of(content):
     return file.getvalue()
 
 
+OTHER_STATES = {
+    "without a part": {"model": {}},
+    "with another kind of part": {"model": 3},
+    "with a text for a part": {"model": "text"},
+    "with None": {"model": None},
+}
+
+
+@pytest.mark.parametrize("state", OTHER_STATES.values(), ids=OTHER_STATES)
+def test_a_state_of_another_form_ends_the_trial_with_one_line(make_trial, tmp_path, small_network, state):
+    run(make_trial(epochs=1), tmp_path)
+    (tmp_path / "summary.json").unlink()
+    write_checkpoint(tmp_path, state_of(state), TrialFolder(tmp_path).history())
+    with pytest.raises(OtherNetworkError, match="--fresh"):
+        run(make_trial(epochs=2), tmp_path)
+
+
 class Code:
     def __reduce__(self):
         return print, ("it ran",)
