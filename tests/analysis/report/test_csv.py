@@ -19,8 +19,8 @@ from tests.support.sweep_folders import write_sweep
 WORDS = {  # the columns of text; every other one holds numbers or nothing
     "averages": {"arm", "quantity", "with_other_test_images_covers"},
     "best-val-accuracy": {"arm", "sweep", "compared"},
-    "calibration": {"arm"},
-    "classes": {"class"},
+    "calibration": {"arm", "confidence_minus_accuracy_points_with_other_test_images_covers"},
+    "classes": {"class", "transfer_percent_covers", "scratch_percent_covers"},
     "confused": {"arm", "images_of", "classified_as"},
     "devices": {"device", "kind"},
     "differences": {"arm", "minus", "with_other_test_images_covers", "compared"},
@@ -37,7 +37,8 @@ WORDS = {  # the columns of text; every other one holds numbers or nothing
     "reference": {"quantity"},
     "surroundings": {"setting", "A", "B"},
     "sweeps": {"sweep", "name", "hardware"},
-    "test-accuracy": {"arm", "sweep", "compared"},  # that of images: no predictions in one of the sweeps
+    # without that of the differences' images: no predictions in one of the sweeps
+    "test-accuracy": {"arm", "sweep", "compared", "mean_with_other_test_images_covers"},
     "test-accuracy-flip": {"arm", "sweep", "compared"},
     "test-loss": {"arm", "sweep", "compared"},
     "time": {"arm"},

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats as scipy_stats
 
 from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.figures.gap import gap
@@ -487,7 +488,15 @@ def test_ours_beside_the_report_is_of_the_same_quantity(files: dict[str, list[di
         assert rows[name][0] == f"{show(of.mean, sign)} ± {show(of.sd)}", name
         assert rows[name][2] == f"{show(files['scratch'][0][key], sign)} (n = 1)", name
     assert rows["combined training time, s [b]"][0] == seconds(sum(t["own_seconds"] for t in files["transfer"]))
-    assert "transfer: 14.48 percentage points below the report's 85.95 % in test accuracy." in table.notes
+    theirs = load_reference().values("transfer", "test_accuracy")
+    found = scipy_stats.ttest_ind([t["test_accuracy"] for t in files["transfer"]], theirs, equal_var=False)
+    low, high = (f"{100 * end:+.2f}".replace("-", "\u2212") for end in found.confidence_interval(0.95))
+    assert (
+        "transfer: 14.48 percentage points below the report's 85.95 % in test accuracy (95 % interval over seeds "
+        f"{low} to {high} points, Welch; what other test images would change is left out, for want of the report's "
+        "predictions)."
+    ) in table.notes
+    assert any(note.startswith("scratch: ") and "(n = 1: no spread; what other test" in note for note in table.notes)
     assert rows["training − test accuracy, points"][1::2] == ["+10.17 ± 0.62", "+8.38 (n = 1)"]
     assert rows["test loss"][1::2] == ["0.8058 ± 0.0978", "0.5767 (n = 1)"]
     assert load_reference().recomputed == {"transfer": {"seconds": 15 * 29, "combined_seconds": 1390}}
