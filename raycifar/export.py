@@ -22,6 +22,8 @@ from raycifar.analysis.stats import sample
 from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
 from raycifar.config.data import Data
+from raycifar.config.settings import Model
+from raycifar.config.sweep import TrialSpec
 from raycifar.data.sources import fetch_data
 from raycifar.data.splits import load_splits
 from raycifar.errors import InputError
@@ -36,6 +38,17 @@ from raycifar.trained_model import TrainedModel, load_compared, read_trials
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 CHECKED_IMAGES = 256
 TOLERANCE = 1e-3  # of a logit: far below what changes a probability's second digit
+TERMS = {  # of ImageNet weights, by the library that publishes them
+    "torchvision": "torchvision's weights of {} (code under BSD 3-Clause; its README adds that pretrained models may "
+    "carry terms derived from their data set).",
+    "timm": "timm's weights of {} (code under Apache 2.0; its README leaves open what ImageNet's terms mean for "
+    "weights, and those of some networks have terms of their own).",
+}
+IMAGENET = (
+    "ImageNet is given out for non-commercial research and education only. Hence `license: other`: check that your use "
+    "is allowed."
+)
+OWN_FILE = "a file of the user's own (`{}` in the cache): its terms apply."
 
 
 class ExportError(InputError):
@@ -156,21 +169,49 @@ def model_card(model: TrainedModel, folder: SweepFolder, checked: tuple[int, flo
     values: dict[str, Any] = {
         "trial": model.trial,
         "summary": _in_markdown(model.summary),
-        "classes": model.classes,
+        "classes": [markdown(name) for name in model.classes],
         "arm": sample(arm["test_accuracy"]),
         "reached": markdown(reached(model.trial.arm, tested, estimate(tested), planned)),
         "chosen_among": chosen_among,
         "record": _in_markdown(results.record),
-        "recipe": json.dumps(model.trial.model_dump(mode="json", exclude={"name", "arm"}), indent=1),
+        "recipe": json.dumps(_recipe(model.trial), indent=1),
         "mean": mean,
         "std": std,
-        "facts": model.facts,
-        "is_public": model.trial.data.is_built_in or model.trial.data.is_published,
-        "network": title_of(model.trial.model.source or model.trial.model.name),
+        "facts": model.facts.model_copy(
+            update={key: markdown(getattr(model.facts, key)) for key in ("title", "licence", "origin")}
+        ),
+        "public_name": _public_name(model.trial.data),
+        "weights": _weights_in_words(model.trial.model, results.record),
+        "network": title_of(model.trial.model.called),
         "checked": checked[0],
         "apart": checked[1],
     }
     return jinja.get_template("model_card.md.j2").render(values)
+
+
+def _recipe(trial: TrialSpec) -> dict[str, Any]:
+    """Its settings, without what names other images than its own, and where the user's lie on this machine."""
+    data = trial.data
+    settings = trial.model_dump(mode="json", exclude={"name": True, "arm": True, "data": {"name", "source", "path"}})
+    named = {"path": data.own_name} if data.path else {"source": data.source} if data.source else {"name": data.name}
+    return settings | {"data": named | settings["data"]}
+
+
+def _public_name(data: Data) -> str:
+    """What a public data set is called where models are shared; "" for images of the user's own."""
+    return data.name.rpartition("/")[2].lower() if data.is_built_in or data.is_published else ""
+
+
+def _weights_in_words(model: Model, record: SweepRecord) -> str:
+    """Where the network's first weights came from, and on which terms, in sentences of Markdown."""
+    if model.source:
+        return "The network was made by the user's own function, which may have loaded weights: their terms apply."
+    if model.weights != "imagenet":
+        return "It contains no pretrained weights."
+    file = record.weights if model.name == "vgg16" else record.pretrained.get(model.name, "")
+    terms = TERMS[model.name.partition("/")[0] if "/" in model.name else "torchvision"].format(title_of(model.name))
+    started = terms if file == f"{model.name.replace('/', '-')}.safetensors" else OWN_FILE.format(markdown(file))
+    return f"The trunk started from {started} {IMAGENET}"
 
 
 def _in_markdown(record: TrialSummary | SweepRecord) -> dict[str, Any]:

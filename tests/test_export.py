@@ -1,6 +1,7 @@
 """What `analyze.py --export` writes, and when it writes nothing."""
 
 import importlib.util
+from dataclasses import replace
 
 import onnxruntime
 import pytest
@@ -10,8 +11,13 @@ from safetensors.torch import load_file
 import raycifar.export
 from raycifar import load_model
 from raycifar.commands import analyze
-from raycifar.export import ExportError, export_model, largest_difference
-from tests.support.sweep_folders import write_failure, write_sweep
+from raycifar.config.data import Data
+from raycifar.config.datasets import CIFAR10
+from raycifar.config.settings import Model
+from raycifar.export import ExportError, export_model, largest_difference, model_card
+from raycifar.networks.registry import make_network
+from raycifar.trained_model import TrainedModel
+from tests.support.sweep_folders import trial_spec, write_failure, write_sweep
 
 FILES = ["README.md", "model.onnx", "model.safetensors"]
 
@@ -95,3 +101,99 @@ def test_a_missing_package_is_answered_with_the_line_that_installs_it(tmp_path, 
         "--export needs onnxscript, not installed: pip install -c constraints.txt -e '.[export]'"
         in capsys.readouterr().err
     )
+
+
+PATH = {"path": "/home/somebody/ward-7/skin"}
+CARDS = {  # data, model, the record's weights: in the card, and not in it
+    "VGG16 on CIFAR-10": (
+        {},
+        {"weights": "imagenet"},
+        {"weights": "vgg16.safetensors"},
+        [
+            "datasets: [cifar10]",
+            "torchvision's weights of VGG16 (code under BSD",
+            "published without one",
+            "license: other",
+        ],
+        ["own"],
+    ),
+    "a file of the user's own": (
+        {},
+        {"weights": "imagenet"},
+        {"weights": "vgg16-0123456789abcdef.safetensors"},
+        ["a file of the user's own (`vgg16-0123456789abcdef.safetensors` in the cache): its terms apply"],
+        ["BSD"],
+    ),
+    "torchvision's": (
+        {},
+        {"name": "torchvision/resnet18", "weights": "imagenet"},
+        {"pretrained": {"torchvision/resnet18": "torchvision-resnet18.safetensors"}},
+        ["# resnet18 on", "torchvision's weights of resnet18 (code under BSD", "tags: [torchvision/resnet18, cifar10]"],
+        ["file of the user's own"],
+    ),
+    "timm's": (
+        {},
+        {"name": "timm/resnet18", "weights": "imagenet"},
+        {"pretrained": {"timm/resnet18": "timm-resnet18.safetensors"}},
+        ["timm's weights of resnet18 (code under Apache 2.0", "terms of their own"],
+        ["BSD"],
+    ),
+    "a file of another network": (
+        {},
+        {"name": "timm/resnet18", "weights": "imagenet"},
+        {"pretrained": {"timm/resnet18": "timm-resnet18-0123456789abcdef.safetensors"}},
+        ["a file of the user's own (`timm-resnet18-0123456789abcdef.safetensors`"],
+        ["Apache"],
+    ),
+    "images of the user's own": (
+        PATH,
+        {"weights": "random"},
+        {},
+        [
+            "datasets: []",
+            "license: mit",
+            "skin are images of the user's own",
+            "no pretrained weights",
+            '"path": "skin"',
+        ],
+        ["cifar10", "CIFAR-10", "ward-7"],
+    ),
+    "a data set of torchvision": (
+        {"name": "torchvision/Flowers102"},
+        {"weights": "random"},
+        {},
+        ["datasets: [flowers102]", "The licence of Flowers is not known here"],
+        ["cifar10", "user's own"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CARDS)
+def test_the_card_says_whose_the_images_and_the_weights_are(tmp_path, case):
+    data, model, record, there, absent = CARDS[case]
+    title = {"path": "skin", "name": "Flowers"}.get(next(iter(data), ""), "CIFAR-10")
+    facts = CIFAR10.model_copy(update={"title": title, "licence": CIFAR10.licence if not data else "", "origin": ""})
+    folder = write_sweep(tmp_path / "s", {"a": (1, 1)}, data={})
+    spec = trial_spec(folder, "a")
+    spec = spec.model_copy(
+        update={"model": Model.model_validate(model), "data": Data.model_validate(data).with_facts(facts)}
+    )
+    folder.write_record(replace(folder.record(), **record))
+    with torch.device("meta"):
+        network = make_network(spec.model, facts)
+    card = model_card(TrainedModel(network, spec, folder.trial("a").summary()), folder, (256, 1e-6), 1)
+    assert [part for part in there if part not in card] == []
+    assert [part for part in absent if part in card] == []
+
+
+def test_names_of_classes_mean_nothing_in_the_card(tmp_path):
+    folder = write_sweep(tmp_path / "s", {"a": (1, 1)})
+    names = ("[x](javascript:alert)", "<script>", *CIFAR10.classes[2:])
+    facts = CIFAR10.model_copy(update={"title": "a|b [c](d)", "classes": names})
+    spec = trial_spec(folder, "a").with_facts(facts)
+    with torch.device("meta"):
+        network = make_network(spec.model, facts)
+    card = model_card(TrainedModel(network, spec, folder.trial("a").summary()), folder, (256, 1e-6), 1)
+    assert "<script>" not in card
+    assert "[x](" not in card
+    assert "[c](" not in card

@@ -22,8 +22,7 @@ class Reference:
     def is_of(spec: SweepSpec) -> bool:
         """Whether the report trained what a sweep trains: VGG16 on CIFAR-10."""
         return all(
-            (trial.data.facts.name, trial.model.source or trial.model.name) == ("cifar10", "vgg16")
-            and trial.data.is_built_in
+            (trial.data.facts.name, trial.model.called) == ("cifar10", "vgg16") and trial.data.is_built_in
             for trial in spec.trials
         )
 

@@ -6,6 +6,7 @@ the sum of training times over trials (combined), and the sweep's wall clock.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ from raycifar.analysis.trial_state import (
 )
 from raycifar.config.architectures import title_of
 from raycifar.config.datasets import Facts
-from raycifar.config.sweep import SweepSpec
+from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import Invocation, SweepRecord
 
@@ -83,7 +84,13 @@ class Results:
     @property
     def networks(self) -> list[str]:
         """What texts call the networks that the arms train, each once."""
-        return list(dict.fromkeys(title_of(trial.model.source or trial.model.name) for trial in self.spec.trials))
+        return list(dict.fromkeys(map(self.network, self.spec.trials)))
+
+    def network(self, trial: TrialSpec) -> str:
+        """What texts call a trial's network: with its library where another one is called alike."""
+        titles = Counter(map(title_of, {trial.model.called for trial in self.spec.trials}))
+        title = title_of(trial.model.called)
+        return title if titles[title] == 1 else trial.model.called
 
     @property
     def time_notes(self) -> list[str]:

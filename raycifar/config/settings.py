@@ -39,6 +39,11 @@ class Model(Table):
     def _is_known(cls, name: str) -> str:
         return limits.known_network(name)
 
+    @property
+    def called(self) -> str:
+        """What the sweep file calls the network: by its name, or by the user's function that makes it."""
+        return self.source or self.name
+
     def sees(self, side: int) -> int:
         """The side in pixels that the network sees of images of this side."""
         return self.side or side * self.upsample
@@ -220,7 +225,7 @@ def check_data(trial: TrialSettings, facts: Facts) -> None:
     limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
     limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
-    limits.check_side(trial.model.source or trial.model.name, trial.model.sees(facts.side), facts)
+    limits.check_side(trial.model.called, trial.model.sees(facts.side), facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(
             f"batch_size = {trial.batch_size} must not exceed the {trains} images that train: "

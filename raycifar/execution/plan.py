@@ -10,7 +10,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from raycifar.config.architectures import ARCHITECTURES
 from raycifar.config.data import Data
+from raycifar.config.names import listed
 from raycifar.config.sweep import SweepSpec, TrialSpec
 from raycifar.devices import cpu_count, gpu_count, logical_gpus, memory_bytes
 from raycifar.execution.options import Options
@@ -200,8 +202,15 @@ def plan_table(
         name, *rest = _planned(trial, unit)
         table.add_row(name, *([states.get(trial.name, NEW).words] if states else []), *rest)
     if left_over := [work(trial) * states.get(trial.name, NEW).left for trial in plan.order]:
-        table.caption = "\n".join([_load(left_over, plan.at_once), *([estimate] if estimate else [])])
+        load = _load(left_over, plan.at_once) + _estimated(plan.order)
+        table.caption = "\n".join([load, *([estimate] if estimate else [])])
     return table
+
+
+def _estimated(trials: Sequence[TrialSpec]) -> str:
+    """What is no arithmetic of the network's own: a step counted as three forward passes, on CPUs at VGG's rate."""
+    names = dict.fromkeys(trial.model.called for trial in trials if trial.model.called not in ARCHITECTURES)
+    return f"; estimated: {listed(list(names))}" if names else ""
 
 
 def _load(flops: Sequence[float], at_once: int) -> str:

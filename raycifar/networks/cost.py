@@ -49,12 +49,17 @@ def flops_an_image(trial: TrialSpec) -> tuple[float, float]:
 
 
 def _own_flops_an_image(trial: TrialSpec) -> tuple[float, float]:
-    """Of a network of the user's: measured without images; a part that trains costs three times its forward pass."""
+    """Of a network of the user's: counted without images; what trains costs three times its forward pass."""
     from raycifar.networks.own import own_flops  # PyTorch, which a refusal of the command need not import
 
     model, facts = trial.model, trial.data.facts
-    trunk = own_flops(model.source, facts) * (model.sees(facts.side) / facts.side) ** 2
-    return trunk, trunk if model.train == "head" else 3 * trunk
+    trunk, features = own_flops(model.source, facts, model.sees(facts.side))
+    head = _head_flops((features, *model.hidden, len(facts.classes)))
+    return trunk + head, (trunk if model.train == "head" else 3 * trunk) + 3 * head
+
+
+def _head_flops(widths: Sequence[int]) -> float:
+    return sum(2.0 * inputs * outputs for inputs, outputs in pairwise(widths))
 
 
 @cache

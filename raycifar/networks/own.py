@@ -85,11 +85,14 @@ def _both(drawn_again: Network, network: Network) -> list[tuple[Tensor, Tensor]]
 
 
 @cache
-def own_flops(source: str, facts: Facts) -> float:
-    """Operations of the trunk's forward pass for one image (a multiply-add counts as two). Raises CodeError."""
+def own_flops(source: str, facts: Facts, side: int) -> tuple[float, int]:
+    """Operations of the trunk's forward pass for one image of this side, and its features. Raises CodeError.
+
+    A multiply-add counts as two.
+    """
     with torch.device("meta"):
         trunk = own_trunk(source, facts)
-        pixels = torch.empty(1, *facts.shape)
+        pixels = torch.empty(1, 3, side, side)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         trunk.module.eval()(pixels)
-    return float(counter.get_total_flops())
+    return float(counter.get_total_flops()), trunk.features

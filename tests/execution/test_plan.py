@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from raycifar.config.sweep import SweepSpec
 from raycifar.config.sweep_file import load_sweep
 from raycifar.execution.placement import Machine, make_plan
 from raycifar.execution.plan import flop_unit, plan_table, results_table
@@ -197,3 +198,16 @@ def test_without_results_or_a_rate_on_such_a_device_there_is_neither_column_nor_
 def test_work_is_written_in_a_unit_in_which_it_is_no_zero(flops, text):
     unit = flop_unit(flops)
     assert f"{unit.write(flops)} {unit.name}" == text
+
+
+def test_a_plan_says_of_which_networks_its_operations_are_estimates(make_trial, tmp_path):
+    vgg, other = (
+        make_trial(),
+        make_trial(model={"name": "torchvision/resnet18", "weights": "random"}, arm="b", name="b"),
+    )
+    for trials, said in (([vgg], None), ([vgg, other], "estimated: torchvision/resnet18")):
+        sweep = SweepSpec(name="s", trials=tuple(trials))
+        plan = make_plan(trials, Machine(0, 2, 2, 8e9))
+        caption = plan_table(sweep, plan, tmp_path).caption
+        assert ("estimated" in caption) is bool(said)
+        assert (said or "") in caption

@@ -16,7 +16,6 @@ from raycifar.analysis.wording import (
     signed,
     whole,
 )
-from raycifar.config.architectures import title_of
 from raycifar.config.sweep import TrialSpec
 
 MOST_NAMED = 4  # arms that the answer names one by one
@@ -77,7 +76,7 @@ def _question(results: Results, arms: Sequence[str]) -> str:
 
 def _network(results: Results, trial: TrialSpec) -> str:
     """An arm's network, in brackets, where not all arms train the same one."""
-    return f" ({title_of(trial.model.name)})" if len(results.networks) > 1 else ""
+    return f" ({results.network(trial)})" if len(results.networks) > 1 else ""
 
 
 def status_line(results: Results) -> str:

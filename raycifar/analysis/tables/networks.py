@@ -10,7 +10,6 @@ from raycifar.analysis.stats import SHARE
 from raycifar.analysis.tables.table import RANGE, WITH_IMAGES, Column, Table, figure, over_seeds, with_images, word
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import Format, percent, tenths
-from raycifar.config.architectures import title_of
 
 millions = Format(lambda _: ",.2f", scale=1e-6)
 gigaflops = Format(lambda _: ",.3f", scale=1e-9)
@@ -29,7 +28,7 @@ class Row(NamedTuple):
 
 def networks(results: Results, predictions: Predictions) -> Table:
     """A row for each tested arm."""
-    names = {trial.arm: title_of(trial.model.name) for trial in results.spec.trials}
+    names = {trial.arm: results.network(trial) for trial in results.spec.trials}
     tested = arms_of(results, predictions)
     rows = [
         Row(
@@ -61,8 +60,8 @@ def networks(results: Results, predictions: Predictions) -> Table:
     ]
     notes = [
         "Parameters: of the whole network with its head, also those that do not train. GFLOP: operations of a forward "
-        "pass of one image at the side that the network sees, a multiply-add counted as two. Intervals are "
-        "those of the averages.",
+        "pass of one image at the side that the network sees, a multiply-add counted as two; by arithmetic for VGG, "
+        "else by PyTorch's FlopCounterMode. Intervals are those of the averages.",
         *(["–: results of an earlier version, which recorded no such number."] if _lacks(rows) else []),
         *results.time_notes,
     ]

@@ -160,6 +160,27 @@ def test_unlike_networks_stand_side_by_side(tmp_path):
     assert "vgg 24.8 % with 14.7 parameters (millions)" in drawing.alt
 
 
+def test_a_network_of_the_users_own_is_called_by_its_function_wherever_networks_differ(tmp_path):
+    folder = write_sweep(tmp_path / "s", {"vgg": (1, 2), "small": (1, 2)})
+    record = folder.record()
+    for trial in record.spec["trials"]:
+        trial["model"] |= {"source": "mylab.nets:small"} if trial["arm"] == "small" else {}
+    folder.write_record(record)
+    report = make_report(read_results(folder.path))
+    assert [row[:2] for row in table_of(report, "networks").rows] == [["vgg", "VGG16"], ["small", "mylab.nets:small"]]
+    assert '"small" (mylab.nets:small) from random weights' in report.answer
+
+
+def test_networks_of_one_name_in_two_libraries_are_two(tmp_path):
+    folder = write_sweep(tmp_path / "s", {"one": (1, 2), "other": (1, 2)})
+    record = folder.record()
+    for trial, library in zip(record.spec["trials"], ("torchvision", "timm"), strict=True):
+        trial["model"] |= {"name": f"{library}/resnet18"}
+    folder.write_record(record)
+    table = table_of(make_report(read_results(folder.path)), "networks")
+    assert [row[1] for row in table.rows] == ["torchvision/resnet18", "timm/resnet18"]
+
+
 def test_large_images_are_shown_small():
     assert smaller(np.full((224, 224, 3), 9, np.uint8)).shape == (MOST_PIXELS, MOST_PIXELS, 3)
     assert smaller(np.full((32, 32, 3), 9, np.uint8)).shape == (32, 32, 3)
