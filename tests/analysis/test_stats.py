@@ -55,6 +55,16 @@ def test_no_value_has_no_mean() -> None:
     assert math.isnan(of.mean)
 
 
+@pytest.mark.parametrize(
+    ("values", "cut"), [([0.9, 0.99], (False, True)), ([0.01, 0.1], (True, False)), ([0.5, 0.51, 0.52], (False, False))]
+)
+def test_an_interval_is_cut_at_what_a_share_can_be_and_says_so(values: list[float], cut: tuple[bool, bool]) -> None:
+    of = sample(values, SHARE)
+    assert (of.is_cut_low, of.is_cut_high, of.is_cut) == (*cut, any(cut))
+    assert of.low == (0.0 if cut[0] else sample(values).low)
+    assert of.high == (1.0 if cut[1] else sample(values).high)
+
+
 def test_missing_values_are_left_out() -> None:
     assert sample([1.0, math.nan, 3.0]) == sample([1.0, 3.0])
 

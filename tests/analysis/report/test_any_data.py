@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from raycifar.analysis.contrasts import estimate
+from raycifar.analysis.contrasts import arm_interval, estimate
 from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.figures.photographs import MOST_PIXELS, smaller
 from raycifar.analysis.predictions import Predictions, read_predictions
@@ -16,7 +16,7 @@ from raycifar.analysis.stats import group_test
 from raycifar.analysis.tested_arms import arms_of
 from tests.support.any_data import read_any, write_any
 from tests.support.figures import problems_of_layout, shown_texts
-from tests.support.sweep_folders import write_sweep
+from tests.support.sweep_folders import add_predictions, write_sweep
 
 ARMS = {"transfer": (2, 2), "scratch": (2, 2)}
 PLAIN = [250] * 10  # no caution is due
@@ -44,6 +44,18 @@ def test_what_is_wrong_with_the_images_is_said_and_else_nothing(tmp_path, case):
     cautions = made(write_any(tmp_path / "s", counts, ARMS, **facts)).cautions
     assert all(any(line in caution for caution in cautions) for line in lines)
     assert bool(cautions) is bool(lines)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_accuracies_without_near_images_have_both_intervals(tmp_path, grouped):
+    folder = write_any(tmp_path / "s", PLAIN, ARMS, near=400, grouped=grouped)
+    results, predictions = read_any(folder)
+    far, groups = ~predictions.tests.near, predictions.tests.groups
+    right = np.stack([tested.right[far] for tested in predictions.by_arm(["transfer"])["transfer"]])
+    of = arm_interval(right, groups[far] if grouped else None)
+    (line,) = (line for line in make_report(results, predictions).cautions if "nearly equal" in line)
+    seeds, images = (f"{100 * span.low:.2f} to {100 * span.high:.2f} %" for span in (of.seeds, of.images))
+    assert f"transfer {100 * right.mean():.2f} % (over seeds {seeds}, with other test images {images})" in line
 
 
 def test_few_validation_images_choose_the_best_epoch_by_luck(tmp_path):
@@ -158,6 +170,14 @@ def test_unlike_networks_stand_side_by_side(tmp_path):
     (drawing,) = (drawing for drawing in all_figures(results) if drawing.name == "accuracy-by-size")
     assert list(problems_of_layout(drawing)) == []
     assert "vgg 24.8 % with 14.7 parameters (millions)" in drawing.alt
+    assert not drawing.figure.axes[0].lines
+    add_predictions(folder)
+    results, predictions = read_any(folder)
+    table, averages = (table_of(make_report(results, predictions), key) for key in ("networks", "averages"))
+    assert table.rows[0][5:7] == averages.rows[0][5:7]
+    (drawing,) = (one for one in all_figures(results, predictions) if one.name == "accuracy-by-size")
+    (line,) = drawing.figure.axes[0].lines
+    assert tuple(line.get_ydata()) == pytest.approx(table.cells[0][6].values[:2])
 
 
 def test_a_network_of_the_users_own_is_called_by_its_function_wherever_networks_differ(tmp_path):

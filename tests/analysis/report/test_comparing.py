@@ -9,6 +9,7 @@ from raycifar.analysis.contrasts import Arm, estimate
 from raycifar.analysis.families import compare
 from raycifar.analysis.report.comparing import ahead, best_of_many, reached, what_can_be_found
 from raycifar.analysis.report.plainly import HOW_GOOD, HOW_SURE, OTHER_IMAGES, WHICH, plainly
+from raycifar.analysis.stats import difference, sample
 from raycifar.analysis.tested_arms import ComparedArms
 
 REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs
@@ -76,7 +77,10 @@ def test_two_arms_with_repeats_get_both_intervals_and_a_verdict() -> None:
 
 def test_a_difference_that_is_not_shown_is_not_denied() -> None:
     text = sentence(a=known([0.9, 0.95]), b=known([0.91, 0.93]))
+    welch = difference(sample([0.9, 0.95]), sample([0.91, 0.93]))
     assert "it includes 0, so these trials show no difference, and do not exclude one of up to " in text
+    assert f"one of up to {100 * max(-welch.low, welch.high):.2f} points" in text
+    assert welch.high > 0.001 - welch.low  # the farther end
     assert "Of the 4 pairs of one trial each, a is above in 2." in text
     level = sentence(a=known([0.9, 0.95]), b=known([0.9, 0.93]))
     assert "Of the 4 pairs of one trial each, a is above in 2." in level  # 90 % twice is no pair in which it is
@@ -171,6 +175,12 @@ def test_what_so_many_trials_find_is_said_with_how_well_the_spread_is_known() ->
         "With 3 trials each and a spread of 0.20 points (the trials show 0.20, by which it may be 0.12 to 0.57), only "
         "differences of 0.70 points or more are found in 4 of 5 cases on these images; 0.2 points take 17 trials each."
     )
+    steady = {name: arm(0.9, 0.901, 0.902) for name in "ab"}  # seeds disagree on more images than their accuracies show
+    of = steady["a"]
+    assert of.disagreement_sd > np.std(of.accuracies, ddof=1)
+    text = what_can_be_found(steady, (of, of))
+    assert f"a spread of {100 * of.disagreement_sd:.2f} points (the trials show 0.10, by which" in text
+    assert f"; that their networks disagree makes {100 * of.disagreement_sd:.2f} by itself), only" in text
     single = {name: known([0.9]) for name in "ab"}
     assert what_can_be_found(single, (single["a"], single["b"])) == ""
 

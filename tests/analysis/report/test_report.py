@@ -40,7 +40,14 @@ from raycifar.storage.records import History
 from raycifar.texts import plain
 from tests.support.arms import compared
 from tests.support.paths import QUICK
-from tests.support.sweep_folders import REPORT_ARMS, begin_trial, trial_spec, write_failure, write_sweep
+from tests.support.sweep_folders import (
+    REPORT_ARMS,
+    add_predictions,
+    begin_trial,
+    trial_spec,
+    write_failure,
+    write_sweep,
+)
 
 HOSTILE = "boom <script>alert('x')</script> | `code` *bold* &amp; \x1b[31m\nnext"
 
@@ -475,6 +482,14 @@ def test_the_answer_and_the_costs_have_the_numbers_of_the_files(files: dict[str,
         "The training time of a trial (training steps, validation, checkpointing and test, without start-up) was "
         f"{np.mean(own):,.0f} s for transfer ({sum(own):,.0f} s combined), {alone:,.0f} s for"
     )
+    averages = averages_by_arm(*compared(results, predictions)).rows
+    (seeds, images), (_, single) = (row[5:7] for row in averages if row[1] == "training − test, points")
+    text = costs(*compared(results, predictions))
+    assert f" points for transfer (95 % interval over seeds {seeds}, with other test images {images})" in text
+    assert (
+        f" points for scratch (this network with other test images {single.removesuffix(' (this network alone)')})"
+        in text
+    )
 
 
 def test_ours_beside_the_report_is_of_the_same_quantity(files: dict[str, list[dict[str, Any]]]) -> None:
@@ -570,6 +585,11 @@ def test_the_gap_on_plain_training_images_stands_beside_where_it_was_measured(tm
     results = read_results(folder.path)
     table = overfitting(*compared(results))
     assert cells(table, "transfer")["plain training %"] == "91.00"
+    add_predictions(folder)
+    results = read_results(folder.path)
+    row = overfitting(*compared(results, read_predictions(results))).cells[0]
+    assert row[6].values[1] - row[6].values[0] != pytest.approx(row[10].values[1] - row[10].values[0])
+    assert row[10].values[0] <= row[9].values[0] < row[9].values[1] <= row[10].values[1]
     assert cells(table, "transfer")["plain gap, points"] == "+11.00"
     assert cells(table, "scratch")["plain gap, points"] == "–"
     assert "+11.0 points for transfer" not in gap(results.finished, results.arms).caption  # not all have it
@@ -608,6 +628,10 @@ def test_gaps_on_blended_images_are_marked_and_not_ranked(
     results = read_results(folder.path)
     table = overfitting(*compared(results))
     assert cells(table, "scratch")["gap, points"] == "not given (blended images)"
+    add_predictions(folder)
+    predicted = compared(results, read_predictions(results))
+    (scratch,) = (row for row in overfitting(*predicted).cells if row[0].text == "scratch")
+    assert [cell.text for cell in scratch[5:7]] == ["–", "–"]
     assert not [
         row for row in averages_by_arm(*compared(results)).rows if row[:2] == ["scratch", "training − test, points"]
     ]

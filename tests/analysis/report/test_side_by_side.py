@@ -13,7 +13,7 @@ from raycifar.analysis.results import LEAK, read_results
 from raycifar.analysis.several_sweeps import accuracy_contrasts
 from raycifar.analysis.stats import holm
 from tests.support.figures import problems_of_layout
-from tests.support.sweep_folders import write_failure, write_sweep
+from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
 
 
 def sweep(path, *arguments, **settings):
@@ -66,6 +66,18 @@ def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
     apart = [float(row[7].replace("−", "-")) for row in rows[1:]]
     means = [float(row[3]) for row in rows]
     assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
+
+
+def test_the_mean_of_each_sweep_has_its_own_two_intervals(tmp_path):
+    arms = {"a": {"transfer": (3, 2)}, "b": {"transfer": (3, 3)}}
+    folders = [write_sweep(tmp_path / name, of, data={"test_images": 160}) for name, of in arms.items()]
+    for folder in folders:
+        add_predictions(folder)
+    sweeps = [read_results(folder.path) for folder in folders]
+    for row, results in zip(table(compare_sweeps(sweeps), "test-accuracy").cells, sweeps, strict=True):
+        of = results.accuracies().iloc[0]
+        assert row[5].values == pytest.approx((100 * of["seeds_low"], 100 * of["seeds_high"]))
+        assert row[6].values[:2] == pytest.approx((100 * of["images_low"], 100 * of["images_high"]))
 
 
 def test_what_may_explain_a_difference_is_said_before_it(tmp_path):

@@ -1,5 +1,6 @@
 """Every arm against the best and the baseline; and what the tables say of both intervals. Sweeps are synthetic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_every_arm_is_against_the_best_and_the_first_with_p_for_all_of_them(tmp_
     assert [row[10] for row in table.rows] == ["Welch"] * 3
 
 
+def test_as_many_comparisons_are_told_as_there_are_pairs_of_arms_not_rows(tmp_path: Path) -> None:
+    results, predictions = predicted(tmp_path / "s", {**THREE, "fourth": (3, 4)})
+    table = differences(*compared(results, predictions))
+    assert len(table.rows) == 5
+    assert {row[8] for row in table.rows} == {"6"}
+
+
 def test_single_trials_have_no_p_and_an_interval_of_their_networks(tmp_path: Path) -> None:
     table = differences(*compared(*predicted(tmp_path / "s", {"transfer": (1, 2), "scratch": (1, 2)})))
     (row,) = table.rows
@@ -66,6 +74,16 @@ def test_the_answer_always_names_the_first_arm_and_the_best_and_else_those_that_
     assert {"arm-1", best} <= set(named)
     assert validation.index[-1] == "arm-1"
     assert set(named) - {"arm-1"} <= set(validation.index[:3])
+
+
+def test_an_arm_that_tests_well_but_validates_badly_is_not_named_for_it(tmp_path: Path) -> None:
+    arms = {f"arm-{epochs}": (1, epochs) for epochs in (1, 2, 3, 4, 5, 6)}
+    folder = write_sweep(tmp_path / "s", arms)
+    for name, accuracy in (("arm-2", 0.97), ("arm-3", 0.98), ("arm-6", 0.99)):  # 2 and 3 validate worst but for arm-1
+        summary = folder.trial(name).summary()
+        assert summary is not None
+        folder.trial(name).write_summary(replace(summary, test_accuracy=accuracy))
+    assert named_arms(*compared(read_results(folder.path))) == ["arm-1", "arm-4", "arm-5", "arm-6"]
 
 
 def test_failed_trials_are_said_to_flatter(tmp_path: Path) -> None:

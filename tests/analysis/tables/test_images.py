@@ -181,6 +181,13 @@ def test_how_much_too_sure_an_arm_is_has_both_intervals(quick: tuple[Results, Pr
     assert scratch[6].values == (pytest.approx(ends[0]), pytest.approx(ends[1]), ONE_NETWORK)
 
 
+def test_p_of_pairs_is_adjusted_for_all_of_them(tmp_path: Path) -> None:
+    cells = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1), "third": (2, 1)})).cells
+    p, adjusted = ([row[place].values[0] for row in cells] for place in (7, 8))
+    assert adjusted == pytest.approx(multipletests(p, method="holm")[1].tolist(), abs=0)
+    assert adjusted != pytest.approx(p, abs=0)
+
+
 def test_the_notes_count_the_pairs_that_differ(quick: tuple[Results, Predictions], tmp_path: Path) -> None:
     assert {row[7] for row in paired_tests(*quick).rows} == {"< 0.0001"}
     notes = paired_tests(*synthetic(tmp_path, {"transfer": (3, 1), "scratch": (2, 1), "third": (2, 1)})).notes

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 
 from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps
@@ -38,6 +40,14 @@ def test_the_networks_of_one_arm_are_tested_against_each_other(tmp_path: Path) -
     assert rows[1][:6] == ["scratch", "B", "1, 1", "1,000", str(only_its), str(only_ours)]
     assert rows[1][6:8] == [percent((only_its - only_ours) / 1000, "+"), probability(p)]
     assert rows[1][8:] == [probability(2 * p), "2", EXACT]
+
+
+def test_p_is_adjusted_for_all_arms_and_sweeps(tmp_path: Path) -> None:
+    of = {"transfer": (2, 2), "scratch": (1, 2)}, {"transfer": (2, 3), "scratch": (1, 3)}, {"transfer": (2, 4)}
+    sweeps = [read_results(predicted(tmp_path / name, arms).path) for name, arms in zip("abc", of, strict=True)]
+    p, adjusted = ([row[place].values[0] for row in table(sweeps).cells] for place in (7, 8))
+    assert adjusted == pytest.approx(multipletests(p, method="holm")[1].tolist(), abs=0)
+    assert adjusted != pytest.approx(p, abs=0)
 
 
 def test_other_seeds_are_tested_all_the_same(tmp_path: Path) -> None:
