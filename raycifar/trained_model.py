@@ -14,6 +14,7 @@ from raycifar.analysis.predictions import load_images, read_tested
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
 from raycifar.config.datasets import Facts
 from raycifar.config.sweep import TrialSpec
+from raycifar.data.own.decode import look
 from raycifar.data.splits import Split
 from raycifar.networks.network import Network
 from raycifar.networks.own import Own
@@ -59,9 +60,26 @@ class TrainedModel:
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != self.facts.shape:
             wanted = f"(N, {', '.join(map(str, self.facts.shape))})"
-            raise ValueError(f"images are uint8 {wanted}, RGB from 0 to 255, not {images.dtype} {(*images.shape,)}")
+            raise ValueError(
+                f"images are uint8 {wanted}, RGB from 0 to 255, not {images.dtype} {(*images.shape,)}; `read` makes "
+                "them of image files"
+            )
         images = images.to(self.network.mean.device)
         return predict(self.network, Split(images, images.new_zeros(len(images), dtype=torch.int64))).softmax(1)
+
+    def read(self, *files: str | Path) -> Tensor:
+        """Image files of any size as `predict` takes them: uint8 RGB (N, 3, H, W), resized as its own images were.
+
+        Raises ValueError for a file that cannot be read.
+        """
+        images = [self._read(Path(file).expanduser()) for file in files]
+        return torch.from_numpy(np.stack(images)) if images else torch.empty(0, *self.facts.shape, dtype=torch.uint8)
+
+    def _read(self, file: Path) -> np.ndarray:
+        pixels, seen = look(file, self.facts.side, self.trial.data.resize)
+        if pixels is None:
+            raise ValueError(f"{file}: cannot be read as an image ({seen.flaw})")
+        return pixels
 
     def names(self, images: Tensor) -> list[str]:
         """The most probable class of each image, by name; images as for `predict`."""

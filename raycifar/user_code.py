@@ -10,7 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -58,9 +58,26 @@ def allow_as(modules: Sequence[Allowed]) -> None:
         _allowed[name] = _Module(name, known.place, actual)
 
 
+def lies_here(module: Allowed) -> bool:
+    """Whether this machine has the module, as its caller has it, in the same place."""
+    try:
+        return _digest(Path(module[1])) == module[2]
+    except CodeError:
+        return False
+
+
 def allowed() -> tuple[Allowed, ...]:
     """What is allowed in this process, for its workers."""
     return tuple((module.name, str(module.place), module.digest) for module in _allowed.values())
+
+
+def sources() -> dict[str, bytes]:
+    """The source files of what is allowed, by where they lie beside each other. Raises CodeError."""
+    return {
+        f"{module.place.name}/{name}" if module.place.is_dir() else name: content
+        for module in _allowed.values()
+        for name, content in _source_files(module.place)
+    }
 
 
 def digests() -> dict[str, str]:
@@ -135,9 +152,16 @@ def _installed(name: str, text: str, folder: Path) -> Path:
 
 def _digest(place: Path) -> str:
     """Over the names and contents of all .py files of a module. Raises CodeError."""
-    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
-    digest, left = hashlib.sha256(), MOST_BYTES
-    for path in files:
+    digest = hashlib.sha256()
+    for name, content in _source_files(place):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _source_files(place: Path) -> Iterator[tuple[str, bytes]]:
+    """Names, from the module's folder on, and contents. Raises CodeError."""
+    left = MOST_BYTES
+    for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
         try:
             content = path.read_bytes() if path.is_file() and path.stat().st_size <= left else None
         except OSError as error:
@@ -145,9 +169,7 @@ def _digest(place: Path) -> str:
         if content is None:
             raise CodeError(f"{path}: not a file, or its module has more than {MOST_BYTES / 1e6:.0f} MB of source")
         left -= len(content)
-        name = path.relative_to(place).as_posix() if path != place else path.name
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+        yield path.relative_to(place).as_posix() if path != place else path.name, content
 
 
 def _load(module: _Module) -> None:

@@ -1,7 +1,11 @@
 """The user's own code runs where the command line allows it, and nowhere else."""
 
 import json
+import os
+import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +18,14 @@ from raycifar.config.data import Data
 from raycifar.config.datasets import BUILT_IN, CIFAR10
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data.sources import fetch_data, known_facts
+from raycifar.execution.session import Job
+from raycifar.execution.shared_code import share_code
 from raycifar.networks.own import check_own
 from raycifar.networks.registry import build_network
 from raycifar.storage.asset_cache import metadata_on_file
 from raycifar.user_code import CodeError
 from tests.support.hostile import everything
+from tests.support.paths import ROOT
 
 NETS = """
 import pathlib
@@ -328,3 +335,91 @@ def test_a_source_is_the_same_data_and_network_for_the_fingerprint_and_none_chan
 def test_a_source_that_is_none_and_settings_without_effect_are_refused(make_trial, model, line):
     with pytest.raises(ValueError, match=line):
         make_trial(model={"weights": "random"} | model)
+
+
+def job(folder):
+    """What a process of Ray's gets, as it travels."""
+    plain = {"data": "", "imagenet": None, "others": {}, "workers": 1, "gpus_per_worker": 0.0, "cpus_per_worker": 1.0}
+    return Job(folder=str(folder), code=user_code.allowed(), threads=1, hang_seconds=1, **plain)
+
+
+@pytest.fixture
+def shared(lab, tmp_path):
+    """A call's job, with its code in the results' folder and nowhere else."""
+    (tmp_path / "results").mkdir()
+    user_code.allow(["mylab"], lab)
+    share_code(tmp_path / "results")
+    made = job(tmp_path / "results")
+    user_code.allow((), lab)
+    (lab / "mylab").rename(lab / "elsewhere")
+    return made
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "another version"])
+def test_a_node_without_the_code_takes_it_from_the_results_folder(shared, lab, there):
+    if there != "nothing":
+        (lab / "mylab").mkdir()
+    if there == "another version":
+        (lab / "mylab/__init__.py").write_text("raise SystemExit")
+    shared.allow_code()
+    assert user_code.function("mylab.nets:small", "model.source", "raycifar.networks")(CIFAR10).features == 8
+
+
+def replaced(file, members):
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+OTHER = {
+    "other code": ({"mylab/__init__.py": "", "mylab/nets.py": "raise SystemExit"}, "not the code with which this call"),
+    "a member outside": ({"../mylab/nets.py": ""}, "lies outside"),
+    "an absolute member": ({"/mylab/nets.py": ""}, "lies outside"),
+    "no archive": (None, "cannot be unpacked"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_what_lies_in_the_results_folder_is_not_believed_for_itself(shared, case):
+    members, line = OTHER[case]
+    file = Path(shared.folder) / "code.zip"
+    if members is None:
+        file.write_bytes(b"no archive")
+    else:
+        replaced(file, members)
+    with pytest.raises(CodeError, match=line):
+        shared.allow_code()
+    with pytest.raises(CodeError, match="type --code mylab"):
+        user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+
+
+def test_without_code_nothing_is_put_into_the_results_folder(tmp_path):
+    user_code.allow((), tmp_path)
+    share_code(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.ray
+@pytest.mark.chaos
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="no namespaces here")
+def test_a_node_of_a_joined_cluster_that_lacks_the_code_trains_with_it(lab, tmp_path):
+    """The only node with a core sees an empty folder in the place of the code's."""
+    home, results = tmp_path / "home", tmp_path / "results"
+    home.mkdir()
+    env = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT), "RAYCIFAR_CACHE": str(tmp_path / "cache")}
+    start = [sys.executable, "-m", "tests.support.other_nodes", "--hidden", str(lab / "mylab")]
+    with subprocess.Popen(start, cwd=ROOT, env=env, stdin=-1, stdout=-1, text=True) as nodes:
+        address = nodes.stdout.readline().strip()
+        call = [
+            sys.executable,
+            str(ROOT / "run_sweep.py"),
+            str(lab / "own.toml"),
+            "--code=mylab",
+            f"--address={address}",
+        ]
+        call += ["--gpus=0", f"--storage={results}"]
+        done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400, check=False)
+        nodes.communicate()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (results / "own/a/summary.json").exists()
+    assert (results / "own/code.zip").exists()

@@ -17,6 +17,7 @@ from raycifar.execution.agreement import Call
 from raycifar.execution.options import Options
 from raycifar.execution.placement import UNLIMITED, Plan
 from raycifar.execution.plan import describe_data, describe_plan
+from raycifar.execution.shared_code import found_here, share_code
 from raycifar.storage.asset_cache import digest_on_file
 from raycifar.storage.folders import SweepFolder
 from raycifar.tracking.listener import Bus, Listener, Tracked
@@ -43,7 +44,7 @@ class Job:
 
     def allow_code(self) -> None:
         """In a process that trains: what the call allowed. Raises CodeError where it is other code here."""
-        user_code.allow_as(self.code)
+        user_code.allow_as(found_here(self.code, Path(self.folder)))
 
     @property
     def assets(self) -> Assets:
@@ -95,8 +96,9 @@ class Session:
     console: Console
 
     def job(self, folder: Path) -> Job:
-        """For the processes that train."""
+        """For the processes that train on Ray, whose nodes find the user's code in the folder. Raises CodeError."""
         plan, imagenet = self.plan, self.assets.imagenet
+        share_code(folder)
         return Job(
             folder=str(folder),
             data=str(self.assets.data),

@@ -8,7 +8,7 @@ import re
 # What is written beside trials, so that no trial may have the name; compared in lower case. The last lines are of a
 # report, or of an exported network, that --out puts there.
 BESIDE_TRIALS = re.compile(
-    r"sweep\.json|search\.json|sweep\.lock|invocations\.json|notes\.md|best\.toml|samples\.csv|analysis"
+    r"sweep\.json|search\.json|sweep\.lock|invocations\.json|code\.zip|notes\.md|best\.toml|samples\.csv|analysis"
     r"|tuner\.pkl|trainable\.pkl|(experiment|basic-variant|searcher|search_gen)[_-]state-.*\.(json|pkl)"
     r"|mlflow\.db.*|mlruns|mlartifacts|wandb"
     r"|export|tables|figures|report\.(md|html|pdf)|(trials|epochs)\.(csv|parquet)"

@@ -22,7 +22,7 @@ from tests.support.sweeps import sweep_of
 
 # What no test here makes: a search's, a person's, a browser's, Ray's, and a network's that --export --out puts there.
 ELSEWHERE = """
-    search.json best.toml samples.csv notes.md report.pdf trials.parquet epochs.parquet
+    search.json code.zip best.toml samples.csv notes.md report.pdf trials.parquet epochs.parquet
     tuner.pkl experiment_state-2026-11-30_14-27-07.json basic-variant-state-2026-11-30_14-27-07.json
     searcher-state-2026-11-30_14-27-07.pkl search_gen_state-2026-11-30_14-27-07.json
     export README.md model.onnx model.safetensors mlflow.db-journal

@@ -2,7 +2,8 @@
 
 `python -m tests.support.other_nodes STORAGE METADATA` starts a head that asks for its token, a node that has neither
 the storage folder nor the package, and one that has METADATA in the place of the package's; prints the head's address,
-and ends with its input. `ask` is what a call does that joins it.
+and ends with its input. `ask` is what a call does that joins it. `python -m tests.support.other_nodes --hidden FOLDER`
+starts a head without cores, and a node of one core that sees nothing in the folder.
 """
 
 import contextlib
@@ -61,6 +62,18 @@ def main(storage, other_metadata):
         cluster.shutdown()
 
 
+def hidden(folder):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        with node(cluster.address, f"-t tmpfs none {folder}"):
+            print(cluster.address, flush=True)
+            sys.stdin.read()
+    finally:
+        cluster.shutdown()
+
+
 def ask(storage, file):
     """Print what the nodes lack, once all three are there."""
     from types import SimpleNamespace
@@ -83,4 +96,4 @@ def ask(storage, file):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    hidden(sys.argv[2]) if sys.argv[1] == "--hidden" else main(*sys.argv[1:])

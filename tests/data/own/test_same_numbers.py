@@ -15,8 +15,8 @@ from raycifar.data.sources import facts_of
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.folders import TrialFolder
 from tests.support.own_images import own, write_table
+from tests.support.paths import SAMPLE
 
-pytestmark = [pytest.mark.chaos, pytest.mark.assets]  # two minutes on quiet cores
 SETTINGS = {"seed": 1, "epochs": 2, "batch_size": 20, "precision": "fp32", "model": {"weights": "random"}}
 FEW = {"train_images": 200, "test_images": 100, "holdout_images": 100}
 
@@ -54,10 +54,14 @@ def folders(official, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def binary(official, tmp_path_factory):
-    root = tmp_path_factory.mktemp("binary")
+    return write_binary(tmp_path_factory.mktemp("binary") / "batches", official)
+
+
+def write_binary(root, tensors):
+    root.mkdir()
     rows = {
         split: np.concatenate(
-            [official[f"{split}_labels"].astype(np.uint8)[:, None], official[f"{split}_images"].reshape(-1, 3072)], 1
+            [tensors[f"{split}_labels"].astype(np.uint8)[:, None], tensors[f"{split}_images"].reshape(-1, 3072)], 1
         )
         for split in ("train", "test")
     }
@@ -67,9 +71,9 @@ def binary(official, tmp_path_factory):
     return root
 
 
-def trained(data, storage):
+def trained(data, storage, settings=SETTINGS):
     """What a trial on the data leaves: its losses and accuracies, its weights' bytes and its predictions' bytes."""
-    trial = {"name": "a", "arm": "a", "data": data | FEW, **SETTINGS}
+    trial = {"name": "a", "arm": "a", "data": FEW | data, **settings}
     sweep = raycifar.SweepSpec.model_validate({"name": "s", "trials": [trial]})
     folder = TrialFolder(raycifar.run_sweep(sweep, raycifar.Options(local=True, gpus=0), storage=storage).path / "a")
     epochs = [(e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy) for e in folder.history().epochs]
@@ -85,6 +89,8 @@ def check_same(spec, official):
         assert getattr(known, key) == getattr(CIFAR10, key)
 
 
+@pytest.mark.chaos  # two minutes on quiet cores
+@pytest.mark.assets
 def test_folders_of_png_files_a_table_of_them_and_the_binary_version_are_the_built_in_set(
     official, folders, binary, tmp_path
 ):
@@ -94,5 +100,42 @@ def test_folders_of_png_files_a_table_of_them_and_the_binary_version_are_the_bui
     files = [path.relative_to(folders) for path in folders.rglob("*.png")]
     write_table(folders, [f"{file},{file.parts[1]},{file.parts[0]}" for file in files], "file,label,split")
     check_same(own(folders), official)
+    assert trained({"path": str(folders), "side": 32}, tmp_path / "table") == built_in
     check_same(own(binary), official)
     assert trained({"path": str(binary)}, tmp_path / "binary") == built_in
+
+
+@pytest.fixture
+def written(tmp_path):
+    """The sample's images in three ways: a folder a class, a table, the binary version."""
+    sample = load_file(SAMPLE)
+    for way in ("folders", "table"):
+        for split in ("train", "test"):
+            for number, (pixels, label) in enumerate(
+                zip(sample[f"{split}_images"], sample[f"{split}_labels"], strict=True)
+            ):
+                place = f"{split}/{CIFAR10.classes[label]}" if way == "folders" else split
+                (tmp_path / way / place).mkdir(parents=True, exist_ok=True)
+                image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+                image.save(tmp_path / way / place / f"{number:05d}.png")
+    rows = [
+        f"{split}/{number:05d}.png,{CIFAR10.classes[label]},{split}"
+        for split in ("train", "test")
+        for number, label in enumerate(sample[f"{split}_labels"])
+    ]
+    write_table(tmp_path / "table", rows, "file,label,split")
+    write_binary(tmp_path / "binary", sample)
+    return [tmp_path / way for way in ("folders", "table", "binary")]
+
+
+@pytest.mark.slow
+def test_folders_a_table_and_the_binary_version_of_some_images_train_to_the_same_bits(written, tmp_path, cache):
+    files = [fetch_own(own(path)) for path in written]
+    assert files == [files[0]] * 3  # named by their digest
+    sample = load_file(SAMPLE)
+    assert all(np.array_equal(load_file(files[0])[name], tensor) for name, tensor in sample.items())
+    model = {"name": "torchvision/squeezenet1_1", "weights": "random"}
+    settings = SETTINGS | {"epochs": 1, "batch_size": 80, "model": model}  # 3 steps
+    few = {"train_images": 240, "test_images": 100, "holdout_images": 80, "side": 32}
+    left = [trained({"path": str(path)} | few, tmp_path / f"r{i}", settings) for i, path in enumerate(written)]
+    assert left == [left[0]] * 3

@@ -1,0 +1,85 @@
+"""Networks with ImageNet weights on photographs: trained, loaded, asked about files of other sizes, exported.
+
+The photographs are those that come with scikit-learn and Matplotlib.
+"""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import onnxruntime
+import pytest
+import sklearn
+import torch
+from PIL import Image
+
+import raycifar
+from raycifar import load_model
+from raycifar.export import export_model
+from raycifar.trained_model import TrainedModel
+
+PHOTOGRAPHS = {
+    "china": Path(sklearn.__file__).parent / "datasets/images/china.jpg",
+    "flower": Path(sklearn.__file__).parent / "datasets/images/flower.jpg",
+    "person": Path(matplotlib.get_data_path()) / "sample_data/grace_hopper.jpg",
+}
+NETWORKS = {"vgg16": 0, "torchvision/squeezenet1_1": 64, "timm/tf_efficientnet_lite0": 64}  # the side that each sees
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A folder with 24 square parts of each photograph."""
+    root = tmp_path_factory.mktemp("photographs") / "parts"
+    for name, file in PHOTOGRAPHS.items():
+        (root / name).mkdir(parents=True)
+        with Image.open(file) as image:
+            short = 3 * min(image.size) // 4
+            places = np.random.default_rng(0).integers(0, np.array(image.size) - short, (24, 2))
+            for number, (left, top) in enumerate(places):
+                image.crop((left, top, left + short, top + short)).save(root / name / f"{number}.jpg")
+    return root
+
+
+def trained(parts, storage, name, side):
+    trial = {"name": "a", "arm": "a", "seed": 1, "epochs": 2, "batch_size": 8, "precision": "fp32"}
+    model = {"name": name, "weights": "imagenet", "side": side, "train": "head"}
+    data = {"path": str(parts), "side": 32, "duplicates": "drop"}
+    spec = raycifar.SweepSpec.model_validate({"name": "s", "trials": [trial | {"model": model, "data": data}]})
+    return raycifar.run_sweep(spec, raycifar.Options(local=True, gpus=0), storage=storage).path
+
+
+@pytest.mark.slow
+@pytest.mark.assets
+@pytest.mark.parametrize(("name", "side"), NETWORKS.items(), ids=NETWORKS)
+def test_whole_photographs_are_told_apart_and_onnx_says_the_same(parts, tmp_path, name, side):
+    sweep = trained(parts, tmp_path / "results", name, side)
+    model = load_model(sweep)
+    images = model.read(*PHOTOGRAPHS.values())
+    assert images.shape == (3, 3, 32, 32)
+    assert model.names(images) == list(PHOTOGRAPHS)
+    export_model(sweep, tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx")
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits).softmax(1), model.predict(images), atol=1e-4, rtol=0)
+
+
+def reader(make_trial):
+    """A model that only reads."""
+    return TrainedModel(None, make_trial(), None)
+
+
+def test_a_file_is_read_as_images_of_the_users_own_are(make_trial, tmp_path):
+    clear = Image.new("RGBA", (300, 100), (255, 0, 0, 0))
+    clear.save(tmp_path / "clear.png")
+    images = reader(make_trial).read(PHOTOGRAPHS["china"], tmp_path / "clear.png")
+    assert (images.dtype, images.shape) == (torch.uint8, (2, 3, 32, 32))
+    assert images[1].min() == 255
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image"])
+def test_a_file_that_is_no_image_is_told_in_one_line(make_trial, tmp_path, content):
+    if content is not None:
+        (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.jpg: cannot be read as an image \(") as error:
+        reader(make_trial).read(tmp_path / "x.jpg")
+    assert "\n" not in str(error.value)
