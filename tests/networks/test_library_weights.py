@@ -20,9 +20,8 @@ from raycifar.networks.library_weights import fetch_weights, library_layout
 from raycifar.networks.registry import build_network
 from raycifar.storage import asset_cache, download
 from raycifar.storage.asset_cache import AssetError
-from tests.support.libraries import SMALL
+from tests.support.libraries import SHUFFLENET, SMALL
 
-SHUFFLENET = "torchvision/shufflenet_v2_x0_5"  # has what a ResNet has, in a thirtieth of its size
 _, SQUEEZENET, LITE0 = SMALL
 FIRST = {SQUEEZENET: "features.0.weight", LITE0: "conv_stem.weight"}
 

@@ -36,6 +36,18 @@ def draw(predictions: Predictions, images: np.ndarray | None, leak: bool = False
         return {drawing.name: drawing for drawing in class_figures(predictions, ARMS, images, leak)}
 
 
+@pytest.fixture(scope="module")
+def figures(predictions: Predictions) -> dict[str, Drawing]:
+    """Those that need no images."""
+    return draw(predictions, None)
+
+
+@pytest.fixture(scope="module")
+def photographs(predictions: Predictions, numbered: np.ndarray) -> dict[str, Drawing]:
+    """All of them, with the numbered images."""
+    return draw(predictions, numbered)
+
+
 def shown(drawing: Drawing) -> list[int]:
     """The numbers of the images in a figure of photographs."""
     strips = [np.asarray(axes.get_images()[0].get_array()) for axes in drawing.figure.axes]
@@ -43,21 +55,24 @@ def shown(drawing: Drawing) -> list[int]:
     return [int(pixel[0]) * 256 + int(pixel[1]) for pixel in pixels if pixel[2] == 7]
 
 
-def test_without_images_only_the_photographs_are_left_out(predictions: Predictions, numbered: np.ndarray) -> None:
-    few, all_ = draw(predictions, None), draw(predictions, numbered)
-    assert set(few) == {"class-accuracy", "arm-transfer-confusion", "arm-scratch-confusion", "reliability"}
-    assert {name for name, drawing in all_.items() if drawing.photographs} == set(all_) - set(few)
+def test_without_images_only_the_photographs_are_left_out(
+    figures: dict[str, Drawing], photographs: dict[str, Drawing]
+) -> None:
+    assert set(figures) == {"class-accuracy", "arm-transfer-confusion", "arm-scratch-confusion", "reliability"}
+    assert {name for name, drawing in photographs.items() if drawing.photographs} == set(photographs) - set(figures)
 
 
-def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_by_class(predictions: Predictions) -> None:
-    matrix = draw(predictions, None)["arm-scratch-confusion"].figure.axes[0].get_images()[0].get_array()
+def test_the_diagonal_of_the_confusion_matrix_is_the_accuracy_by_class(figures: dict[str, Drawing]) -> None:
+    matrix = figures["arm-scratch-confusion"].figure.axes[0].get_images()[0].get_array()
     assert matrix is not None
     assert np.diag(matrix).tolist() == pytest.approx([0, 0, 80, 0, 0, 0, 0, 0, 0, 36])
     assert np.asarray(matrix).sum(axis=1) == pytest.approx(100)
 
 
-def test_the_photographs_are_of_images_that_were_confused_so(predictions: Predictions, numbered: np.ndarray) -> None:
-    images = shown(draw(predictions, numbered)["arm-transfer-confused"])
+def test_the_photographs_are_of_images_that_were_confused_so(
+    predictions: Predictions, photographs: dict[str, Drawing]
+) -> None:
+    images = shown(photographs["arm-transfer-confused"])
     cats = images[:IMAGES_A_ROW]  # cat classified as dog is the most frequent
     said = np.array([t.predicted[cats] for t in predictions.by_arm(ARMS)["transfer"]])
     assert (predictions.tests.labels[cats] == 3).all()
@@ -65,9 +80,9 @@ def test_the_photographs_are_of_images_that_were_confused_so(predictions: Predic
 
 
 def test_only_one_right_shows_what_every_trial_of_the_one_and_none_of_the_other_gets(
-    predictions: Predictions, numbered: np.ndarray
+    predictions: Predictions, photographs: dict[str, Drawing]
 ) -> None:
-    drawing = draw(predictions, numbered)["examples-transfer-right-scratch-wrong"]
+    drawing = photographs["examples-transfer-right-scratch-wrong"]
     images = shown(drawing)
     groups = predictions.by_arm(ARMS)
     assert len(images) == 16
@@ -121,19 +136,21 @@ def test_no_text_is_clipped_or_overlaps_and_a_leak_is_marked(predictions: Predic
         assert LEAK in drawing.caption
 
 
-def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks_are(predictions: Predictions) -> None:
-    found, trials = draw(predictions, None), predictions.by_arm(ARMS)["transfer"]
+def test_captions_name_the_hardest_class_and_how_right_and_how_sure_the_networks_are(
+    predictions: Predictions, figures: dict[str, Drawing]
+) -> None:
+    trials = predictions.by_arm(ARMS)["transfer"]
     shares = [100 * np.mean([t.right[t.tests.labels == label].mean() for t in trials]) for label in range(10)]
     hardest = f"the hardest is {CIFAR10.classes[np.argmin(shares)]} for transfer ({min(shares):.1f} %)"
-    assert hardest in found["class-accuracy"].caption
+    assert hardest in figures["class-accuracy"].caption
     right, sure = (100 * np.mean([getattr(t, key) for t in trials]) for key in ("right", "confidence"))
-    assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in found["reliability"].caption
-    axes = found["arm-transfer-confusion"].figure.axes[0]
+    assert f"transfer is {right:.1f} % right and {sure:.1f} % sure" in figures["reliability"].caption
+    axes = figures["arm-transfer-confusion"].figure.axes[0]
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("images of", "classified as")
 
 
-def test_a_bin_of_few_images_has_a_long_bar(predictions: Predictions) -> None:
-    found, trials = draw(predictions, None)["reliability"].figure.axes[0], predictions.by_arm(ARMS)["transfer"]
+def test_a_bin_of_few_images_has_a_long_bar(predictions: Predictions, figures: dict[str, Drawing]) -> None:
+    found, trials = figures["reliability"].figure.axes[0], predictions.by_arm(ARMS)["transfer"]
     sure, right = (np.concatenate([getattr(t, key) for t in trials]) for key in ("confidence", "right"))
     bins = calibration(sure, right)
     bars = [segment[:, 1] for segment in found.collections[0].get_segments()]
@@ -145,9 +162,9 @@ def test_a_bin_of_few_images_has_a_long_bar(predictions: Predictions) -> None:
 
 
 def test_examples_are_those_that_the_wrong_network_was_surest_of(
-    predictions: Predictions, numbered: np.ndarray
+    predictions: Predictions, photographs: dict[str, Drawing]
 ) -> None:
-    images = shown(draw(predictions, numbered)["examples-transfer-right-scratch-wrong"])
+    images = shown(photographs["examples-transfer-right-scratch-wrong"])
     *transfer, scratch = predictions.trials
     split = np.all([t.right for t in transfer], axis=0) & ~scratch.right
     assert scratch.confidence[images].tolist() == sorted(scratch.confidence[split].tolist(), reverse=True)[:16]

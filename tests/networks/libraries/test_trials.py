@@ -7,14 +7,14 @@ import torch
 
 from raycifar.export import largest_difference, write_onnx
 from tests.support.killed_trials import left, run
-from tests.support.libraries import SMALL, library_network
+from tests.support.libraries import SHUFFLENET, SMALL, library_network
 
 
 def stop(*_):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [SHUFFLENET, *SMALL[1:]])
 def test_a_trial_interrupted_after_an_epoch_ends_as_if_it_never_was(make_trial, tmp_path, name):
     spec = make_trial(
         model={"weights": "random", "name": name, "train": "last2"},
