@@ -83,10 +83,17 @@ class OnRay:
         if self.notice:
             bus.complain(self.notice)
         start_helpers()
-        trials = session.plan.order
+        trials, tell = session.plan.order, TellBus(bus, folder)
         clear_for_ray(folder.files, [trial.name for trial in trials])
-        for trial in trials:
-            _forget_earlier_runs(folder.trial(trial.name), bus)
+        while trials:
+            for trial in trials:
+                _forget_earlier_runs(folder.trial(trial.name), bus)
+            self._run(trials, session, folder, tell)
+            trials = tuple(trial for trial in trials if trial.name not in tell.begun)
+            tell.begun.update(trial.name for trial in trials)  # as if: they are tried once more
+
+    def _run(self, trials: Sequence[TrialSpec], session: Session, folder: SweepFolder, tell: TellBus) -> None:
+        """A slot's next trial takes the driver that is there. Where that is killed in between, it never begins."""
         space = {
             "trial": ray.tune.grid_search([trial.model_dump(mode="json") for trial in trials]),
             "job": asdict(session.job(folder.path)),
@@ -94,8 +101,8 @@ class OnRay:
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
             param_space=space,
-            tune_config=tune_config(session.plan, trial_name),
-            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), TellBus(bus, folder)]),
+            tune_config=tune_config(session.plan, trial_name, reuse_actors=True),
+            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), tell]),
         )
         run_to_the_end(tuner, folder)
 

@@ -194,6 +194,30 @@ def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tm
     assert numbers(folder, "pair") == numbers(folder, "calm")
 
 
+def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
+    """Tune keeps it for the slot's next trial, and tries none again whose driver dies before it begins."""
+    import psutil
+
+    class KillBetween(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            if "short  done" in text and not self.killed:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed = next(p for p in drivers if _works_on(p, "short"))
+                self.killed.kill()
+                self.killed.wait(10)
+            return super().write(text)
+
+    sweep = sweep_of(long={"epochs": 12}, short={}, next={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "kept"), KillBetween()
+    assert run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200)), output.getvalue()
+    assert output.killed
+    assert "next  warning: its driver was killed before it began: it is tried again" in output.getvalue()
+    assert "failed" not in output.getvalue()
+    assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
+
+
 def _works_on(process, trial):
     return Path(process.cwd()).name == trial
 
