@@ -27,7 +27,7 @@ from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, P
 from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
 from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
-from raycifar.execution.ray_private.start import start_helpers
+from raycifar.execution.ray_private.trials import start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session

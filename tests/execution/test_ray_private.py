@@ -2,13 +2,16 @@
 
 import ast
 import inspect
+import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.ray_processes import ray_processes
 
 pytestmark = pytest.mark.slow  # imports Ray
 ALONE = "raycifar/execution/ray_private"
@@ -34,11 +37,28 @@ def test_this_ray_has_the_private_name(name):
     assert hasattr(imported, attribute), f"Ray has moved {name}: read it anew, and mend {ALONE}"
 
 
-def test_the_trainer_overrides_what_ray_calls():
+def names_of_methods():
+    """What of Ray is overridden or replaced: the owner, the name, and where else Ray must go by that name."""
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    source = inspect.getsource(DataParallelTrainer)
-    assert "self._create_default_callbacks()" in source, f"Ray asks otherwise for its callbacks: mend {ALONE}"
+    from raycifar.execution.ray_private import trials
+
+    yield from ((owner, name, None, "") for owner, name in trials.OVERRIDDEN)
+    yield DataParallelTrainer, "_create_default_callbacks", DataParallelTrainer, "self._create_default_callbacks()"
+    yield DataParallelTrainer, "fit", DataParallelTrainer, "self._initialize_and_run_controller("
+
+
+def test_what_is_overridden_is_what_ray_calls():
+    for owner, name, caller, call in names_of_methods():
+        assert hasattr(owner, name), f"Ray has moved {name} of {owner}: read it anew, and mend {ALONE}"
+        assert not caller or call in inspect.getsource(caller), f"Ray no longer says {call}: mend {ALONE}"
+
+
+def test_what_is_left_out_is_what_ray_has():
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    made = inspect.getsource(DataParallelTrainer._create_default_callbacks)
+    assert "DatasetsCallback(" in made, f"Ray has another name for DatasetsCallback: mend {ALONE}"
 
 
 def test_a_tune_session_has_the_queue_that_is_waited_for():
@@ -80,3 +100,37 @@ def test_ray_writes_its_first_token_into_the_file_that_waits_for_it(tmp_path):
     token = tmp_path / ".ray/auth_token"
     assert len(token.read_text()) > 20
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+import raycifar.execution.runners
+from raycifar.execution.options import Options
+from raycifar.execution.sweep import run_sweep
+from raycifar.training.trial import Assets
+from rich.console import Console
+from tests.support.paths import SAMPLE
+from tests.support.sweeps import sweep_of
+
+raycifar.execution.runners.fetch_assets = lambda trials, options: Assets(SAMPLE, None)
+sys.exit(not run_sweep(sweep_of(a={"epochs": 3}, b={}), Path(sys.argv[1], "tiny"), Options(gpus=0), Console()))
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_that_has_names_elsewhere_goes_its_own_way(tmp_path):
+    """As one is told to by a variable; then its own actors do what this package does with fewer."""
+    environment = {**os.environ, "RAYCIFAR_RAYS_OWN_WAY": "1"}
+    command = [sys.executable, "-c", SWEEP, str(tmp_path)]
+    names = set()
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=-1) as call:
+        while call.poll() is None:
+            names |= ray_processes(call.pid)
+            time.sleep(0.5)
+        errors = call.stderr.read()
+    assert call.returncode == 0, errors
+    assert {"TrainController", "_QueueActor"} <= names
+    for trial, epochs in (("a", [1, 2, 3]), ("b", [1, 2])):
+        lines = (tmp_path / "tiny" / trial / "result.json").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == epochs

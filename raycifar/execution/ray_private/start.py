@@ -151,18 +151,3 @@ def _nodes_in(error: BaseException | None) -> Iterator[Node]:
 def _nodes_at(frames: Iterable[FrameType]) -> Iterator[Node]:
     nodes = {id(node): node for frame in frames if isinstance(node := frame.f_locals.get("self"), Node)}
     yield from nodes.values()
-
-
-def start_helpers() -> None:
-    """Start the actors that Train would have each first trial wait for, one after the other; nothing waits for them.
-
-    Whoever needs one takes the one that is there, or, in a Ray that has them elsewhere, makes it as before.
-    """
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
-        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
-
-        get_or_create_autoscaling_coordinator()
-        get_or_create_state_actor()

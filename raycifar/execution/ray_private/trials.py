@@ -1,7 +1,10 @@
 """Private names of Ray around trials: how Train runs one, and how Tune hears of it."""
 
+import asyncio
 import contextlib
+import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
@@ -9,32 +12,89 @@ from raycifar.execution import ray_environment  # noqa: F401 - first, for it set
 # isort: split
 import ray
 import ray.train.torch
+import ray.tune
 from ray.train._internal.session import get_session
 from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
 from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from raycifar.execution.ray_private.ways import RAYS_OWN_WAY
+
 __all__ = [
     "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
     "QuietTrainer",
     "TorchBackend",  # how Ray brings the workers of a trial together
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
-    "TuneReportCallback",
     "set_ranks",  # of a worker, in the variables that libraries read
+    "start_helpers",
+    "tells_tune",
     "wait_until_tune_has_read",
 ]
 
+try:
+    from ray.train.v2._internal.execution.controller import TrainController
+except ImportError:
+    TrainController = object
+OVERRIDDEN = [  # what a Ray that starts less must have; a Ray without goes its own way
+    (ray.train.torch.TorchTrainer, "_initialize_and_run_controller"),
+    (TrainController, "get_worker_group"),
+]
+LIGHT = not os.environ.get(RAYS_OWN_WAY) and all(hasattr(owner, name) for owner, name in OVERRIDDEN)
+
 
 class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
-    """A TorchTrainer without the actor that serves Ray Data's shards: there are none, and its start takes seconds."""
+    """A TorchTrainer without the actors that a trial can do without: the start of each takes seconds."""
 
     def _create_default_callbacks(self) -> list[Any]:
+        """Without the actor that serves Ray Data's shards: there are none."""
         return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        """Train's controller in this process: the driver that it would be an actor of waits for it and does nothing."""
+        if not LIGHT:
+            return super()._initialize_and_run_controller(**parts)
+        controller = TrainController(**parts)
+        try:
+            asyncio.run(controller.run())
+        except BaseException:
+            if group := controller.get_worker_group():
+                with contextlib.suppress(Exception):
+                    group.abort()
+            raise
+        return controller.get_result()
+
+
+def start_helpers() -> None:
+    """Start the actors that Train would have each first trial wait for, one after the other; nothing waits for them.
+
+    Whoever needs one takes the one that is there, or, in a Ray that has them elsewhere, makes it as before.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
+
+        get_or_create_autoscaling_coordinator()
+        get_or_create_state_actor()
+
+
+def tells_tune() -> Callable[[dict[str, Any]], None]:
+    """In a Tune trial: what tells Tune of an epoch, called where Train's controller runs.
+
+    In this process that waits until Tune has asked for it, so no report is left when the trial ends. Elsewhere an actor
+    has a queue for them, which Tune asks several times a second.
+    """
+    if LIGHT:
+        report: Callable[[dict[str, Any]], None] = ray.tune.report
+        return report
+    callback = TuneReportCallback()
+    return lambda metrics: callback.after_report(None, [metrics], None)
 
 
 def wait_until_tune_has_read() -> None:
-    """In a Tune trial: let Tune take in the last report before the trial ends.
+    """In a Tune trial whose reports take the queue: let Tune take in the last one before the trial ends.
 
     Ray 2.60 puts both into a queue of one from which Tune's thread reads: if the end is there first, when that thread
     passes the report on, it waits for itself, for ever. So a None goes behind the report, which that thread drops: once
