@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -43,9 +44,12 @@ def names_of_methods():
 
     from raycifar.execution.ray_private import trials
 
+    controller, group = trials.TrainController, trials.WorkerGroup
     yield from ((owner, name, None, "") for owner, name in trials.OVERRIDDEN)
     yield DataParallelTrainer, "_create_default_callbacks", DataParallelTrainer, "self._create_default_callbacks()"
     yield DataParallelTrainer, "fit", DataParallelTrainer, "self._initialize_and_run_controller("
+    yield controller, "run", controller, "self.worker_group_cls.create("
+    yield group, "_start_impl", group, "self._create_placement_group("
 
 
 def test_what_is_overridden_is_what_ray_calls():
@@ -58,7 +62,17 @@ def test_what_is_left_out_is_what_ray_has():
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     made = inspect.getsource(DataParallelTrainer._create_default_callbacks)
-    assert "DatasetsCallback(" in made, f"Ray has another name for DatasetsCallback: mend {ALONE}"
+    for name in ("DatasetsCallback", "PlacementGroupCleanerCallback"):
+        assert f"{name}(" in made, f"Ray has another name for {name}: mend {ALONE}"
+
+
+def test_a_placement_group_gets_what_ray_gives_it():
+    """The override repeats Ray's call, with a name."""
+    from raycifar.execution.ray_private import trials
+
+    (asked,) = re.findall(r"pg = placement_group\((.*?)\n        \)", inspect.getsource(trials.WorkerGroup), re.DOTALL)
+    given = re.findall(r"(\w+)=", re.sub("#.*", "", asked))
+    assert given == ["bundles", "strategy", "bundle_label_selector"], f"Ray gives {given}: mend {ALONE}"
 
 
 def test_a_tune_session_has_the_queue_that_is_waited_for():
@@ -130,7 +144,7 @@ def test_a_ray_that_has_names_elsewhere_goes_its_own_way(tmp_path):
             time.sleep(0.5)
         errors = call.stderr.read()
     assert call.returncode == 0, errors
-    assert {"TrainController", "_QueueActor"} <= names
+    assert {"TrainController", "PlacementGroupCleaner", "_QueueActor"} <= names
     for trial, epochs in (("a", [1, 2, 3]), ("b", [1, 2])):
         lines = (tmp_path / "tiny" / trial / "result.json").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == epochs

@@ -61,7 +61,7 @@ def on_cpus(sample_assets, tmp_path_factory):
     sweep = sweep_of(long={"epochs": 3}, short={"seed": 2}, explodes={"optimizer": {"lr": 1e6}})
     finished = run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
     assert {"ImplicitFunc", "RayTrainWorker"} <= output.seen
-    assert not output.seen & {"TrainController", "_QueueActor"}
+    assert not output.seen & {"TrainController", "PlacementGroupCleaner", "_QueueActor"}
     return sweep, folder, finished, output.getvalue()
 
 
@@ -229,6 +229,29 @@ def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
     assert "next  warning: its driver was killed before it began: it is tried again" in output.getvalue()
     assert "failed" not in output.getvalue()
     assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
+
+
+def test_a_trial_whose_driver_is_killed_twice_fails_alone_and_makes_room(on_cpus, tmp_path):
+    """On two cores the trial that waits has room only once the killed one's is free, and so has its second driver."""
+    import psutil
+
+    class KillTwice(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            epoch = re.search(r"hit  epoch (\d+)/40", text)
+            if epoch and int(epoch[1]) > 1 + self.killed and self.killed < 2:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed += 1
+                next(p for p in drivers if _works_on(p, "hit")).kill()
+            return super().write(text)
+
+    sweep = sweep_of(hit={"epochs": 40}, calm={"epochs": 39}, waits={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "room"), KillTwice()
+    assert not run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
+    assert output.killed == 2
+    assert [folder.trial(name).summary() is not None for name in ("hit", "calm", "waits")] == [False, True, True]
+    assert folder.trial("hit").error() is not None
 
 
 def _works_on(process, trial):

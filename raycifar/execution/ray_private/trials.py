@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,12 @@ from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
 from ray.train.torch.config import _TorchBackend as TorchBackend
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
+from ray.util.placement_group import (
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from raycifar.execution.ray_private.ways import RAYS_OWN_WAY
 
@@ -26,6 +33,7 @@ __all__ = [
     "QuietTrainer",
     "TorchBackend",  # how Ray brings the workers of a trial together
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
+    "remove_groups",
     "set_ranks",  # of a worker, in the variables that libraries read
     "start_helpers",
     "tells_tune",
@@ -34,11 +42,16 @@ __all__ = [
 
 try:
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+    from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 except ImportError:
-    TrainController = object
+    TrainController = WorkerGroup = DefaultPlacementGroupHandle = object
 OVERRIDDEN = [  # what a Ray that starts less must have; a Ray without goes its own way
     (ray.train.torch.TorchTrainer, "_initialize_and_run_controller"),
+    (TrainController, "worker_group_cls"),
     (TrainController, "get_worker_group"),
+    (WorkerGroup, "_create_placement_group"),
+    (DefaultPlacementGroupHandle, "shutdown"),
 ]
 LIGHT = not os.environ.get(RAYS_OWN_WAY) and all(hasattr(owner, name) for owner, name in OVERRIDDEN)
 
@@ -47,14 +60,15 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
     """A TorchTrainer without the actors that a trial can do without: the start of each takes seconds."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Without the actor that serves Ray Data's shards: there are none."""
-        return [each for each in super()._create_default_callbacks() if type(each).__name__ != "DatasetsCallback"]
+        """Without the actor that serves Ray Data's shards: there are none; and without the one of `remove_groups`."""
+        needless = {"DatasetsCallback", "PlacementGroupCleanerCallback"} if LIGHT else {"DatasetsCallback"}
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in needless]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         """Train's controller in this process: the driver that it would be an actor of waits for it and does nothing."""
         if not LIGHT:
             return super()._initialize_and_run_controller(**parts)
-        controller = TrainController(**parts)
+        controller = _Controller(**parts)
         try:
             asyncio.run(controller.run())
         except BaseException:
@@ -63,6 +77,39 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
                     group.abort()
             raise
         return controller.get_result()
+
+
+class _Group(WorkerGroup):  # type: ignore[misc]
+    """A trial's workers, whose placement group has a name by which `remove_groups` finds it."""
+
+    def _create_placement_group(self, scaling_config: Any, context: Any) -> Any:
+        group = placement_group(
+            bundles=[context.resources_per_worker] * context.num_workers,
+            strategy=context.placement_strategy,
+            bundle_label_selector=context.label_selector,
+            name=f"{_of(self._train_run_context.run_config.name)}{uuid.uuid4().hex}",
+        )
+        return DefaultPlacementGroupHandle(group)
+
+
+class _Controller(TrainController):  # type: ignore[misc]
+    worker_group_cls = _Group
+
+
+def _of(trial: str) -> str:
+    """What the names of its placement groups begin with: no other sweep on the cluster has these."""
+    return f"raycifar/{ray.get_runtime_context().get_job_id()}/{trial}/"
+
+
+def remove_groups(trial: str) -> None:
+    """Give back what the workers of a killed driver held: Ray does so when the sweep ends.
+
+    Ray's own way is an actor for each trial that looks once a second whether Train's controller lives.
+    """
+    for group in placement_group_table().values():
+        if group["name"].startswith(_of(trial)) and group["state"] != "REMOVED":
+            with contextlib.suppress(ValueError):  # it has just gone
+                remove_placement_group(get_placement_group(group["name"]))
 
 
 def start_helpers() -> None:
