@@ -50,6 +50,8 @@ def names_of_methods():
     yield DataParallelTrainer, "fit", DataParallelTrainer, "self._initialize_and_run_controller("
     yield controller, "run", controller, "self.worker_group_cls.create("
     yield group, "_start_impl", group, "self._create_placement_group("
+    yield group, "_start_impl", group, "self._start_impl("
+    yield group, "_start_impl", group, "SynchronizationActor.options("
 
 
 def test_what_is_overridden_is_what_ray_calls():
@@ -73,6 +75,28 @@ def test_a_placement_group_gets_what_ray_gives_it():
     (asked,) = re.findall(r"pg = placement_group\((.*?)\n        \)", inspect.getsource(trials.WorkerGroup), re.DOTALL)
     given = re.findall(r"(\w+)=", re.sub("#.*", "", asked))
     assert given == ["bundles", "strategy", "bundle_label_selector"], f"Ray gives {given}: mend {ALONE}"
+
+
+def test_nobody_answers_what_a_worker_and_the_controller_ask_of_the_actor_in_whose_place_it_is():
+    from ray.train.v2._internal.execution import collective_impl, context
+
+    from raycifar.execution.ray_private import alone
+
+    sources = "".join(inspect.getsource(module) for module in (collective_impl, context, alone.worker_group))
+    asked = set(re.findall(r"sync_actor\.(\w+)\.remote\(", sources))
+    assert asked, f"Ray asks otherwise: mend {ALONE}"
+    assert {name for name in asked if not hasattr(alone.Nobody, name)} == set(), f"Ray asks for more: mend {ALONE}"
+    with pytest.raises(ValueError, match="2 workers have to meet"):
+        alone.Nobody().broadcast_from_rank_zero.remote(world_rank=0, world_size=2, data="checkpoint_000001")
+
+
+def test_where_workers_meet_rays_own_actor_is_there_again_after_one_that_is_alone():
+    from raycifar.execution.ray_private import alone
+
+    before = alone.worker_group.SynchronizationActor
+    with alone.nobody_to_meet():
+        assert alone.worker_group.SynchronizationActor is alone.Nobody
+    assert alone.worker_group.SynchronizationActor is before is not alone.Nobody
 
 
 def test_a_tune_session_has_the_queue_that_is_waited_for():
@@ -144,7 +168,7 @@ def test_a_ray_that_has_names_elsewhere_goes_its_own_way(tmp_path):
             time.sleep(0.5)
         errors = call.stderr.read()
     assert call.returncode == 0, errors
-    assert {"TrainController", "PlacementGroupCleaner", "_QueueActor"} <= names
+    assert {"TrainController", "PlacementGroupCleaner", "SynchronizationActor", "_QueueActor"} <= names
     for trial, epochs in (("a", [1, 2, 3]), ("b", [1, 2])):
         lines = (tmp_path / "tiny" / trial / "result.json").read_text().splitlines()
         assert [json.loads(line)["epoch"] for line in lines] == epochs

@@ -61,7 +61,7 @@ def on_cpus(sample_assets, tmp_path_factory):
     sweep = sweep_of(long={"epochs": 3}, short={"seed": 2}, explodes={"optimizer": {"lr": 1e6}})
     finished = run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
     assert {"ImplicitFunc", "RayTrainWorker"} <= output.seen
-    assert not output.seen & {"TrainController", "PlacementGroupCleaner", "_QueueActor"}
+    assert not output.seen & {"TrainController", "PlacementGroupCleaner", "SynchronizationActor", "_QueueActor"}
     return sweep, folder, finished, output.getvalue()
 
 

@@ -26,6 +26,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
+from raycifar.execution.ray_private.alone import REPLACED, nobody_to_meet
 from raycifar.execution.ray_private.ways import RAYS_OWN_WAY
 
 __all__ = [
@@ -50,6 +51,8 @@ OVERRIDDEN = [  # what a Ray that starts less must have; a Ray without goes its 
     (ray.train.torch.TorchTrainer, "_initialize_and_run_controller"),
     (TrainController, "worker_group_cls"),
     (TrainController, "get_worker_group"),
+    *REPLACED,
+    (WorkerGroup, "_start_impl"),
     (WorkerGroup, "_create_placement_group"),
     (DefaultPlacementGroupHandle, "shutdown"),
 ]
@@ -81,6 +84,11 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
 
 class _Group(WorkerGroup):  # type: ignore[misc]
     """A trial's workers, whose placement group has a name by which `remove_groups` finds it."""
+
+    def _start_impl(self, worker_group_state_builder: Any) -> None:
+        alone = self._worker_group_context.num_workers == 1
+        with nobody_to_meet() if alone else contextlib.nullcontext():
+            super()._start_impl(worker_group_state_builder)
 
     def _create_placement_group(self, scaling_config: Any, context: Any) -> Any:
         group = placement_group(
