@@ -27,6 +27,7 @@ from raycifar.execution.ray_private.start import (
     abandon_start,
     choose_interfaces,
     cluster_address,
+    forget_own_ray,
     hide_token,
     quiet_start,
 )
@@ -69,6 +70,7 @@ def shut_down() -> None:
     """Leave Ray; a process that hangs there ends all the same."""
     with interruption.ends_within(interruption.LEAVE_SECONDS):  # Ray waits for threads of its own without a limit
         ray.shutdown()
+    forget_own_ray()
 
 
 def _machine() -> Machine:

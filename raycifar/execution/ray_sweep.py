@@ -27,7 +27,7 @@ from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, P
 from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
 from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
-from raycifar.execution.ray_private.trials import remove_groups, start_helpers
+from raycifar.execution.ray_private.trials import inherited_environment, remove_groups, start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session
@@ -145,7 +145,7 @@ def run_config(folder: SweepFolder, callbacks: Sequence[Any]) -> ray.tune.RunCon
 def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
     """Run the Tuner, and write down what Ray alone knows of trials that were killed. Raises KeyboardInterrupt."""
     try:
-        with watched():
+        with watched(), inherited_environment():
             results = tuner.fit()
     except BaseException:
         shut_down()  # the folder's lock may go only once nobody writes there

@@ -41,6 +41,7 @@ def test_this_ray_has_the_private_name(name):
 def names_of_methods():
     """What of Ray is overridden or replaced: the owner, the name, and where else Ray must go by that name."""
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+    from ray.tune.execution.tune_controller import TuneController
 
     from raycifar.execution.ray_private import trials
 
@@ -49,9 +50,12 @@ def names_of_methods():
     yield DataParallelTrainer, "_create_default_callbacks", DataParallelTrainer, "self._create_default_callbacks()"
     yield DataParallelTrainer, "fit", DataParallelTrainer, "self._initialize_and_run_controller("
     yield controller, "run", controller, "self.worker_group_cls.create("
+    yield controller, "get_result", trials.FixedScalingPolicy, "self._maybe_send_resource_request()"
     yield group, "_start_impl", group, "self._create_placement_group("
     yield group, "_start_impl", group, "self._start_impl("
     yield group, "_start_impl", group, "SynchronizationActor.options("
+    yield group, "_create_workers", group, "self._get_worker_runtime_env("
+    yield TuneController, "_schedule_trial_actor", trials.class_cache, "DEFAULT_ENV_VARS.copy()"
 
 
 def test_what_is_overridden_is_what_ray_calls():
@@ -97,6 +101,36 @@ def test_where_workers_meet_rays_own_actor_is_there_again_after_one_that_is_alon
     with alone.nobody_to_meet():
         assert alone.worker_group.SynchronizationActor is alone.Nobody
     assert alone.worker_group.SynchronizationActor is before is not alone.Nobody
+
+
+def test_a_ray_of_our_own_is_known_by_a_variable_until_it_is_left(monkeypatch):
+    from raycifar.execution.ray_private import start, ways
+
+    monkeypatch.setattr(start.ray_constants, "ENABLE_RAY_CLUSTER", False)
+    for name in (ways.OWN_RAY, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(name, "0")
+    start.choose_interfaces(None)
+    assert os.environ[ways.OWN_RAY] == "1"
+    start.choose_interfaces("10.0.0.1:6379")
+    assert ways.OWN_RAY not in os.environ
+    start.choose_interfaces(None)
+    start.forget_own_ray()
+    assert ways.OWN_RAY not in os.environ
+
+
+@pytest.mark.parametrize(("own_ray", "told"), [("1", False), (None, True)])
+def test_a_driver_is_told_its_environment_only_where_it_does_not_inherit_it(monkeypatch, own_ray, told):
+    from raycifar.execution.ray_private import trials, ways
+
+    monkeypatch.delenv(ways.OWN_RAY, raising=False)
+    if own_ray:
+        monkeypatch.setenv(ways.OWN_RAY, own_ray)
+    before = trials.class_cache.DEFAULT_ENV_VARS
+    with trials.inherited_environment():
+        assert bool(trials.class_cache.DEFAULT_ENV_VARS) == told
+        assert bool(trials.class_cache.ENV_VARS_TO_PROPAGATE) == told
+        assert bool(trials._Group._get_worker_runtime_env({}).get("env_vars")) == told
+    assert trials.class_cache.DEFAULT_ENV_VARS is before
 
 
 def test_a_tune_session_has_the_queue_that_is_waited_for():

@@ -25,6 +25,8 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
+from raycifar.execution.ray_private.ways import OWN_RAY
+
 
 def choose_interfaces(address: str | None) -> None:
     """A Ray of our own listens on loopback alone: it does so where it is told that it has one node, as on Windows.
@@ -32,7 +34,15 @@ def choose_interfaces(address: str | None) -> None:
     ray.init replaces a loopback address that it is given; this process has read the variable already.
     """
     ray_constants.ENABLE_RAY_CLUSTER = bool(address)
+    forget_own_ray()
+    if not address:
+        os.environ[OWN_RAY] = "1"
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
+
+
+def forget_own_ray() -> None:
+    """As Ray is left: the next one may be another's."""
+    os.environ.pop(OWN_RAY, None)
 
 
 def hide_token() -> None:

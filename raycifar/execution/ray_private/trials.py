@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
@@ -17,6 +17,7 @@ import ray.tune
 from ray.train._internal.session import get_session
 from ray.train.torch.config import _set_torch_distributed_env_vars as set_ranks
 from ray.train.torch.config import _TorchBackend as TorchBackend
+from ray.tune.execution import class_cache
 from ray.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.placement_group import (
@@ -27,13 +28,14 @@ from ray.util.placement_group import (
 )
 
 from raycifar.execution.ray_private.alone import REPLACED, nobody_to_meet
-from raycifar.execution.ray_private.ways import RAYS_OWN_WAY
+from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY
 
 __all__ = [
     "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
     "QuietTrainer",
     "TorchBackend",  # how Ray brings the workers of a trial together
     "TrialProgressCallback",  # Tune prints a table of its own unless another of this class is there
+    "inherited_environment",
     "remove_groups",
     "set_ranks",  # of a worker, in the variables that libraries read
     "start_helpers",
@@ -43,17 +45,24 @@ __all__ = [
 
 try:
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
     from ray.train.v2._internal.execution.worker_group import WorkerGroup
     from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 except ImportError:
-    TrainController = WorkerGroup = DefaultPlacementGroupHandle = object
+    TrainController = FixedScalingPolicy = WorkerGroup = DefaultPlacementGroupHandle = object
 OVERRIDDEN = [  # what a Ray that starts less must have; a Ray without goes its own way
     (ray.train.torch.TorchTrainer, "_initialize_and_run_controller"),
     (TrainController, "worker_group_cls"),
     (TrainController, "get_worker_group"),
+    (FixedScalingPolicy, "_send_resource_request"),
+    (FixedScalingPolicy, "_maybe_send_resource_request"),
+    (FixedScalingPolicy, "_cancel_resource_request"),
     *REPLACED,
     (WorkerGroup, "_start_impl"),
     (WorkerGroup, "_create_placement_group"),
+    (WorkerGroup, "_get_worker_runtime_env"),
+    (class_cache, "DEFAULT_ENV_VARS"),
+    (class_cache, "ENV_VARS_TO_PROPAGATE"),
     (DefaultPlacementGroupHandle, "shutdown"),
 ]
 LIGHT = not os.environ.get(RAYS_OWN_WAY) and all(hasattr(owner, name) for owner, name in OVERRIDDEN)
@@ -71,6 +80,8 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
         """Train's controller in this process: the driver that it would be an actor of waits for it and does nothing."""
         if not LIGHT:
             return super()._initialize_and_run_controller(**parts)
+        if os.environ.get(OWN_RAY):
+            parts["scaling_policy"] = _NothingToScale(self.scaling_config)
         controller = _Controller(**parts)
         try:
             asyncio.run(controller.run())
@@ -99,6 +110,22 @@ class _Group(WorkerGroup):  # type: ignore[misc]
         )
         return DefaultPlacementGroupHandle(group)
 
+    @staticmethod
+    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
+        """Ray would start a process to set variables in, which then starts the worker's."""
+        if os.environ.get(OWN_RAY):
+            return dict(custom_runtime_env)
+        return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+
+
+class _NothingToScale(FixedScalingPolicy):  # type: ignore[misc]
+    """Without the actor that asks an autoscaler for room."""
+
+    def _send_resource_request(self) -> None:
+        pass
+
+    _maybe_send_resource_request = _cancel_resource_request = _send_resource_request
+
 
 class _Controller(TrainController):  # type: ignore[misc]
     worker_group_cls = _Group
@@ -120,6 +147,18 @@ def remove_groups(trial: str) -> None:
                 remove_placement_group(get_placement_group(group["name"]))
 
 
+@contextlib.contextmanager
+def inherited_environment() -> Iterator[None]:
+    """A trial's driver on a Ray of our own inherits its environment; Tune would have it set, as for a worker above."""
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    if LIGHT and os.environ.get(OWN_RAY):
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
+
+
 def start_helpers() -> None:
     """Start the actors that Train would have each first trial wait for, one after the other; nothing waits for them.
 
@@ -131,7 +170,8 @@ def start_helpers() -> None:
         )
         from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
 
-        get_or_create_autoscaling_coordinator()
+        if not (LIGHT and os.environ.get(OWN_RAY)):
+            get_or_create_autoscaling_coordinator()
         get_or_create_state_actor()
 
 
