@@ -29,6 +29,7 @@ from raycifar.execution.ray_private.start import (
     cluster_address,
     forget_own_ray,
     hide_token,
+    light_start,
     quiet_start,
 )
 from raycifar.program import program
@@ -148,7 +149,7 @@ def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
     choose_interfaces(address)
     if not address:
         hide_token()
-    with _given_up(address), quiet_start(verbose):
+    with _given_up(address), quiet_start(verbose), light_start(verbose):
         context = ray.init(
             address=address or "local",
             log_to_driver=verbose,

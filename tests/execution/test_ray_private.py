@@ -43,10 +43,11 @@ def names_of_methods():
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
     from ray.tune.execution.tune_controller import TuneController
 
-    from raycifar.execution.ray_private import trials
+    from raycifar.execution.ray_private import start, trials
 
-    controller, group = trials.TrainController, trials.WorkerGroup
+    controller, group, node = trials.TrainController, trials.WorkerGroup, start.Node
     yield from ((owner, name, None, "") for owner, name in trials.OVERRIDDEN)
+    yield from ((node, name, node, f"self.{name}()") for name in start.MONITORS)
     yield DataParallelTrainer, "_create_default_callbacks", DataParallelTrainer, "self._create_default_callbacks()"
     yield DataParallelTrainer, "fit", DataParallelTrainer, "self._initialize_and_run_controller("
     yield controller, "run", controller, "self.worker_group_cls.create("
@@ -131,6 +132,21 @@ def test_a_driver_is_told_its_environment_only_where_it_does_not_inherit_it(monk
         assert bool(trials.class_cache.ENV_VARS_TO_PROPAGATE) == told
         assert bool(trials._Group._get_worker_runtime_env({}).get("env_vars")) == told
     assert trials.class_cache.DEFAULT_ENV_VARS is before
+
+
+@pytest.mark.parametrize(
+    ("verbose", "own_way", "left_out"), [(False, "", True), (True, "", False), (False, "1", False)]
+)
+def test_monitors_that_nobody_needs_are_not_started(monkeypatch, verbose, own_way, left_out):
+    from raycifar.execution.ray_private import start, ways
+
+    monkeypatch.setenv(ways.RAYS_OWN_WAY, own_way)
+    before = [getattr(start.Node, name) for name in start.MONITORS]
+    with start.light_start(verbose):
+        assert [getattr(start.Node, name) is not ray for name, ray in zip(start.MONITORS, before, strict=True)] == [
+            left_out
+        ] * 2
+    assert [getattr(start.Node, name) for name in start.MONITORS] == before
 
 
 def test_a_tune_session_has_the_queue_that_is_waited_for():

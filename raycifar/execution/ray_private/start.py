@@ -25,7 +25,9 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
-from raycifar.execution.ray_private.ways import OWN_RAY
+from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY
+
+MONITORS = ("start_monitor", "start_log_monitor")  # methods of Node
 
 
 def choose_interfaces(address: str | None) -> None:
@@ -101,6 +103,20 @@ def tell_nodes(address: str) -> None:
 def _reached(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as end:
         return end.connect_ex(path) == 0
+
+
+@contextlib.contextmanager
+def light_start(verbose: bool) -> Iterator[None]:
+    """Without the process that scales a cluster, here of one machine, and the one that brings logs to the terminal."""
+    there = [] if verbose or os.environ.get(RAYS_OWN_WAY) else [name for name in MONITORS if hasattr(Node, name)]
+    before = {name: getattr(Node, name) for name in there}
+    for name in there:
+        setattr(Node, name, lambda self: None)
+    try:
+        yield
+    finally:
+        for name, start in before.items():
+            setattr(Node, name, start)
 
 
 @contextlib.contextmanager
