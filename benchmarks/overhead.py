@@ -192,9 +192,10 @@ def walls(found: dict[str, list[Run]], note: str) -> Table:
         beside = work.over(_of(found[ways[i - 1]], "work")) if i % 2 else ""
         peaks = [run.peak for run in found[way]]
         most = (measured(p.processes for p in peaks), measured(p.memory / 1e9 for p in peaks))
-        rows.append((way, wall, first, work, beside, *most))
-    columns = ("", "wall, s", "to the first step, s", "work, s", "work over bare", "processes", "memory, GB")
-    return Table("The same four trials", columns, rows, f"{note} Work is from first step to tested, summed over them.")
+        rows.append((way, wall, first, work, beside, measured(p.cpu_seconds for p in peaks), *most))
+    columns = ("", "wall, s", "to the first step, s", "work, s", "work over bare", "CPU-s", "processes", "memory, GB")
+    meaning = "Work is from first step to tested, summed over them; CPU-seconds are those of all processes."
+    return Table("The same four trials", columns, rows, f"{note} {meaning}")
 
 
 def _of(runs: Sequence[Run], key: str) -> Measured:

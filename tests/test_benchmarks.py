@@ -251,12 +251,14 @@ def test_the_bare_loop_trains_and_tests_the_same_trial(make_trial):
     assert before < began < ended <= time.time()
 
 
-def test_processes_and_memory_are_those_of_the_children():
+def test_processes_memory_and_cpu_seconds_are_those_of_the_children():
     before = len(psutil.Process().children(recursive=True))
+    busy = "import time; a = b'x' * 10**8\nwhile time.process_time() < 0.5: pass\ntime.sleep(0.9)"
     with watched() as peak:
-        subprocess.run([sys.executable, "-c", "import time; a = b'x' * 10**8; time.sleep(0.9)"], check=True)
+        subprocess.run([sys.executable, "-c", busy], check=True)
     assert peak.processes == before + 1
     assert peak.memory > 1e8
+    assert 0.4 < peak.cpu_seconds < 5
 
 
 def test_contenders_take_turns_in_processes_of_their_own_and_keep_their_state():

@@ -27,7 +27,9 @@ from raycifar.execution.ray_private.start import (
     abandon_start,
     choose_interfaces,
     cluster_address,
+    forget_own_ray,
     hide_token,
+    light_start,
     quiet_start,
 )
 from raycifar.program import program
@@ -69,6 +71,7 @@ def shut_down() -> None:
     """Leave Ray; a process that hangs there ends all the same."""
     with interruption.ends_within(interruption.LEAVE_SECONDS):  # Ray waits for threads of its own without a limit
         ray.shutdown()
+    forget_own_ray()
 
 
 def _machine() -> Machine:
@@ -146,7 +149,7 @@ def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:
     choose_interfaces(address)
     if not address:
         hide_token()
-    with _given_up(address), quiet_start(verbose):
+    with _given_up(address), quiet_start(verbose), light_start(verbose):
         context = ray.init(
             address=address or "local",
             log_to_driver=verbose,

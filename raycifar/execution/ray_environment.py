@@ -9,7 +9,9 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own makes Ctrl-C look like success
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # or a thread's question, as Ray is shut down, starts another one
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a driver waits so long for its last trial's end, which comes at once
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # its TensorBoard's tags and steps; the others are named by us
+    "PL_DISABLE_FORK": "1",  # as Tune sets it for a driver
     # A trial has several processes that hardly compute; Ray warns at thrice this number, by default the CPUs'.
     "RAY_worker_maximum_startup_concurrency": str(max(16, os.cpu_count() or 1)),
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other starve the trials beside them

@@ -69,6 +69,7 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
         self._shown: dict[str, int] = {}  # the last epoch of each trial that the bus knows
         self._starting: dict[str, _Starting] = {}
         self._complaints: set[str] = set()
+        self.begun: set[str] = set()  # trials whose driver has started; Tune starts no other for one without
         self._beginning: set[str] = set()  # trials whose first epoch in this session has not been heard of
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
     @never_ends_a_sweep
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial_name(trial)
+        self.begun.add(name)
         epochs = self._saved(name)
         self._shown.setdefault(name, len(epochs))  # a driver that starts again may find epochs that Tune has not heard
         self._starting[name] = _Starting(len(self._sessions(name)), time.monotonic())
@@ -156,5 +158,9 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
             self._bus.state(name, "failed", "neither a result nor an error: is the disk full?")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        interruption.trial_ended(trial_name(trial))
-        self._bus.state(trial_name(trial), "failed", "see its error.json")
+        name = trial_name(trial)
+        interruption.trial_ended(name)
+        if name in self.begun:
+            self._bus.state(name, "failed", "see its error.json")
+        else:
+            self._bus.warn(name, "its driver was killed before it began: it is tried again")

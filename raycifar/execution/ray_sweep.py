@@ -27,7 +27,7 @@ from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, P
 from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
 from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
-from raycifar.execution.ray_private.start import start_helpers
+from raycifar.execution.ray_private.trials import inherited_environment, remove_groups, start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session
@@ -83,10 +83,17 @@ class OnRay:
         if self.notice:
             bus.complain(self.notice)
         start_helpers()
-        trials = session.plan.order
+        trials, tell = session.plan.order, TellBus(bus, folder)
         clear_for_ray(folder.files, [trial.name for trial in trials])
-        for trial in trials:
-            _forget_earlier_runs(folder.trial(trial.name), bus)
+        while trials:
+            for trial in trials:
+                _forget_earlier_runs(folder.trial(trial.name), bus)
+            self._run(trials, session, folder, tell)
+            trials = tuple(trial for trial in trials if trial.name not in tell.begun)
+            tell.begun.update(trial.name for trial in trials)  # as if: they are tried once more
+
+    def _run(self, trials: Sequence[TrialSpec], session: Session, folder: SweepFolder, tell: TellBus) -> None:
+        """A slot's next trial takes the driver that is there. Where that is killed in between, it never begins."""
         space = {
             "trial": ray.tune.grid_search([trial.model_dump(mode="json") for trial in trials]),
             "job": asdict(session.job(folder.path)),
@@ -94,10 +101,20 @@ class OnRay:
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
             param_space=space,
-            tune_config=tune_config(session.plan, trial_name),
-            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), TellBus(bus, folder)]),
+            tune_config=tune_config(session.plan, trial_name, reuse_actors=True),
+            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), tell, _MakeRoom()]),
         )
         run_to_the_end(tuner, folder)
+
+
+class _MakeRoom(ray.tune.Callback):  # type: ignore[misc]
+    """Takes back what the workers of a killed driver held, for its trial's next driver or for other trials."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        remove_groups(trial_name(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        remove_groups(trial_name(trial))
 
 
 @contextmanager
@@ -128,7 +145,7 @@ def run_config(folder: SweepFolder, callbacks: Sequence[Any]) -> ray.tune.RunCon
 def run_to_the_end(tuner: ray.tune.Tuner, folder: SweepFolder) -> None:
     """Run the Tuner, and write down what Ray alone knows of trials that were killed. Raises KeyboardInterrupt."""
     try:
-        with watched():
+        with watched(), inherited_environment():
             results = tuner.fit()
     except BaseException:
         shut_down()  # the folder's lock may go only once nobody writes there

@@ -20,7 +20,12 @@ import torch
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import logical_gpus
 from raycifar.execution.ray_meeting import Meeting
-from raycifar.execution.ray_private.trials import QuietTrainer, TuneReportCallback, wait_until_tune_has_read
+from raycifar.execution.ray_private.trials import (
+    CHECKPOINT_PATH_KEY,
+    QuietTrainer,
+    tells_tune,
+    wait_until_tune_has_read,
+)
 from raycifar.execution.session import Job
 from raycifar.execution.watchdog import Watchdog
 from raycifar.storage.beneath import delete
@@ -81,16 +86,16 @@ def _trainer(spec: TrialSpec, job: Job, config: dict[str, Any], saved: int) -> Q
     )
 
 
-class _TellTune(TuneReportCallback):  # type: ignore[misc]
+class _TellTune(ray.train.UserCallback):  # type: ignore[misc]
     """Tells Tune of every epoch once, also where one is trained again because its checkpoint was not yet written."""
 
     def __init__(self, heard: int) -> None:
-        super().__init__()
-        self._heard = heard  # the last epoch that Tune knows of
+        self._heard, self._tell = heard, tells_tune()  # the last epoch that Tune knows of
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         if metrics[0]["epoch"] > self._heard:
-            super().after_report(run_context, metrics, checkpoint)
+            saved = {CHECKPOINT_PATH_KEY: checkpoint.path} if checkpoint else {}
+            self._tell(metrics[0] | saved)
             self._heard = metrics[0]["epoch"]
 
 

@@ -12,11 +12,10 @@ import psutil
 NAMES = {
     "worker": "ray::RayTrainWorker",
     "driver": "ray::ImplicitFunc",
-    "controller": "ray::TrainController",
     "raylet": "raylet",
     "gcs": "gcs_server",
 }
-WEIGHTS = {"worker": 8, "driver": 3, "controller": 2, "main": 4, "raylet": 1, "gcs": 1, "SIGINT": 1, "SIGTERM": 1}
+WEIGHTS = {"worker": 8, "driver": 5, "main": 4, "raylet": 1, "gcs": 1, "SIGINT": 1, "SIGTERM": 1}
 
 
 @dataclass(frozen=True, slots=True)

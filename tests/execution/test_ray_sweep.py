@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -33,6 +34,7 @@ from raycifar.training.trial import Assets
 from tests.support.canaries import canaries, seen
 from tests.support.paths import ROOT, SAMPLE
 from tests.support.progress import Progress
+from tests.support.ray_processes import ray_processes
 from tests.support.records import TIMES
 from tests.support.sweep_folders import write_sweep
 from tests.support.sweeps import sweep_of
@@ -55,10 +57,24 @@ def sample_assets():
 @pytest.fixture(scope="module")
 def on_cpus(sample_assets, tmp_path_factory):
     """Three trials on two cores, of which one cannot succeed."""
-    folder, output = SweepFolder(tmp_path_factory.mktemp("storage") / "tiny"), io.StringIO()
+    folder, output = SweepFolder(tmp_path_factory.mktemp("storage") / "tiny"), Watching()
     sweep = sweep_of(long={"epochs": 3}, short={"seed": 2}, explodes={"optimizer": {"lr": 1e6}})
     finished = run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
+    assert {"ImplicitFunc", "RayTrainWorker"} <= output.seen
+    needless = {"TrainController", "PlacementGroupCleaner", "SynchronizationActor", "_AutoscalingCoordinatorActor"}
+    assert not output.seen & {*needless, "_QueueActor"}
     return sweep, folder, finished, output.getvalue()
+
+
+class Watching(io.StringIO):
+    """A terminal that looks, whenever an epoch is shown, which actors live."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def write(self, text):
+        if " epoch " in text:
+            self.seen.update(ray_processes())
+        return super().write(text)
 
 
 def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(on_cpus):
@@ -103,11 +119,9 @@ def test_a_trials_folder_holds_tunes_and_trains_files_too(on_cpus):
     assert [result["epoch"] for result in results if "epoch" in result] == [1, 2, 3]
     assert (trial / "progress.csv").exists()
     assert list(trial.glob("events.out.tfevents.*"))
-    assert sorted(path.name for path in trial.glob("checkpoint_*")) == [
-        "checkpoint_000002",
-        "checkpoint_000003",
-        "checkpoint_manager_snapshot.json",
-    ]
+    kept = sorted(path.name for path in trial.glob("checkpoint_*"))
+    assert kept[1:] == ["checkpoint_000003", "checkpoint_manager_snapshot.json"]
+    assert kept[0] in ("checkpoint_000001", "checkpoint_000002")  # the first's, where its writing took an epoch
 
 
 def test_what_ray_writes_beside_trials_is_on_the_list_of_names_that_no_trial_may_have(on_cpus):
@@ -194,16 +208,64 @@ def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tm
     assert numbers(folder, "pair") == numbers(folder, "calm")
 
 
+def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
+    """Tune keeps it for the slot's next trial, and tries none again whose driver dies before it begins."""
+    import psutil
+
+    class KillBetween(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            if "short  done" in text and not self.killed:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed = next(p for p in drivers if _works_on(p, "short"))
+                self.killed.kill()
+                self.killed.wait(10)
+            return super().write(text)
+
+    sweep = sweep_of(long={"epochs": 12}, short={}, next={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "kept"), KillBetween()
+    assert run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200)), output.getvalue()
+    assert output.killed
+    assert "next  warning: its driver was killed before it began: it is tried again" in output.getvalue()
+    assert "failed" not in output.getvalue()
+    assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
+
+
+def test_a_trial_whose_driver_is_killed_twice_fails_alone_and_makes_room(on_cpus, tmp_path):
+    """On two cores the trial that waits has room only once the killed one's is free, and so has its second driver."""
+    import psutil
+
+    class KillTwice(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            epoch = re.search(r"hit  epoch (\d+)/40", text)
+            if epoch and int(epoch[1]) > 1 + self.killed and self.killed < 2:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed += 1
+                next(p for p in drivers if _works_on(p, "hit")).kill()
+            return super().write(text)
+
+    sweep = sweep_of(hit={"epochs": 40}, calm={"epochs": 39}, waits={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "room"), KillTwice()
+    assert not run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
+    assert output.killed == 2
+    assert [folder.trial(name).summary() is not None for name in ("hit", "calm", "waits")] == [False, True, True]
+    assert folder.trial("hit").error() is not None
+
+
 def _works_on(process, trial):
     return Path(process.cwd()).name == trial
 
 
-def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logical_gpus, tmp_path):
-    """However long that takes: where the end overtakes the report, Tune's thread waits for itself, for ever."""
+@pytest.mark.parametrize("way", ["ours", "rays"])
+def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logical_gpus, tmp_path, way):
+    """However long that takes: in Ray's way, where the end overtakes the report, Tune's thread waits for itself."""
     import ray.tune
 
-    tuner = ray.tune.Tuner(_reports_to_a_slow_tune, run_config=ray.tune.RunConfig(storage_path=str(tmp_path)))
-    [result] = tuner.fit()
+    run = ray.tune.RunConfig(storage_path=str(tmp_path))
+    [result] = ray.tune.Tuner(_reports_to_a_slow_tune, param_space={"way": way}, run_config=run).fit()
     assert result.error is None
     assert result.metrics["epoch"] == 1
 
@@ -211,7 +273,7 @@ def test_a_trial_does_not_end_before_tune_has_taken_in_its_last_report(four_logi
 def _reports_to_a_slow_tune(config):
     from ray.train._internal.session import get_session
 
-    from raycifar.execution.ray_private.trials import wait_until_tune_has_read
+    from raycifar.execution.ray_private.trials import tells_tune, wait_until_tune_has_read
 
     session = get_session()
     passed_on = session.report
@@ -221,7 +283,8 @@ def _reports_to_a_slow_tune(config):
         passed_on(metrics)
 
     session.report = late
-    session._get_or_create_inter_actor_queue().put({"epoch": 1})
+    tell = tells_tune() if config["way"] == "ours" else session._get_or_create_inter_actor_queue().put
+    tell({"epoch": 1})
     wait_until_tune_has_read()
 
 

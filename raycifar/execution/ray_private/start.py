@@ -25,6 +25,10 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
+from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY
+
+MONITORS = ("start_monitor", "start_log_monitor")  # methods of Node
+
 
 def choose_interfaces(address: str | None) -> None:
     """A Ray of our own listens on loopback alone: it does so where it is told that it has one node, as on Windows.
@@ -32,7 +36,15 @@ def choose_interfaces(address: str | None) -> None:
     ray.init replaces a loopback address that it is given; this process has read the variable already.
     """
     ray_constants.ENABLE_RAY_CLUSTER = bool(address)
+    forget_own_ray()
+    if not address:
+        os.environ[OWN_RAY] = "1"
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(bool(address)))
+
+
+def forget_own_ray() -> None:
+    """As Ray is left: the next one may be another's."""
+    os.environ.pop(OWN_RAY, None)
 
 
 def hide_token() -> None:
@@ -94,6 +106,20 @@ def _reached(path: str) -> bool:
 
 
 @contextlib.contextmanager
+def light_start(verbose: bool) -> Iterator[None]:
+    """Without the process that scales a cluster, here of one machine, and the one that brings logs to the terminal."""
+    there = [] if verbose or os.environ.get(RAYS_OWN_WAY) else [name for name in MONITORS if hasattr(Node, name)]
+    before = {name: getattr(Node, name) for name in there}
+    for name in there:
+        setattr(Node, name, lambda self: None)
+    try:
+        yield
+    finally:
+        for name, start in before.items():
+            setattr(Node, name, start)
+
+
+@contextlib.contextmanager
 def quiet_start(verbose: bool) -> Iterator[None]:
     """Without the lines that Ray logs about a failing start: the error that it raises is told in one."""
     loggers = [logging.getLogger(name) for name in ("ray._private.services", "ray._private.node")]
@@ -151,18 +177,3 @@ def _nodes_in(error: BaseException | None) -> Iterator[Node]:
 def _nodes_at(frames: Iterable[FrameType]) -> Iterator[Node]:
     nodes = {id(node): node for frame in frames if isinstance(node := frame.f_locals.get("self"), Node)}
     yield from nodes.values()
-
-
-def start_helpers() -> None:
-    """Start the actors that Train would have each first trial wait for, one after the other; nothing waits for them.
-
-    Whoever needs one takes the one that is there, or, in a Ray that has them elsewhere, makes it as before.
-    """
-    with contextlib.suppress(ImportError, AttributeError):
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
-        from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
-
-        get_or_create_autoscaling_coordinator()
-        get_or_create_state_actor()

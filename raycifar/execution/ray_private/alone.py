@@ -1,0 +1,69 @@
+"""A trial's only worker meets nobody: it needs no SynchronizationActor, which Train starts for each trial's workers."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
+
+# isort: split
+import ray
+
+try:
+    from ray.train.v2._internal.execution.worker_group import state, worker_group
+except ImportError:
+    state = worker_group = None
+REPLACED = [(worker_group, "SynchronizationActor"), (state, "_shutdown_sync_actor")]
+POSSIBLE = all(hasattr(owner, name) for owner, name in REPLACED)
+
+
+class _Method:
+    """Of an actor that is not there: the caller's own process has the answer."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self._answer = answer
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        return ray.put(self._answer(*args, **kwargs))
+
+
+def _own_data(world_size: int, data: Any, **_: Any) -> Any:
+    """What rank 0 sends to all is what the only worker has."""
+    if world_size != 1:
+        raise ValueError(f"{world_size} workers have to meet")
+    return data
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+class Nobody:
+    """In the place of Train's SynchronizationActor and of the handle of one."""
+
+    broadcast_from_rank_zero = _Method(_own_data)
+    reset = set_required_ranks = _Method(_nothing)
+
+    @classmethod
+    def options(cls, **_: Any) -> type["Nobody"]:
+        return cls
+
+    @classmethod
+    def remote(cls, **_: Any) -> "Nobody":
+        return cls()
+
+
+@contextlib.contextmanager
+def nobody_to_meet() -> Iterator[None]:
+    """What Train starts meanwhile is a trial of one worker."""
+    there = worker_group.SynchronizationActor
+    worker_group.SynchronizationActor = Nobody
+    try:
+        yield
+    finally:
+        worker_group.SynchronizationActor = there
+
+
+if POSSIBLE:
+    _end = state._shutdown_sync_actor
+    state._shutdown_sync_actor = lambda actor: None if isinstance(actor, Nobody) else _end(actor)
