@@ -161,9 +161,9 @@ def accuracy_table(
         Column("n", lambda t: count(t.values.n), in_terminal=True),
         Column("mean", lambda t: figure(t.values.mean, percent), in_terminal=True),
         Column("sd", lambda t: figure(t.values.sd, percent), in_terminal=True),
-        Column("over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
+        Column("of the mean, over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
         Column(
-            "with other test images",
+            "of the mean, with other test images",
             lambda t: with_images(t.of, percent, bounds=SHARE),
             key="mean_with_other_test_images",
             parts=WITH_IMAGES,
