@@ -76,12 +76,14 @@ def are_paired(seeds: Iterable[int], others: Iterable[int]) -> bool:
 class AccuracyContrast(NamedTuple):
     """An arm's test accuracy in sweep `letter` minus that in A.
 
-    `n`: trials in A, in the other one; `adjusted`: p after Holm for the `size` comparisons of all arms and sweeps.
+    `n`: trials in A, in the other one, of so many `planned`; `adjusted`: p after Holm for the `size` comparisons of all
+    arms and sweeps.
     """
 
     arm: str
     letter: str
     n: tuple[int, int]
+    planned: tuple[int, int]
     of: Estimate
     by_seed: bool
     adjusted: float
@@ -110,7 +112,7 @@ def accuracy_contrasts(sweeps: Sequence[Results], predictions: Sequence[Predicti
 
 def _accuracy(
     arm: str, a: tuple[Results, Predictions], b: tuple[Results, Predictions]
-) -> tuple[tuple[int, int], Estimate, bool]:
+) -> tuple[tuple[int, int], tuple[int, int], Estimate, bool]:
     """Without predictions, as far as images go, where the sweeps were tested on other images."""
     trials = [finished_arm(results, arm).sort_values("seed", kind="stable") for results, _ in (a, b)]
     same = bool(a[1].trials and b[1].trials) and a[1].tests.same(b[1].tests)
@@ -119,7 +121,8 @@ def _accuracy(
         for of, (sweep, its) in zip(trials, (a, b), strict=True)
     )
     by_seed = are_paired(trials[0]["seed"], trials[1]["seed"])
-    return (base.n, other.n), apart(other, base, by_seed=by_seed), by_seed
+    first, second = (int((results.trials["arm"] == arm).sum()) for results, _ in (a, b))
+    return (base.n, other.n), (first, second), apart(other, base, by_seed=by_seed), by_seed
 
 
 def _by_seed(trials: pd.DataFrame, key: str) -> "pd.Series[float]":

@@ -1,7 +1,7 @@
 """A sweep's arms as `contrasts` takes them: the accuracies of their tested trials, and what each got right."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ class Sweep(Swept, Protocol):
 
     @property
     def arms(self) -> list[str]: ...
+    @property
+    def trials(self) -> pd.DataFrame: ...
     def finished_by_arm(self) -> Iterator[tuple[str, pd.DataFrame]]: ...
 
 
@@ -26,15 +28,17 @@ class ComparedArms:
     """The tested arms of a sweep, in its file's order, with their comparisons: worked out once for a whole report.
 
     `baseline`: the arm that the others are compared with whatever their numbers, the first one of the sweep file.
+    `planned`: how many trials each has, where some may not be tested.
     """
 
     arms: dict[str, Arm]
     baseline: str
     family: Family
+    planned: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, arms: dict[str, Arm], baseline: str) -> "ComparedArms":
-        return cls(arms, baseline, compare(arms, baseline))
+    def of(cls, arms: dict[str, Arm], baseline: str, planned: Mapping[str, int] | None = None) -> "ComparedArms":
+        return cls(arms, baseline, compare(arms, baseline), planned or {})
 
     @property
     def best(self) -> str:
@@ -49,7 +53,8 @@ class ComparedArms:
 
 def compared_arms(results: Sweep, predictions: Predictions | None = None) -> ComparedArms:
     """Those of a sweep's results; without predictions, what other test images would change is not known."""
-    return ComparedArms.of(arms_of(results, predictions or Predictions()), results.arms[0])
+    planned = {str(arm): count for arm, count in results.trials["arm"].value_counts().items()}
+    return ComparedArms.of(arms_of(results, predictions or Predictions()), results.arms[0], planned)
 
 
 def arms_of(results: Sweep, predictions: Predictions) -> dict[str, Arm]:

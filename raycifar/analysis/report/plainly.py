@@ -17,17 +17,17 @@ def plainly(tested: ComparedArms) -> Answers:
     """Of the best arm and the baseline; where that is the best, of the next one. Nothing without a tested trial."""
     arms = tested.arms
     if len(arms) < 2:
-        return [answer for name, arm in arms.items() for answer in _alone(name, arm)]
+        return [answer for name, arm in arms.items() for answer in _alone(name, arm, tested.planned.get(name, 0))]
     nearest = max(tested.with_best, key=lambda one: (one.b == tested.baseline, arms[one.b].mean))
     return [
-        (WHICH, _which(nearest, arms)),
+        (WHICH, _which(nearest, tested)),
         (OTHER_IMAGES, _other_images(nearest, arms, tested.family.size)),
         (HOW_SURE, _how_sure(nearest, arms, tested.family.size)),
     ]
 
 
-def _alone(name: str, arm: Arm) -> Answers:
-    of, trials = estimate(arm), "one trial" if arm.n == 1 else f"the mean of {arm.n} trials"
+def _alone(name: str, arm: Arm, planned: int) -> Answers:
+    of, trials = estimate(arm), _of_trials(arm.n, planned) + " trials" * (arm.n > 1 and arm.n >= planned)
     return [
         (HOW_GOOD, f"{name} gets {percent(of.mean)} % of the test images right ({trials}); no other arm is tested."),
         (OTHER_IMAGES, _alone_with_others(name, of)),
@@ -51,15 +51,17 @@ def _alone_how_sure(n: int, of: Estimate) -> str:
     return f"By these {n} trials, the mean of many more would be {share(of.seeds)} on these images (95 % interval)."
 
 
-def _which(one: Comparison, arms: Mapping[str, Arm]) -> str:
+def _which(one: Comparison, tested: ComparedArms) -> str:
+    arms, planned = tested.arms, tested.planned
     a, b = arms[one.a], arms[one.b]
+    trials = trials_of((a.n, b.n), (planned.get(one.a, 0), planned.get(one.b, 0)))
     if is_level(one.apart.mean):
         both = f"both get {percent(a.mean)} % of the test images right"
-        return f"Neither {one.a} nor {one.b}: {both} ({trials_of(a.n, b.n)})."
+        return f"Neither {one.a} nor {one.b}: {both} ({trials})."
     many = f", the best of {len(arms)} arms," if len(arms) >= LEAST_ARMS else ""
     more = f"{points(one.apart.mean)} more than {one.b}{in_images(one.apart.mean, a)}"
     start = f"{not_shown(one.adjusted, one.apart)}{one.a}{many} gets"
-    return f"{start} {percent(a.mean)} % of the test images right, {more} ({trials_of(a.n, b.n)})."
+    return f"{start} {percent(a.mean)} % of the test images right, {more} ({trials})."
 
 
 def not_shown(adjusted: float, of: Estimate) -> str:
@@ -69,12 +71,17 @@ def not_shown(adjusted: float, of: Estimate) -> str:
     return "Not shown: on these images "
 
 
-def trials_of(a: int, b: int) -> str:
-    """What is compared, of two arms of so many trials."""
-    if max(a, b) == 1:
-        return "one trial each"
-    each = " against ".join("1 trial" if n == 1 else f"the mean of {n}" for n in (a, b))
-    return f"the means of {a} trials each" if a == b else each
+def trials_of(n: tuple[int, int], planned: tuple[int, int]) -> str:
+    """What is compared, of two arms of so many trials; with how many were planned, where some are missing."""
+    if n[0] == n[1] and all(counted >= of for counted, of in zip(n, planned, strict=True)):
+        return "one trial each" if n[0] == 1 else f"the means of {n[0]} trials each"
+    return " against ".join(map(_of_trials, n, planned))
+
+
+def _of_trials(n: int, planned: int) -> str:
+    if n >= planned:
+        return "1 trial" if n == 1 else f"the mean of {n}"
+    return f"{'' if n == 1 else 'the mean of '}{n} of its {planned} trials"
 
 
 def _other_images(one: Comparison, arms: Mapping[str, Arm], comparisons: int) -> str:

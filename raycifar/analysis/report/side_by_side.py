@@ -42,6 +42,7 @@ from raycifar.texts import plain
 
 SENTENCES = 6  # of the answer; the table has all
 OF_PLACES = ("hardware", "device", "trials at once", "workers a trial")  # surroundings that decide times
+FAILED_FLATTER = "failed trials are left out, which flatters an arm whose bad seeds fail."
 OF_NUMBERS = ("precision", "torch", "cuda", "ImageNet weights")  # those that decide accuracies
 
 
@@ -177,10 +178,11 @@ def _as_arms(one: AccuracyContrast) -> tuple[Estimate, tuple[str, str], tuple[in
 
 def _which(one: AccuracyContrast) -> str:
     of, names, n = _as_arms(one)
+    planned = one.planned[::-1] if one.of.mean >= 0 else one.planned
     if is_level(of.mean):
         return "Neither: both are level in test accuracy."
     more = f"gets {points(of.mean)} more of the test images right than {names[1]}"
-    return f"{not_shown(one.adjusted, of)}{names[0]} {more} ({trials_of(*n)})."
+    return f"{not_shown(one.adjusted, of)}{names[0]} {more} ({trials_of(n, planned)})."
 
 
 def _cautions(
@@ -192,6 +194,7 @@ def _cautions(
         for letter, results in lettered(sweeps)
         if len(results.finished) < len(results.trials)
     ]
+    notes += [f"{letter}: {FAILED_FLATTER}" for letter, results in lettered(sweeps) if _has_failed(results)]
     notes += [f"{letter}: {LEAK}." for letter, results in lettered(sweeps) if leaks(results.trials)]
     unlike = _unlike(sweeps)
     if protocol := [key for keys in unlike.values() for key in keys if key.startswith("data.")]:
@@ -212,6 +215,10 @@ def _cautions(
         for (letter, results), its in zip(lettered(sweeps), predictions, strict=True)
         for line in (*results.problems, *its.problems)
     ]
+
+
+def _has_failed(results: Results) -> bool:
+    return bool((results.trials["status"] == "failed").any())
 
 
 def _unlike(sweeps: Sequence[Results]) -> dict[str, list[str]]:

@@ -11,14 +11,15 @@ from raycifar.analysis.stats import APART, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
+    TRIALS,
     WITH_IMAGES,
     Cell,
     Column,
     Table,
-    count,
     figure,
     lacking,
     range_of,
+    trials_of,
     with_images,
     word,
 )
@@ -58,6 +59,7 @@ class Average(NamedTuple):
     arm: str
     quantity: Quantity
     values: Sample
+    planned: int  # trials
     of: Estimate | None  # with other test images; None where they move nothing that is known
 
 
@@ -108,9 +110,9 @@ def accuracy_by_trial(results: Results) -> Table:
 
 def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
     """n, mean, standard deviation and both 95 % intervals of every quantity, by arm."""
-    arms = tested.arms
+    arms, planned = tested.arms, results.trials["arm"].value_counts()
     records = [
-        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), of.get(quantity.key))
+        Average(arm, quantity, sample(finished[quantity.key], quantity.bounds), planned[arm], of.get(quantity.key))
         for arm, finished in results.finished_by_arm()
         for of in [{"test_accuracy": estimate(arms[arm]), "train_test_gap": gap_estimate(finished, arms[arm])}]
         for quantity in QUANTITIES
@@ -120,7 +122,7 @@ def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
     columns: list[Column[Average]] = [
         Column("arm", lambda a: word(a.arm), is_name=True, in_terminal=True),
         Column("quantity", lambda a: word(a.quantity.name), is_name=True, in_terminal=True),
-        Column("n", lambda a: count(a.values.n), in_terminal=True),
+        Column("n", lambda a: trials_of(a.values.n, a.planned), in_terminal=True, parts=TRIALS),
         Column("mean", lambda a: figure(a.values.mean, a.quantity.show, a.quantity.sign), in_terminal=True),
         Column("sd", lambda a: figure(a.values.sd, a.quantity.show), in_terminal=True),
         Column("95 % interval over seeds", _interval, in_terminal=True, key="", parts=RANGE),

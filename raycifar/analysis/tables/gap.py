@@ -10,14 +10,15 @@ from raycifar.analysis.stats import APART, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,
+    TRIALS,
     WITH_IMAGES,
     Cell,
     Column,
     Table,
-    count,
     figure,
     lacking,
     range_of,
+    trials_of,
     with_images,
     word,
 )
@@ -45,9 +46,10 @@ def overfitting(results: Results, tested: ComparedArms) -> Table:
     if is_plain:
         notes.append("Plain: of the tested weights, on the training images as they are, measured as the test is.")
     notes = notes if records else [NOTHING_FINISHED]
+    planned = results.trials["arm"].value_counts()
     columns: list[Column[Gap]] = [
         Column("arm", lambda r: word(r[0]), is_name=True),
-        Column("n", lambda r: count(r[2].n)),
+        Column("n", lambda r: trials_of(r[2].n, planned[r[0]]), parts=TRIALS),
         Column("training %", lambda r: figure(r[1]["train_accuracy"].mean(), percent)),
         Column("test %", lambda r: figure(r[1]["test_accuracy"].mean(), percent)),
         Column("gap, points", lambda r: NOT_GIVEN if r[0] in unlike else figure(r[2].mean, percent, "+")),

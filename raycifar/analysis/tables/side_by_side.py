@@ -27,6 +27,7 @@ from raycifar.analysis.several_sweeps import (
 from raycifar.analysis.stats import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     RANGE,
+    TRIALS,
     WITH_IMAGES,
     Cell,
     Column,
@@ -36,6 +37,7 @@ from raycifar.analysis.tables.table import (
     figure,
     lacking,
     over_seeds,
+    trials_of,
     with_images,
     word,
 )
@@ -90,6 +92,7 @@ class Tested(NamedTuple):
     arm: str
     letter: str
     values: Sample
+    planned: int
     of: Estimate  # their mean
     contrast: AccuracyContrast | None
 
@@ -158,12 +161,12 @@ def accuracy_table(
     columns: list[Column[Tested]] = [
         Column("arm", lambda t: word(t.arm), is_name=True, in_terminal=True),
         Column("sweep", lambda t: word(t.letter), is_name=True, in_terminal=True),
-        Column("n", lambda t: count(t.values.n), in_terminal=True),
+        Column("n", lambda t: trials_of(t.values.n, t.planned), in_terminal=True, parts=TRIALS),
         Column("mean", lambda t: figure(t.values.mean, percent), in_terminal=True),
         Column("sd", lambda t: figure(t.values.sd, percent), in_terminal=True),
-        Column("over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
+        Column("of the mean, over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
         Column(
-            "with other test images",
+            "of the mean, with other test images",
             lambda t: with_images(t.of, percent, bounds=SHARE),
             key="mean_with_other_test_images",
             parts=WITH_IMAGES,
@@ -208,7 +211,7 @@ def _tested(
 ) -> Tested:
     values, (results, predictions) = sample(trials["test_accuracy"]), of
     its = estimate(arm_of(trials, predictions, results.facts.grouped)) if len(trials) else Estimate(math.nan)
-    return Tested(arm, letter, values, its, contrast)
+    return Tested(arm, letter, values, int((results.trials["arm"] == arm).sum()), its, contrast)
 
 
 def _of(tested: Tested, cell: Callable[[AccuracyContrast], Cell], parts: int = 1) -> Cell:

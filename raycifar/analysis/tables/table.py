@@ -31,6 +31,7 @@ Value = str | float | None  # None: no value
 Record = TypeVar("Record")
 
 RANGE = ("low", "high")
+TRIALS = ("", "of")  # how many of the planned ones
 MEAN_AND_RANGE = ("mean", "low", "high", "n", "of")  # the mean of n trials of how many
 MEAN_AND_SD = ("", "sd", "n")
 MEAN_AND_BOTH = (*MEAN_AND_SD, "seeds_low", "seeds_high", "images_low", "images_high", "covers")
@@ -58,6 +59,11 @@ def figure(value: float, show: Format, sign: str = "") -> Cell:
 
 def count(value: int) -> Cell:
     return figure(int(value), whole)
+
+
+def trials_of(counted: int, planned: int) -> Cell:
+    """A column of TRIALS: "3", or "2 of 3" where some are missing."""
+    return Cell(f"{counted:,} of {planned:,}" if counted < planned else f"{counted:,}", (counted, planned))
 
 
 def lacking(text: str, parts: int = 1) -> Cell:

@@ -8,7 +8,7 @@ import pytest
 from raycifar.analysis.contrasts import Arm, estimate
 from raycifar.analysis.families import compare
 from raycifar.analysis.report.comparing import ahead, best_of_many, reached, what_can_be_found
-from raycifar.analysis.report.plainly import HOW_GOOD, HOW_SURE, OTHER_IMAGES, WHICH, plainly
+from raycifar.analysis.report.plainly import HOW_GOOD, HOW_SURE, OTHER_IMAGES, WHICH, plainly, trials_of
 from raycifar.analysis.stats import difference, sample
 from raycifar.analysis.tested_arms import ComparedArms
 
@@ -245,7 +245,7 @@ def test_three_questions_have_an_answer_each(arms: dict[str, Arm], says: tuple[s
 ALONE = {
     "one trial": (
         arm(0.9),
-        ("a gets 90.00 % of the test images right (one trial); no other arm is tested.",
+        ("a gets 90.00 % of the test images right (1 trial); no other arm is tested.",
          "This network would get 87.98 to 91.71 % of other test images right; what other seeds would change is not in",
          "Not sure: with one trial (n = 1), nothing says how far another seed would fall."),
     ),
@@ -275,6 +275,30 @@ def test_an_arm_by_itself_has_three_answers_too(of: Arm, says: tuple[str, ...]) 
     assert list(found) == [HOW_GOOD, OTHER_IMAGES, HOW_SURE]
     for reply, part in zip(found.values(), says, strict=True):
         assert part in reply
+
+
+TRIALS = {
+    ((3, 3), (3, 3)): "the means of 3 trials each",
+    ((1, 1), (1, 1)): "one trial each",
+    ((3, 1), (3, 1)): "the mean of 3 against 1 trial",
+    ((2, 3), (3, 3)): "the mean of 2 of its 3 trials against the mean of 3",
+    ((2, 2), (3, 2)): "the mean of 2 of its 3 trials against the mean of 2",
+    ((1, 1), (3, 1)): "1 of its 3 trials against 1 trial",
+    ((2, 2), (0, 0)): "the means of 2 trials each",  # how many were planned is not known
+}
+
+
+@pytest.mark.parametrize(("of", "says"), TRIALS.items())
+def test_missing_trials_are_told_with_the_planned_ones(of: tuple[tuple[int, int], tuple[int, int]], says: str) -> None:
+    assert trials_of(*of) == says
+
+
+def test_the_first_screen_tells_that_trials_are_missing() -> None:
+    arms = {"a": arm(0.9, 0.91), "b": arm(0.8, 0.81)}
+    which = dict(plainly(ComparedArms.of(arms, "b", {"a": 3, "b": 2})))[WHICH]
+    assert which.endswith("(the mean of 2 of its 3 trials against the mean of 2).")
+    alone = dict(plainly(ComparedArms.of({"a": arms["a"]}, "a", {"a": 3})))[HOW_GOOD]
+    assert "(the mean of 2 of its 3 trials); no other arm" in alone
 
 
 def test_without_a_tested_arm_nothing_is_answered() -> None:

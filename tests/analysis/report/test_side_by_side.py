@@ -68,6 +68,15 @@ def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
     assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
 
 
+def test_failed_trials_of_a_sweep_are_told_beside_the_others(tmp_path):
+    folders = [write_sweep(tmp_path / name, {"transfer": (3, 2)}) for name in "ab"]
+    write_failure(folders[1], "transfer-2", "lost")
+    report = compare_sweeps([read_results(folder.path) for folder in folders])
+    assert "of its 3 trials" in dict(report.plainly)["Which is better?"]
+    assert "B: failed trials are left out, which flatters an arm whose bad seeds fail." in report.cautions
+    assert [row[2] for row in table(report, "test-accuracy").rows] == ["3", "2 of 3"]
+
+
 def test_the_mean_of_each_sweep_has_its_own_two_intervals(tmp_path):
     arms = {"a": {"transfer": (3, 2)}, "b": {"transfer": (3, 3)}}
     folders = [write_sweep(tmp_path / name, of, data={"test_images": 160}) for name, of in arms.items()]

@@ -13,6 +13,7 @@ from raycifar.analysis.several_sweeps import accuracy_contrasts
 from raycifar.analysis.tables.accuracy import averages_by_arm
 from raycifar.analysis.tables.differences import ALONE, differences
 from raycifar.analysis.tables.equal_cost import WITH_OTHERS, at_equal_cost
+from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tested_arms import compared_arms
 from raycifar.analysis.wording import probability
 from tests.support.arms import compared
@@ -96,6 +97,9 @@ def test_failed_trials_are_said_to_flatter(tmp_path: Path) -> None:
     assert flatters in averages_by_arm(*compared(results)).notes
     assert flatters in answer(*compared(results))
     assert "over 2 of its 3 trials" in answer(*compared(results))
+    for table in (averages_by_arm(*compared(results)), overfitting(*compared(results))):
+        cell = table.cells[0][table.headings.index("n")]
+        assert (cell.text, cell.values) == ("2 of 3", (2, 3))
 
 
 def test_the_averages_say_what_varies_between_seeds_and_how_far_networks_disagree(tmp_path: Path) -> None:
