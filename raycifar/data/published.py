@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 import socket
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -125,7 +124,6 @@ def _download(spec: Data, root: Path) -> None:
                 f'data.name = "{spec.name}": torchvision could not fetch it ({_one_line(why)}): fetch it so on a '
                 "machine that reaches its host, and pass the folder as --data DIR"
             ) from None
-        shutil.rmtree(root, ignore_errors=True)
         os.replace(inner, root)
 
 
