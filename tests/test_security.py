@@ -57,7 +57,8 @@ def page_after_loading(page):
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("no chromium here")
-    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent}/profile"]
+    command = [chromium, *options, "--dump-dom", page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
