@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
@@ -20,6 +21,7 @@ from raycifar.training.loop import TrainState
 
 # Share of an epoch's time. A write that takes less is waited for, so that a finished epoch is a saved one.
 AFFORDABLE = 0.02
+SLOW_DISK = 200e6  # bytes a second; a first write is expected to be as slow
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Path:
@@ -83,16 +85,20 @@ class CheckpointWriter:
     def save(self, state: TrainState, history: History, last: bool) -> Path | None:
         """Save the state after the history's last epoch, unless an earlier write is still going on.
 
-        The `last` state of a trial is always saved, and waited for. Returns the newest checkpoint that was completed
-        since the previous call. Raises what writing raises.
+        The `last` state of a trial is always saved; `finish` waits for it. Returns the newest checkpoint that was
+        completed since the previous call. Raises what writing raises.
         """
         done = self._completed(wait=last)
         if self._writing is None:
             self._writing = self._thread.submit(self._write, *_snapshot(state, history))
             epoch = history.epochs[-1]
             affordable = self._seconds <= AFFORDABLE * (epoch.train_seconds + epoch.val_seconds)
-            done = self._completed(wait=last or affordable) or done
+            done = self._completed(wait=affordable) or done
         return done
+
+    def finish(self) -> Path | None:
+        """Wait for the write that goes on; returns its checkpoint, if there was one. Raises what writing raises."""
+        return self._completed(wait=True)
 
     def _completed(self, wait: bool) -> Path | None:
         if self._writing is None or not (wait or self._writing.done()):
@@ -107,6 +113,11 @@ class CheckpointWriter:
             path = save_checkpoint(self._folder, state, history)
         self._seconds = time.perf_counter() - start
         return path
+
+
+def first_seconds(model: nn.Module) -> float:
+    """How long the first write may take: a state has the weights, the best weights and the optimizer's momentum."""
+    return 3 * sum(parameter.nbytes for parameter in model.parameters()) / SLOW_DISK
 
 
 def _snapshot(state: TrainState, history: History) -> tuple[dict[str, Any], History, torch.cuda.Stream | None]:

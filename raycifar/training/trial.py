@@ -25,7 +25,7 @@ from raycifar.networks.vgg import calibrate_batch_norm
 from raycifar.storage.checkpoints import checkpoint_name, newest_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord, History, TrialSummary
-from raycifar.training.checkpoint_writer import CheckpointWriter, load_checkpoint
+from raycifar.training.checkpoint_writer import CheckpointWriter, first_seconds, load_checkpoint
 from raycifar.training.energy import EnergyMeter
 from raycifar.training.evaluation import Sign, nobody
 from raycifar.training.failures import OtherNetworkError, explained, trial_error
@@ -132,10 +132,11 @@ class _Run:
         """Train to the end and test; `warnings` grows while this runs. Returns the summary in rank 0, else None."""
         meter = self._begin_session()
         self._tell_saved_epochs()
-        last_pause = self._train(meter, warnings)
-        measures = self.spec.data.measure_training
-        plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None
-        return self._test(last_pause, plain) if self.writes else None
+        with CheckpointWriter(self.trial.path, first_seconds(self.state.model)) as writer:
+            last_pause = self._train(meter, warnings, writer)
+            measures = self.spec.data.measure_training
+            plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None
+            return self._test(last_pause, plain, writer) if self.writes else None
 
     def _begin_session(self) -> EnergyMeter:
         """Record the session: one that ends before its first epoch counts, too. Its energy counts from here on."""
@@ -154,31 +155,35 @@ class _Run:
             saved = self.trial.path / checkpoint_name(record.epoch)
             self.caller.epoch(record, saved if self.writes and saved.exists() else None)
 
-    def _train(self, meter: EnergyMeter, warnings: list[str]) -> float:
+    def _train(self, meter: EnergyMeter, warnings: list[str], writer: CheckpointWriter) -> float:
         """Train to the last epoch; save, record and tell of each. Returns the seconds that the last one's saving took.
 
         Those of the other epochs are in the record of the epoch after.
         """
         state, history, last_pause = self.state, self.history, 0.0
-        # On a GPU the first write is not waited for: an epoch may be shorter than a write.
-        with CheckpointWriter(self.trial.path, 0.0 if state.device.type == "cpu" else math.inf) as writer:
-            for record in fit(state, self.data.train, self.data.val, self.spec_in_precision, self.caller.alive):
-                history.epochs.append(record)
-                since_start = self.start.seconds()
-                history.sessions[-1] = extended(history.sessions[-1], record, since_start, meter.joules(), warnings)
-                pause = time.perf_counter()
-                completed = writer.save(state, history, last=state.finished(self.spec)) if self.writes else None
-                if self.writes:
-                    self.trial.write_history(history)
-                self.caller.epoch(record, completed)
-                last_pause = time.perf_counter() - pause
+        for record in fit(state, self.data.train, self.data.val, self.spec_in_precision, self.caller.alive):
+            history.epochs.append(record)
+            since_start = self.start.seconds()
+            history.sessions[-1] = extended(history.sessions[-1], record, since_start, meter.joules(), warnings)
+            pause = time.perf_counter()
+            completed = writer.save(state, history, last=state.finished(self.spec)) if self.writes else None
+            if self.writes:
+                self.trial.write_history(history)
+            self.caller.epoch(record, completed)
+            last_pause = time.perf_counter() - pause
         return last_pause
 
-    def _test(self, last_pause: float, plain: OnTraining | None) -> TrialSummary:
-        """Test the best epoch's weights; write the predictions, the weights and, last of all, the summary."""
+    def _test(self, last_pause: float, plain: OnTraining | None, writer: CheckpointWriter) -> TrialSummary:
+        """Test the best epoch's weights; write the predictions, the weights and, last of all, the summary.
+
+        Meanwhile the last checkpoint may still be written: no summary without it.
+        """
         mirror = self.spec.data.facts.mirror
         tested = run_test(self.state, self.data.test, self.precision, self.caller.alive, mirror)
         write_tested(self.trial, self.state, self.data, tested)
+        pause = time.perf_counter()
+        writer.finish()
+        last_pause += time.perf_counter() - pause
         session = self.history.sessions[-1]
         self.history.sessions[-1] = replace(session, ended_at=max(session.ended_at, time.time()))
         self.trial.write_history(self.history)
@@ -196,7 +201,8 @@ def set_up_torch(spec: TrialSpec, place: Place) -> None:
     torch.backends.cudnn.benchmark = not spec.deterministic
     # cuBLAS needs this to be reproducible, and reads it once a process: a later trial may be a deterministic one.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(spec.deterministic)
+    # As use_deterministic_algorithms, which imports the compiler to tell it, too: 0.9 s of a CPU.
+    torch.set_deterministic_debug_mode("error" if spec.deterministic else "default")
     torch.backends.cudnn.allow_tf32 = False  # convolutions in "fp32" would have fp16's mantissa
 
 

@@ -132,7 +132,7 @@ def test_a_driver_is_told_its_environment_only_where_it_does_not_inherit_it(monk
     with trials.inherited_environment():
         assert bool(trials.class_cache.DEFAULT_ENV_VARS) == told
         assert bool(trials.class_cache.ENV_VARS_TO_PROPAGATE) == told
-        assert bool(trials._Group._get_worker_runtime_env({}).get("env_vars")) == told
+        assert bool(trials.workers_environment({}).get("env_vars")) == told
     assert trials.class_cache.DEFAULT_ENV_VARS is before
 
 

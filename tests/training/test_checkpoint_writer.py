@@ -73,14 +73,16 @@ def test_a_first_write_that_is_taken_to_last_is_not_waited_for(state, tmp_path, 
     with CheckpointWriter(tmp_path, first_seconds=math.inf) as behind:
         assert behind.save(state, history(1, 1000.0), last=False) is None
         finish.set()
-        assert behind.save(state, history(2, 1000.0), last=True).name == "checkpoint_000002"
+        behind.save(state, history(2, 1000.0), last=True)
+    assert (tmp_path / "checkpoint_000002").is_dir()
 
 
-def test_on_a_slow_disk_epochs_do_not_wait_and_the_last_one_is_saved(state, tmp_path, slow_disk):
+def test_on_a_slow_disk_epochs_do_not_wait_and_the_last_one_is_saved_by_the_end(state, tmp_path, slow_disk):
     with CheckpointWriter(tmp_path) as behind:
         saved = [behind.save(state, history(number, 1e-6), last=False) for number in (1, 2, 3, 4)]
         slow_disk.set()
-        saved.append(behind.save(state, history(5, 1e-6), last=True))
+        behind.save(state, history(5, 1e-6), last=True)
+        saved.append(behind.finish())
     assert [path and path.name for path in saved] == ["checkpoint_000001", None, None, None, "checkpoint_000005"]
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "5"]
 
@@ -120,3 +122,18 @@ def test_an_error_in_writing_reaches_the_training(state, tmp_path, slow_disk, mo
         behind.save(state, history(2, 1e-6), last=False)
         with pytest.raises(OSError, match="No space left"):
             behind.save(state, history(3, 1e-6), last=True)
+
+
+def test_the_last_write_is_not_waited_for_before_the_end_and_its_error_is_told_there(state, tmp_path, monkeypatch):
+    goes_on = threading.Event()
+
+    def full(*_):
+        assert goes_on.wait(10)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", full)
+    with CheckpointWriter(tmp_path, first_seconds=math.inf) as behind:
+        assert behind.save(state, history(1, 1.0), last=True) is None
+        goes_on.set()
+        with pytest.raises(OSError, match="No space left"):
+            behind.finish()

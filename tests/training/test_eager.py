@@ -40,21 +40,21 @@ def test_each_steps_as_pytorchs_own_to_the_bit_and_reads_its_state(ours, theirs,
 
 
 USED = """
-import sys, torch
-import raycifar.training.trial
-from raycifar.config.settings import Optimizer
-from raycifar.training.optimizers import build_optimizer
-for name in ("sgd", "muon", "adam", "adamw"):
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
-    optimizer = build_optimizer(model, Optimizer(name=name))
-    model(torch.ones(2, 3, 8, 8)).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    optimizer.load_state_dict(optimizer.state_dict())
-print(*{"torch._dynamo", "sympy", "torchvision"} & sys.modules.keys())
+import pathlib, sys
+from raycifar.training.trial import Assets, Caller, Place, run_trial
+from tests.support.paths import SAMPLE
+from tests.support.sweeps import sweep_of
+folder = pathlib.Path(sys.argv[1])
+model = {"weights": "random", "batch_norm": True}
+settings = {"epochs": 1, "model": model}
+for trial in sweep_of(**{name: {**settings, "optimizer": {"name": name}} for name in ("muon", "adamw")}).trials:
+    (folder / trial.name).mkdir()
+    run_trial(trial, folder / trial.name, Assets(SAMPLE, None), Place("cpu", 1, "here:cpu"), Caller(lambda *_: None))
+print(*{"torch._dynamo", "torch._inductor", "sympy", "torchvision"} & sys.modules.keys())
 """
 
 
-def test_a_trial_of_a_vgg_imports_neither_pytorchs_compiler_nor_torchvision():
-    done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_a_trial_of_a_vgg_imports_neither_pytorchs_compiler_nor_torchvision(tmp_path):
+    command = [sys.executable, "-c", USED, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

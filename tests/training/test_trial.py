@@ -26,6 +26,7 @@ from raycifar.networks import fused_norm
 from raycifar.networks.cost import flops_an_image
 from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
 from raycifar.storage.folders import TrialFolder
+from raycifar.training.checkpoint_writer import save_checkpoint
 from raycifar.training.evaluation import evaluate
 from raycifar.training.failures import HOPELESS, CheckpointError, GpuMemoryError, OtherNetworkError, StorageError
 from raycifar.training.loop import NonFiniteLossError
@@ -584,6 +585,27 @@ def test_all_that_a_trial_computes_is_in_its_precision(make_trial, tmp_path, mon
 
 def test_the_last_epochs_checkpoint_is_part_of_the_summarys_time(make_trial, tmp_path, small_network):
     assert run(make_trial(epochs=1), tmp_path, lambda record, path: time.sleep(0.2)).checkpoint_seconds >= 0.2
+
+
+def test_the_last_checkpoint_is_written_while_the_trial_is_tested_and_before_its_summary(
+    make_trial, tmp_path, small_network, monkeypatch
+):
+    written = []
+
+    def save(folder, state, history):
+        path = newest_checkpoint(folder) and folder / "predictions.npz"
+        until = time.monotonic() + 20
+        while path and not path.exists():  # the last write goes on until the test is over
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        written.append((folder / "summary.json").exists())
+        return save_checkpoint(folder, state, history)
+
+    monkeypatch.setattr(raycifar.training.checkpoint_writer, "save_checkpoint", save)
+    run(make_trial(epochs=2), tmp_path)
+    assert written == [False, False]
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000002"
+    assert TrialFolder(tmp_path).summary() is not None
 
 
 def test_a_resumed_trial_keeps_its_threads(make_trial, tmp_path, small_network):

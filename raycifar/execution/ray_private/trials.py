@@ -41,6 +41,7 @@ __all__ = [
     "start_helpers",
     "tells_tune",
     "wait_until_tune_has_read",
+    "workers_environment",
 ]
 
 try:
@@ -93,6 +94,14 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
         return controller.get_result()
 
 
+def workers_environment(custom: Any) -> Any:
+    """What Ray is to set in a worker's environment, which on a Ray of our own is inherited.
+
+    To set a variable, Ray starts a process, which then starts the worker's.
+    """
+    return dict(custom) if os.environ.get(OWN_RAY) else WorkerGroup._get_worker_runtime_env(custom)
+
+
 class _Group(WorkerGroup):  # type: ignore[misc]
     """A trial's workers, whose placement group has a name by which `remove_groups` finds it."""
 
@@ -110,12 +119,7 @@ class _Group(WorkerGroup):  # type: ignore[misc]
         )
         return DefaultPlacementGroupHandle(group)
 
-    @staticmethod
-    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
-        """Ray would start a process to set variables in, which then starts the worker's."""
-        if os.environ.get(OWN_RAY):
-            return dict(custom_runtime_env)
-        return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+    _get_worker_runtime_env = staticmethod(workers_environment)
 
 
 class _NothingToScale(FixedScalingPolicy):  # type: ignore[misc]
@@ -149,7 +153,7 @@ def remove_groups(trial: str) -> None:
 
 @contextlib.contextmanager
 def inherited_environment() -> Iterator[None]:
-    """A trial's driver on a Ray of our own inherits its environment; Tune would have it set, as for a worker above."""
+    """As workers_environment, for a trial's driver, whose environment Tune would have set."""
     before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
     if LIGHT and os.environ.get(OWN_RAY):
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
