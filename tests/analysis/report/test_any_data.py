@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from raycifar.analysis.contrasts import arm_interval, estimate
+from raycifar.analysis.answers import Answers
+from raycifar.analysis.contrasts import Arm, arm_interval, estimate
 from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.figures.photographs import MOST_PIXELS, smaller
 from raycifar.analysis.predictions import Predictions, read_predictions
@@ -120,6 +121,26 @@ def test_grouped_images_are_drawn_and_compared_by_whole_groups(tmp_path):
     few = write_any(tmp_path / "few", [9] * 10, ARMS, grouped=True)
     row = table_of(made(few), "paired").rows[0]
     assert row[7:] == ["–", "–", "–", "none: fewer than 10 groups"]
+
+
+def test_classes_and_confidence_have_intervals_of_whole_groups(tmp_path):
+    results, predictions = read_any(write_any(tmp_path / "s", PLAIN, ARMS, grouped=True))
+    report, trials, tests = (
+        make_report(results, predictions),
+        predictions.by_arm(["transfer"])["transfer"],
+        predictions.tests,
+    )
+    of = tests.labels == 3
+    expected = arm_interval(np.stack([tested.right[of] for tested in trials]), tests.groups[of])
+    ends = tuple(100 * np.clip(expected.images, 0, 1))
+    assert table_of(report, "classes").cells[3][2].values[5:7] == pytest.approx(ends)
+    above = np.stack([tested.confidence.astype(float) - tested.right for tested in trials])
+    answers = Answers.of(above, tests.groups)
+    seeds, images = estimate(Arm(above.mean(1))), estimate(Arm(above.mean(1), answers, are_single=False))
+    assert images.images.low < seeds.seeds.low
+    assert images.images != estimate(Arm(above.mean(1), Answers.of(above), are_single=False)).images
+    row = table_of(report, "calibration").cells[0]
+    assert row[6].values[:2] == pytest.approx(tuple(100 * np.array(images.images)))
 
 
 def test_a_single_networks_interval_is_of_whole_groups(tmp_path):
