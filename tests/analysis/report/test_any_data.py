@@ -124,16 +124,12 @@ def test_grouped_images_are_drawn_and_compared_by_whole_groups(tmp_path):
 
 
 def test_classes_and_confidence_have_intervals_of_whole_groups(tmp_path):
-    results, predictions = read_any(write_any(tmp_path / "s", PLAIN, ARMS, grouped=True))
-    report, trials, tests = (
-        make_report(results, predictions),
-        predictions.by_arm(["transfer"])["transfer"],
-        predictions.tests,
-    )
+    results, predictions = read_any(write_any(tmp_path / "s", PLAIN, {**ARMS, "scratch": (1, 2)}, grouped=True))
+    report, tests = make_report(results, predictions), predictions.tests
+    trials, (single,) = predictions.by_arm(["transfer", "scratch"]).values()
     of = tests.labels == 3
-    expected = arm_interval(np.stack([tested.right[of] for tested in trials]), tests.groups[of])
-    ends = tuple(100 * np.clip(expected.images, 0, 1))
-    assert table_of(report, "classes").cells[3][2].values[5:7] == pytest.approx(ends)
+    low, high = arm_interval(single.right[of], tests.groups[of]).networks
+    assert table_of(report, "classes").cells[3][3].values[5:7] == pytest.approx((100 * low, 100 * high))
     above = np.stack([tested.confidence.astype(float) - tested.right for tested in trials])
     answers = Answers.of(above, tests.groups)
     seeds, images = estimate(Arm(above.mean(1))), estimate(Arm(above.mean(1), answers, are_single=False))
