@@ -83,10 +83,7 @@ def gap_estimate(trials: pd.DataFrame, arm: Arm, gap: str = "train_test_gap") ->
 
     The training images stay, so the choice of the test images leaves as much open as it does of the test accuracy.
     """
-    values = trials[gap].to_numpy(np.float64)
-    if np.isnan(values).any():
-        return Estimate(float(trials[gap].mean()))
-    return estimate(Arm(-values, arm.answers, arm.images, are_single=False)).reversed()
+    return estimate(Arm(-trials[gap].to_numpy(np.float64), arm.answers, arm.images, are_single=False)).reversed()
 
 
 def within_classes(trials: Sequence[Tested], labels: Iterable[int]) -> dict[int, Estimate]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from raycifar.analysis.contrasts import arm_interval, estimate
+from raycifar.analysis.answers import Answers
+from raycifar.analysis.contrasts import Arm, arm_interval, estimate
 from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.figures.photographs import MOST_PIXELS, smaller
 from raycifar.analysis.predictions import Predictions, read_predictions
@@ -120,6 +121,22 @@ def test_grouped_images_are_drawn_and_compared_by_whole_groups(tmp_path):
     few = write_any(tmp_path / "few", [9] * 10, ARMS, grouped=True)
     row = table_of(made(few), "paired").rows[0]
     assert row[7:] == ["–", "–", "–", "none: fewer than 10 groups"]
+
+
+def test_classes_and_confidence_have_intervals_of_whole_groups(tmp_path):
+    results, predictions = read_any(write_any(tmp_path / "s", PLAIN, {**ARMS, "scratch": (1, 2)}, grouped=True))
+    report, tests = make_report(results, predictions), predictions.tests
+    trials, (single,) = predictions.by_arm(["transfer", "scratch"]).values()
+    of = tests.labels == 3
+    low, high = arm_interval(single.right[of], tests.groups[of]).networks
+    assert table_of(report, "classes").cells[3][3].values[5:7] == pytest.approx((100 * low, 100 * high))
+    above = np.stack([tested.confidence.astype(float) - tested.right for tested in trials])
+    answers = Answers.of(above, tests.groups)
+    seeds, images = estimate(Arm(above.mean(1))), estimate(Arm(above.mean(1), answers, are_single=False))
+    assert images.images.low < seeds.seeds.low
+    assert images.images != estimate(Arm(above.mean(1), Answers.of(above), are_single=False)).images
+    row = table_of(report, "calibration").cells[0]
+    assert row[6].values[:2] == pytest.approx(tuple(100 * np.array(images.images)))
 
 
 def test_a_single_networks_interval_is_of_whole_groups(tmp_path):

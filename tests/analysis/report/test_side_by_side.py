@@ -1,6 +1,7 @@
 """Sweeps side by side in words, tables and files. The sweeps are synthetic (see sweep_folders)."""
 
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -75,6 +76,22 @@ def test_failed_trials_of_a_sweep_are_told_beside_the_others(tmp_path):
     assert "of its 3 trials" in dict(report.plainly)["Which is better?"]
     assert "B: failed trials are left out, which flatters an arm whose bad seeds fail." in report.cautions
     assert [row[2] for row in table(report, "test-accuracy").rows] == ["3", "2 of 3"]
+
+
+@pytest.mark.parametrize(("arms", "start"), [(1, "Yes: "), (3, "arm-1: Not certain, as one of 3 comparisons: ")])
+def test_a_network_of_another_sweep_is_ahead_only_after_as_many_comparisons(tmp_path, arms, start):
+    sweeps = []
+    for name, accuracy in (("a", 0.5), ("b", 0.53125)):  # apart on 5 of 160 images: p = 0.02 by itself
+        folder = write_sweep(
+            tmp_path / name, {f"arm-{i}": (1, 2) for i in range(1, 1 + arms)}, data={"test_images": 160}
+        )
+        for i in range(1, 1 + arms):
+            trial = folder.trial(f"arm-{i}")
+            trial.write_summary(replace(trial.summary(), test_accuracy=accuracy))
+        add_predictions(folder)
+        sweeps.append(read_results(folder.path))
+    reply = dict(compare_sweeps(sweeps).plainly)["With other test images, too?"]
+    assert reply.startswith(f"{start}this network of B would be ahead by 0.4")
 
 
 def test_the_mean_of_each_sweep_has_its_own_two_intervals(tmp_path):
