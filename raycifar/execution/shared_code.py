@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from raycifar import user_code
@@ -43,14 +44,18 @@ def found_here(modules: Sequence[Allowed], folder: Path) -> list[Allowed]:
     if not absent or not (folder / FILE).exists():
         return list(modules)
     try:
-        root = _unpacked(folder / FILE)
+        root = _unpacked(folder / FILE, tuple(sha for *_, sha in modules))
     except (OSError, ValueError, zipfile.BadZipFile) as why:
         raise CodeError(f"{folder / FILE}: cannot be unpacked ({why}): start the call again") from None
     return [(name, str(root / Path(place).name) if name in absent else place, sha) for name, place, sha in modules]
 
 
-def _unpacked(file: Path) -> Path:
-    """A folder of this process's own with the archive's files. Raises OSError, ValueError or BadZipFile."""
+@cache  # a process that trains several trials has imported the code from there
+def _unpacked(file: Path, digests: tuple[str, ...]) -> Path:
+    """A folder of this process's own with the archive's files. Raises OSError, ValueError or BadZipFile.
+
+    `digests` are those of the modules that are looked for.
+    """
     root = Path(tempfile.mkdtemp(prefix="raycifar-code-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     with zipfile.ZipFile(io.BytesIO(read_file(file, MOST_BYTES))) as archive:
