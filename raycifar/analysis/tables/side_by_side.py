@@ -164,13 +164,6 @@ def accuracy_table(
         Column("n", lambda t: trials_of(t.values.n, t.planned), in_terminal=True, parts=TRIALS),
         Column("mean", lambda t: figure(t.values.mean, percent), in_terminal=True),
         Column("sd", lambda t: figure(t.values.sd, percent), in_terminal=True),
-        Column("of the mean, over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
-        Column(
-            "of the mean, with other test images",
-            lambda t: with_images(t.of, percent, bounds=SHARE),
-            key="mean_with_other_test_images",
-            parts=WITH_IMAGES,
-        ),
         Column("minus A", lambda t: _of(t, lambda c: figure(c.of.mean, percent, "+")), in_terminal=True),
         Column(
             "95 % interval over seeds",
@@ -189,6 +182,13 @@ def accuracy_table(
         Column("p", lambda t: _of(t, lambda c: chance(c.of.p))),
         Column("p after Holm", lambda t: _of(t, lambda c: chance(c.adjusted)), in_terminal=True),
         Column("comparisons", lambda t: _of(t, lambda c: count(c.size) if is_number(c.of.p) else lacking(NONE))),
+        Column("of the mean, over seeds", lambda t: over_seeds(t.of, percent, "", SHARE), key="mean", parts=RANGE),
+        Column(
+            "of the mean, with other test images",
+            lambda t: with_images(t.of, percent, bounds=SHARE),
+            key="mean_with_other_test_images",
+            parts=WITH_IMAGES,
+        ),
         Column("compared", lambda t: _of(t, lambda c: word(c.method)), is_name=True, in_terminal=True),
     ]
     made = {(contrast.arm, contrast.letter): contrast for contrast in contrasts}

@@ -64,7 +64,7 @@ def test_every_sweep_after_the_first_is_compared_with_the_first(tmp_path):
     sweeps = [sweep(tmp_path / name, {"transfer": (2, epochs)}) for name, epochs in (("a", 2), ("b", 3), ("c", 4))]
     rows = table(compare_sweeps(sweeps), "test-accuracy").rows
     assert [row[1] for row in rows] == ["A", "B", "C"]
-    apart = [float(row[7].replace("−", "-")) for row in rows[1:]]
+    apart = [float(row[5].replace("−", "-")) for row in rows[1:]]
     means = [float(row[3]) for row in rows]
     assert apart == pytest.approx([means[1] - means[0], means[2] - means[0]], abs=0.011)
 
@@ -102,8 +102,8 @@ def test_the_mean_of_each_sweep_has_its_own_two_intervals(tmp_path):
     sweeps = [read_results(folder.path) for folder in folders]
     for row, results in zip(table(compare_sweeps(sweeps), "test-accuracy").cells, sweeps, strict=True):
         of = results.accuracies().iloc[0]
-        assert row[5].values == pytest.approx((100 * of["seeds_low"], 100 * of["seeds_high"]))
-        assert row[6].values[:2] == pytest.approx((100 * of["images_low"], 100 * of["images_high"]))
+        assert row[11].values == pytest.approx((100 * of["seeds_low"], 100 * of["seeds_high"]))
+        assert row[12].values[:2] == pytest.approx((100 * of["images_low"], 100 * of["images_high"]))
 
 
 def test_what_may_explain_a_difference_is_said_before_it(tmp_path):
