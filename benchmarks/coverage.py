@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from benchmarks.common import Cell, Table, count, parser, publish, surroundings
 from benchmarks.rates import Flattery, Rate
 from benchmarks.simulated import ACCURACY, observed_sd, simulate
-from raycifar.analysis.contrasts import Arm, Span, apart, estimate
 from raycifar.analysis.report.comparing import ahead, best_of_many
 from raycifar.analysis.report.plainly import plainly
+from raycifar.analysis.statistics.contrasts import Arm, Span, apart, estimate
 from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.devices import cpu_count
 

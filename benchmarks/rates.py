@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from raycifar.analysis.stats import proportion_interval
+from raycifar.analysis.statistics.formulas import proportion_interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import save
 from torch import Tensor
 
-from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.comparing import reached
 from raycifar.analysis.results import read_results
-from raycifar.analysis.stats import sample
+from raycifar.analysis.statistics.contrasts import estimate
+from raycifar.analysis.statistics.formulas import sample
 from raycifar.analysis.tested_arms import arm_of
 from raycifar.config.architectures import title_of
 from raycifar.config.data import Data

@@ -9,7 +9,7 @@ from benchmarks import coverage
 from benchmarks.coverage import Setting, best_flatters_by, claims, measure, said
 from benchmarks.rates import Flattery, Rate
 from benchmarks.simulated import ACCURACY, DISAGREEMENT, RHO, both_right, observed_sd, simulate
-from raycifar.analysis.contrasts import image_variance
+from raycifar.analysis.statistics.contrasts import image_variance
 
 SEED = 1
 

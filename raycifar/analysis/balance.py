@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm
 from raycifar.analysis.predictions import ImageSet, Predictions, Tested
+from raycifar.analysis.statistics.answers import Answers
+from raycifar.analysis.statistics.contrasts import Arm
 
 LEAST_RATIO = 1.5  # of the largest class's images to the smallest one's, above which accuracy says too little
 FEW = 10  # images of a class, below which Wilson's interval of what is right spans more than 50 points

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from raycifar.analysis.stats import confusion
+from raycifar.analysis.statistics.formulas import confusion
 from raycifar.config.datasets import Facts
 from raycifar.storage.cache import cache_folder
 from raycifar.storage.files import read_file

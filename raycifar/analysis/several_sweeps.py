@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate, apart
-from raycifar.analysis.families import adjust
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import Sample, difference, sample
+from raycifar.analysis.statistics.contrasts import Estimate, apart
+from raycifar.analysis.statistics.families import adjust
+from raycifar.analysis.statistics.formulas import Sample, difference, sample
 from raycifar.analysis.tested_arms import arm_of
 
 ABSENT = "–"

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm, Estimate, arm_interval, estimate
-from raycifar.analysis.families import Comparison, Family, compare
 from raycifar.analysis.predictions import Predictions, Swept, Tested, read_predictions
+from raycifar.analysis.statistics.answers import Answers
+from raycifar.analysis.statistics.contrasts import Arm, Estimate, arm_interval, estimate
+from raycifar.analysis.statistics.families import Comparison, Family, compare
 
 
 class Sweep(Swept, Protocol):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raycifar.analysis.stats import Sample
+from raycifar.analysis.statistics.formulas import Sample
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"

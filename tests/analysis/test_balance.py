@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from raycifar.analysis.answers import variance_by_images
 from raycifar.analysis.balance import arm_by, balanced_accuracy, is_unequal, largest_share, macro_f1
-from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.predictions import ImageSet, Predictions
 from raycifar.analysis.predictions import Tested as Network
+from raycifar.analysis.statistics.answers import variance_by_images
+from raycifar.analysis.statistics.contrasts import estimate
 from raycifar.config.datasets import CIFAR10
 
 SHARES = np.array([0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.01])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from raycifar import read_results
-from raycifar.analysis.contrasts import arm_interval, difference
 from raycifar.analysis.predictions import read_predictions
+from raycifar.analysis.statistics.contrasts import arm_interval, difference
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.storage.folders import SweepFolder
 from tests.support.paths import QUICK

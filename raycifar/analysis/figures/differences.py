@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.figures.style import BLUE, GREY, Drawing, canvas, mark, shorten, style
 from raycifar.analysis.results import Results
 from raycifar.analysis.several_sweeps import AccuracyContrast, any_leaks
+from raycifar.analysis.statistics.contrasts import Estimate
 from raycifar.analysis.wording import NONE, between, percent
 
 MOST_DRAWN = 40  # rows; the table has all

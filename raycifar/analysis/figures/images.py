@@ -33,7 +33,7 @@ from raycifar.analysis.predictions import (
     mean_confusion,
     most_confused,
 )
-from raycifar.analysis.stats import BINS, calibration, proportion_interval
+from raycifar.analysis.statistics.formulas import BINS, calibration, proportion_interval
 from raycifar.analysis.tested_arms import within_classes
 
 Groups = dict[str, list[Tested]]

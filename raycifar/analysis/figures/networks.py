@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raycifar.analysis.contrasts import Arm, estimate
 from raycifar.analysis.figures.style import (
     MARKERS,
     PALETTE,
@@ -19,6 +18,7 @@ from raycifar.analysis.figures.style import (
     with_other_images,
 )
 from raycifar.analysis.results import LEAK
+from raycifar.analysis.statistics.contrasts import Arm, estimate
 
 AGAINST = {"all_parameters": (1e-6, "parameters (millions)"), "forward_flops": (1e-9, "GFLOP an image")}
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.results import LEAK
+from raycifar.analysis.statistics.contrasts import Estimate
 from raycifar.storage.beneath import Where, beneath, make_folder, write_bytes
 
 # Okabe and Ito (2008), told apart with any colour vision; its yellow is left out, too pale for a line on white.

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, Span
-from raycifar.analysis.power import detectable, expected_maximum, missed, spread_range, trials_needed
-from raycifar.analysis.stats import APART, SHARE, sample
+from raycifar.analysis.statistics.contrasts import ALPHA, Arm, Estimate, Span
+from raycifar.analysis.statistics.formulas import APART, SHARE, sample
+from raycifar.analysis.statistics.power import detectable, expected_maximum, missed, spread_range, trials_needed
 from raycifar.analysis.wording import between, cut_at, is_level, p_is, percent, points
 
 WORTH_FINDING = 0.002  # a difference of accuracies that one would like to find, as a fraction

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.learning import blended_arms, common_limit
 from raycifar.analysis.report.comparing import SINGLE, ahead, best_of_many, either, reached, what_can_be_found
 from raycifar.analysis.results import Results
+from raycifar.analysis.statistics.contrasts import estimate
 from raycifar.analysis.tested_arms import ComparedArms, gap_estimate
 from raycifar.analysis.trial_state import STATUSES
 from raycifar.analysis.wording import (

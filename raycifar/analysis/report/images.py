@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from raycifar.analysis.answers import Answers, variance_by_images
 from raycifar.analysis.balance import is_unequal, largest_share
-from raycifar.analysis.contrasts import arm_interval
 from raycifar.analysis.predictions import Predictions, Tested
 from raycifar.analysis.report.comparing import in_short
 from raycifar.analysis.results import Results
-from raycifar.analysis.stats import CONFIDENCE, proportion_interval
+from raycifar.analysis.statistics.answers import Answers, variance_by_images
+from raycifar.analysis.statistics.contrasts import arm_interval
+from raycifar.analysis.statistics.formulas import CONFIDENCE, proportion_interval
 from raycifar.analysis.wording import listed, percent
 
 FEW_TESTED, FEW_VALIDATED = 2_000, 500  # images below which a report says so

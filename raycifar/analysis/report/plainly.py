@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from raycifar.analysis.contrasts import ALPHA, Arm, Estimate, Span, estimate
-from raycifar.analysis.families import Comparison
 from raycifar.analysis.report.comparing import LEAST_ARMS, farthest, in_images, share
+from raycifar.analysis.statistics.contrasts import ALPHA, Arm, Estimate, Span, estimate
+from raycifar.analysis.statistics.families import Comparison
 from raycifar.analysis.tested_arms import ComparedArms
 from raycifar.analysis.wording import between, is_level, p_is, percent, points
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.figures.differences import difference_figures
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.report.cautions import noted
@@ -27,6 +26,7 @@ from raycifar.analysis.several_sweeps import (
     lettered,
     shared_arms,
 )
+from raycifar.analysis.statistics.contrasts import Estimate
 from raycifar.analysis.tables.paired_sweeps import image_tests
 from raycifar.analysis.tables.side_by_side import (
     QUANTITIES,

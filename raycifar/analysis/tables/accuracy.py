@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.results import MOST_ARMS, THRESHOLD, Results, dicts, leaks
-from raycifar.analysis.stats import APART, FROM_ZERO, SHARE, Sample, sample
+from raycifar.analysis.statistics.contrasts import Arm, Estimate, estimate
+from raycifar.analysis.statistics.formulas import APART, FROM_ZERO, SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from raycifar.analysis.contrasts import Arm, apart
 from raycifar.analysis.reference import Reference, kind
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import sample
+from raycifar.analysis.statistics.contrasts import Arm, apart
+from raycifar.analysis.statistics.formulas import sample
 from raycifar.analysis.tables.differences import compared_by
 from raycifar.analysis.tables.table import MEAN_AND_SD, Cell, Column, Table, lacking, mean_and_sd, word
 from raycifar.analysis.wording import NONE, Format, above_or_below, between, number, percent, seconds

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from raycifar.analysis.balance import LEAST_RATIO, arm_by, balanced_accuracy, largest_share, macro_f1
-from raycifar.analysis.contrasts import Arm, Estimate, estimate
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import SHARE
+from raycifar.analysis.statistics.contrasts import Arm, Estimate, estimate
+from raycifar.analysis.statistics.formulas import SHARE
 from raycifar.analysis.tables.images import left_out
 from raycifar.analysis.tables.table import (
     RANGE,

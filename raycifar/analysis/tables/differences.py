@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from raycifar.analysis.contrasts import Estimate
-from raycifar.analysis.families import Comparison
 from raycifar.analysis.results import Results, leaks
+from raycifar.analysis.statistics.contrasts import Estimate
+from raycifar.analysis.statistics.families import Comparison
 from raycifar.analysis.tables.table import (
     RANGE,
     WITH_IMAGES,

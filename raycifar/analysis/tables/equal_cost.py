@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.learning import GOALS, accuracies_within, common_limit, first_epochs_at
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import SHARE, Sample, sample
+from raycifar.analysis.statistics.contrasts import Estimate, estimate
+from raycifar.analysis.statistics.formulas import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     MEAN_AND_RANGE,
     NOTHING_FINISHED,

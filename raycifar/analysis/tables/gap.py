@@ -6,7 +6,7 @@ import pandas as pd
 
 from raycifar.analysis.learning import blended_arms
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import APART, Sample, sample
+from raycifar.analysis.statistics.formulas import APART, Sample, sample
 from raycifar.analysis.tables.table import (
     NOTHING_FINISHED,
     RANGE,

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from raycifar.analysis.balance import FEW
-from raycifar.analysis.contrasts import Estimate
 from raycifar.analysis.predictions import (
     ENDS,
     MOST_CLASSES,
@@ -20,7 +19,8 @@ from raycifar.analysis.predictions import (
     most_confused,
 )
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import BINS, Sample, calibrated_error, calibration, sample
+from raycifar.analysis.statistics.contrasts import Estimate
+from raycifar.analysis.statistics.formulas import BINS, Sample, calibrated_error, calibration, sample
 from raycifar.analysis.tables.table import (
     MEAN_AND_BOTH,
     MEAN_AND_SD,

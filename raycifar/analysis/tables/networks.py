@@ -3,10 +3,10 @@
 import math
 from typing import NamedTuple
 
-from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import SHARE
+from raycifar.analysis.statistics.contrasts import Estimate, estimate
+from raycifar.analysis.statistics.formulas import SHARE
 from raycifar.analysis.tables.table import RANGE, WITH_IMAGES, Column, Table, figure, over_seeds, with_images, word
 from raycifar.analysis.tested_arms import arms_of
 from raycifar.analysis.wording import Format, percent, tenths

@@ -9,7 +9,7 @@ import numpy as np
 
 from raycifar.analysis.predictions import Predictions, Tested
 from raycifar.analysis.results import Results, leaks
-from raycifar.analysis.stats import LEAST_GROUPS, Paired, group_test, holm_of_known, mean_test
+from raycifar.analysis.statistics.formulas import LEAST_GROUPS, Paired, group_test, holm_of_known, mean_test
 from raycifar.analysis.tables.images import NO_PREDICTIONS, left_out
 from raycifar.analysis.tables.table import Cell, Column, Table, chance, count, figure, lacking, word
 from raycifar.analysis.wording import NONE, percent

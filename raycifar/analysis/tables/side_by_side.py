@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from raycifar.analysis.contrasts import Estimate, estimate
 from raycifar.analysis.predictions import Predictions
 from raycifar.analysis.results import Results
 from raycifar.analysis.several_sweeps import (
@@ -24,7 +23,8 @@ from raycifar.analysis.several_sweeps import (
     lettered,
     time_notes,
 )
-from raycifar.analysis.stats import SHARE, Sample, sample
+from raycifar.analysis.statistics.contrasts import Estimate, estimate
+from raycifar.analysis.statistics.formulas import SHARE, Sample, sample
 from raycifar.analysis.tables.table import (
     RANGE,
     TRIALS,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from raycifar.analysis.contrasts import Estimate
-from raycifar.analysis.stats import APART, SHARE, Sample
+from raycifar.analysis.statistics.contrasts import Estimate
+from raycifar.analysis.statistics.formulas import APART, SHARE, Sample
 from raycifar.analysis.wording import (
     CUT_NOTE,
     NONE,

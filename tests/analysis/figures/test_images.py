@@ -10,7 +10,7 @@ from raycifar.analysis.figures.photographs import GUTTER, IMAGES_A_ROW
 from raycifar.analysis.figures.style import Drawing, style
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.results import LEAK, read_results
-from raycifar.analysis.stats import calibration, proportion_interval
+from raycifar.analysis.statistics.formulas import calibration, proportion_interval
 from raycifar.config.datasets import CIFAR10
 from tests.support.figures import problems_of_layout, shown_texts
 from tests.support.paths import QUICK

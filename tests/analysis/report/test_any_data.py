@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from raycifar.analysis.answers import Answers
-from raycifar.analysis.contrasts import Arm, arm_interval, estimate
 from raycifar.analysis.figures.all_figures import all_figures
 from raycifar.analysis.figures.photographs import MOST_PIXELS, smaller
 from raycifar.analysis.predictions import Predictions, read_predictions
 from raycifar.analysis.report.report import make_report
 from raycifar.analysis.results import read_results
-from raycifar.analysis.stats import group_test
+from raycifar.analysis.statistics.answers import Answers
+from raycifar.analysis.statistics.contrasts import Arm, arm_interval, estimate
+from raycifar.analysis.statistics.formulas import group_test
 from raycifar.analysis.tested_arms import arms_of
 from tests.support.any_data import read_any, write_any
 from tests.support.figures import problems_of_layout, shown_texts

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from raycifar.analysis.contrasts import Arm, estimate
-from raycifar.analysis.families import compare
 from raycifar.analysis.report.comparing import ahead, best_of_many, reached, what_can_be_found
 from raycifar.analysis.report.plainly import HOW_GOOD, HOW_SURE, OTHER_IMAGES, WHICH, plainly, trials_of
-from raycifar.analysis.stats import difference, sample
+from raycifar.analysis.statistics.contrasts import Arm, estimate
+from raycifar.analysis.statistics.families import compare
+from raycifar.analysis.statistics.formulas import difference, sample
 from raycifar.analysis.tested_arms import ComparedArms
 
 REPORT_TEST_ACCURACIES = [0.8573, 0.8600, 0.8611]  # the reference report's three transfer runs

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from raycifar.analysis.contrasts import estimate
 from raycifar.analysis.figures.gap import gap
 from raycifar.analysis.figures.style import Drawing, canvas
 from raycifar.analysis.learning import blended_arms
@@ -25,7 +24,8 @@ from raycifar.analysis.report.findings import answer, costs
 from raycifar.analysis.report.pages import Picture, Report, markdown, pages
 from raycifar.analysis.report.report import make_report, write_report
 from raycifar.analysis.results import LEAK, MOST_ARMS, ResultsError, read_results
-from raycifar.analysis.stats import sample
+from raycifar.analysis.statistics.contrasts import estimate
+from raycifar.analysis.statistics.formulas import sample
 from raycifar.analysis.tables.accuracy import accuracy_by_trial, averages_by_arm, learning_speed
 from raycifar.analysis.tables.against_reference import COMPARED, against_reference
 from raycifar.analysis.tables.equal_cost import at_equal_cost

@@ -12,7 +12,7 @@ from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.report.side_by_side import compare_sweeps, write_comparison
 from raycifar.analysis.results import LEAK, read_results
 from raycifar.analysis.several_sweeps import accuracy_contrasts
-from raycifar.analysis.stats import holm
+from raycifar.analysis.statistics.formulas import holm
 from tests.support.figures import problems_of_layout
 from tests.support.sweep_folders import add_predictions, write_failure, write_sweep
 

@@ -9,7 +9,7 @@ from raycifar.analysis.figures.bands import accuracy_against_seconds
 from raycifar.analysis.learning import GOALS
 from raycifar.analysis.report.findings import answer
 from raycifar.analysis.results import MOST_ARMS, Results, read_results
-from raycifar.analysis.stats import sample
+from raycifar.analysis.statistics.formulas import sample
 from raycifar.analysis.tables.accuracy import averages_by_arm
 from raycifar.analysis.tables.equal_cost import at_equal_cost, milestones
 from raycifar.analysis.tables.table import NOTHING_FINISHED

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raycifar.analysis.answers import variance_by_images
 from raycifar.analysis.predictions import read_predictions
 from raycifar.analysis.results import read_results
-from raycifar.analysis.stats import t_quantile
+from raycifar.analysis.statistics.answers import variance_by_images
+from raycifar.analysis.statistics.formulas import t_quantile
 from raycifar.analysis.tables.accuracy import averages_by_arm
 from raycifar.analysis.tables.gap import overfitting
 from raycifar.analysis.tables.table import ONE_NETWORK, SEEDS_AND_IMAGES

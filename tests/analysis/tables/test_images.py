@@ -9,10 +9,10 @@ from scipy import stats as scipy_stats
 from scipy.stats import binomtest, norm
 from statsmodels.stats.multitest import multipletests
 
-from raycifar.analysis.contrasts import arm_interval
 from raycifar.analysis.predictions import Predictions, most_confused, read_predictions
 from raycifar.analysis.results import Results, read_results
-from raycifar.analysis.stats import calibrated_error, proportion_interval
+from raycifar.analysis.statistics.contrasts import arm_interval
+from raycifar.analysis.statistics.formulas import calibrated_error, proportion_interval
 from raycifar.analysis.tables.images import (
     NO_PREDICTIONS,
     accuracy_by_class,

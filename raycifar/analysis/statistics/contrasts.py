@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from raycifar.analysis.answers import Answers, say_the_same, variance_by_images
-from raycifar.analysis.stats import CONFIDENCE, ROUNDING, proportion_interval
+from raycifar.analysis.statistics.answers import Answers, say_the_same, variance_by_images
+from raycifar.analysis.statistics.formulas import CONFIDENCE, ROUNDING, proportion_interval
 
 ALPHA = 1 - CONFIDENCE
 LEAST_P = 1e-300

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from raycifar.analysis.answers import variances_of_differences
-from raycifar.analysis.contrasts import ALPHA, LEAST_P, Arm, Estimate, Numbers, apart, seed_errors
-from raycifar.analysis.stats import holm
+from raycifar.analysis.statistics.answers import variances_of_differences
+from raycifar.analysis.statistics.contrasts import ALPHA, LEAST_P, Arm, Estimate, Numbers, apart, seed_errors
+from raycifar.analysis.statistics.formulas import holm
 
 
 class Comparison(NamedTuple):

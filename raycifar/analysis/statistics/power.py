@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr, stdtrit
 
-from raycifar.analysis.stats import CONFIDENCE
+from raycifar.analysis.statistics.formulas import CONFIDENCE
 
 FOUND = 0.8  # of the cases
 MOST_TRIALS = 1000  # that are worth naming

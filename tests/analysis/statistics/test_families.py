@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from raycifar.analysis.contrasts import Arm, apart
-from raycifar.analysis.families import compare, p_values
-from raycifar.analysis.stats import holm
+from raycifar.analysis.statistics.contrasts import Arm, apart
+from raycifar.analysis.statistics.families import compare, p_values
+from raycifar.analysis.statistics.formulas import holm
 
 
 def networks(share: float, seeds: int, draw: int, images: int = 500) -> np.ndarray:

@@ -8,9 +8,16 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ztest
 
-from raycifar.analysis.contrasts import arm_interval, difference, image_variance
-from raycifar.analysis.stats import difference as welch
-from raycifar.analysis.stats import holm, mcnemar, mean_test, prediction_interval, proportion_interval, sample
+from raycifar.analysis.statistics.contrasts import arm_interval, difference, image_variance
+from raycifar.analysis.statistics.formulas import difference as welch
+from raycifar.analysis.statistics.formulas import (
+    holm,
+    mcnemar,
+    mean_test,
+    prediction_interval,
+    proportion_interval,
+    sample,
+)
 
 SIZES = [2, 3, 5, 10, 1000]
 CLOSE = {"rel": 1e-12, "abs": 1e-14}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from raycifar.analysis.contrasts import (
+from raycifar.analysis.statistics.contrasts import (
     Arm,
     apart,
     arm_interval,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats.power import TTestIndPower
 
-from raycifar.analysis.power import detectable, expected_maximum, missed, spread_range, trials_needed
+from raycifar.analysis.statistics.power import detectable, expected_maximum, missed, spread_range, trials_needed
 
 SIMULATED = {
     (2, 2): 10.5,

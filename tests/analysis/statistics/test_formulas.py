@@ -1,4 +1,4 @@
-"""raycifar.analysis.stats against hand values and scipy."""
+"""raycifar.analysis.statistics.formulas against hand values and scipy."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from raycifar.analysis.stats import (
+from raycifar.analysis.statistics.formulas import (
     SHARE,
     Paired,
     calibrated_error,

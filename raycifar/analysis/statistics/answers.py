@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from raycifar.analysis.stats import ROUNDING
+from raycifar.analysis.statistics.formulas import ROUNDING
 
 
 @dataclass(frozen=True, slots=True, eq=False)
