@@ -41,6 +41,7 @@ __all__ = [
     "start_helpers",
     "tells_tune",
     "wait_until_tune_has_read",
+    "workers_environment",
 ]
 
 try:
@@ -93,6 +94,16 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
         return controller.get_result()
 
 
+def workers_environment(custom_runtime_env: Any) -> Any:
+    """What Ray is to set in a worker's environment, which on a Ray of our own is inherited.
+
+    To set a variable, Ray starts a process, which then starts the worker's.
+    """
+    if os.environ.get(OWN_RAY):
+        return dict(custom_runtime_env)
+    return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+
+
 class _Group(WorkerGroup):  # type: ignore[misc]
     """A trial's workers, whose placement group has a name by which `remove_groups` finds it."""
 
@@ -101,21 +112,16 @@ class _Group(WorkerGroup):  # type: ignore[misc]
         with nobody_to_meet() if alone else contextlib.nullcontext():
             super()._start_impl(worker_group_state_builder)
 
-    def _create_placement_group(self, scaling_config: Any, context: Any) -> Any:
+    def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> Any:
         group = placement_group(
-            bundles=[context.resources_per_worker] * context.num_workers,
-            strategy=context.placement_strategy,
-            bundle_label_selector=context.label_selector,
+            bundles=[worker_group_context.resources_per_worker] * worker_group_context.num_workers,
+            strategy=worker_group_context.placement_strategy,
+            bundle_label_selector=worker_group_context.label_selector,
             name=f"{_of(self._train_run_context.run_config.name)}{uuid.uuid4().hex}",
         )
         return DefaultPlacementGroupHandle(group)
 
-    @staticmethod
-    def _get_worker_runtime_env(custom_runtime_env: Any) -> Any:
-        """Ray would start a process to set variables in, which then starts the worker's."""
-        if os.environ.get(OWN_RAY):
-            return dict(custom_runtime_env)
-        return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
+    _get_worker_runtime_env = staticmethod(workers_environment)
 
 
 class _NothingToScale(FixedScalingPolicy):  # type: ignore[misc]
@@ -129,6 +135,9 @@ class _NothingToScale(FixedScalingPolicy):  # type: ignore[misc]
 
 class _Controller(TrainController):  # type: ignore[misc]
     worker_group_cls = _Group
+
+
+OURS = (QuietTrainer, _Group, _NothingToScale, _Controller)  # each with methods that override those of its base
 
 
 def _of(trial: str) -> str:
@@ -149,7 +158,7 @@ def remove_groups(trial: str) -> None:
 
 @contextlib.contextmanager
 def inherited_environment() -> Iterator[None]:
-    """A trial's driver on a Ray of our own inherits its environment; Tune would have it set, as for a worker above."""
+    """As workers_environment, for a trial's driver, whose environment Tune would have set."""
     before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
     if LIGHT and os.environ.get(OWN_RAY):
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
