@@ -67,6 +67,17 @@ def test_what_is_overridden_is_what_ray_calls():
         assert not caller or call in inspect.getsource(caller), f"Ray no longer says {call}: mend {ALONE}"
 
 
+def test_what_overrides_takes_what_ray_gives_it():
+    from raycifar.execution.ray_private import trials
+
+    for ours in trials.OURS:
+        theirs = ours.__mro__[1]
+        methods = [name for name in vars(ours) if not name.startswith("__")]
+        for name in [name for name in methods if inspect.isfunction(getattr(theirs, name, None))]:
+            given, taken = (inspect.signature(getattr(owner, name)).parameters for owner in (theirs, ours))
+            assert list(taken) in (list(given), ["self", "parts"]), f"Ray gives {name} {list(given)}: mend {ALONE}"
+
+
 def test_what_is_left_out_is_what_ray_has():
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 

@@ -77,7 +77,18 @@ class Watching(io.StringIO):
         return super().write(text)
 
 
-def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(on_cpus):
+@pytest.fixture(scope="module")
+def four_logical_gpus(on_cpus):
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LOGICAL_GPUS, "1")
+        ray.init(num_cpus=8, num_gpus=4, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(on_cpus, four_logical_gpus):
     """As when the main process is killed just after a trial's end."""
     sweep, folder, *_ = on_cpus
     before, file = folder.trial("long").history(), folder.trial("long").path / "result.json"
@@ -131,7 +142,7 @@ def test_what_ray_writes_beside_trials_is_on_the_list_of_names_that_no_trial_may
     assert [name for name in beside if not name.startswith(".") and not BESIDE_TRIALS.fullmatch(name.lower())] == []
 
 
-def test_ray_writes_through_no_link_of_a_stranger(on_cpus, tmp_path):
+def test_ray_writes_through_no_link_of_a_stranger(on_cpus, four_logical_gpus, tmp_path):
     """The folder of a sweep in which everything that Ray writes by a name of its own leads elsewhere."""
     sweep, folder, *_ = on_cpus
     shutil.copytree(folder.path, tmp_path / "tiny")
@@ -146,17 +157,6 @@ def test_ray_writes_through_no_link_of_a_stranger(on_cpus, tmp_path):
     before = seen(tmp_path / "outside")
     assert run_sweep(sweep, tmp_path / "tiny", Options(gpus=0, only=("short",)), Console(file=io.StringIO()))
     assert seen(tmp_path / "outside") == before
-
-
-@pytest.fixture(scope="module")
-def four_logical_gpus(on_cpus):
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(LOGICAL_GPUS, "1")
-        ray.init(num_cpus=8, num_gpus=4, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
 
 
 def test_four_trials_share_four_gpus_at_once(four_logical_gpus, tmp_path):

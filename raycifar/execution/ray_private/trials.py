@@ -94,12 +94,14 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
         return controller.get_result()
 
 
-def workers_environment(custom: Any) -> Any:
+def workers_environment(custom_runtime_env: Any) -> Any:
     """What Ray is to set in a worker's environment, which on a Ray of our own is inherited.
 
     To set a variable, Ray starts a process, which then starts the worker's.
     """
-    return dict(custom) if os.environ.get(OWN_RAY) else WorkerGroup._get_worker_runtime_env(custom)
+    if os.environ.get(OWN_RAY):
+        return dict(custom_runtime_env)
+    return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
 
 
 class _Group(WorkerGroup):  # type: ignore[misc]
@@ -110,11 +112,11 @@ class _Group(WorkerGroup):  # type: ignore[misc]
         with nobody_to_meet() if alone else contextlib.nullcontext():
             super()._start_impl(worker_group_state_builder)
 
-    def _create_placement_group(self, scaling_config: Any, context: Any) -> Any:
+    def _create_placement_group(self, scaling_config: Any, worker_group_context: Any) -> Any:
         group = placement_group(
-            bundles=[context.resources_per_worker] * context.num_workers,
-            strategy=context.placement_strategy,
-            bundle_label_selector=context.label_selector,
+            bundles=[worker_group_context.resources_per_worker] * worker_group_context.num_workers,
+            strategy=worker_group_context.placement_strategy,
+            bundle_label_selector=worker_group_context.label_selector,
             name=f"{_of(self._train_run_context.run_config.name)}{uuid.uuid4().hex}",
         )
         return DefaultPlacementGroupHandle(group)
@@ -133,6 +135,9 @@ class _NothingToScale(FixedScalingPolicy):  # type: ignore[misc]
 
 class _Controller(TrainController):  # type: ignore[misc]
     worker_group_cls = _Group
+
+
+OURS = (QuietTrainer, _Group, _NothingToScale, _Controller)  # each with methods that override those of its base
 
 
 def _of(trial: str) -> str:
