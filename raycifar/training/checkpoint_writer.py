@@ -13,7 +13,7 @@ import torch
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
-from raycifar.storage.tensor_files import check_pickles
+from raycifar.storage.tensor_files import check_pickles, check_saved
 from raycifar.texts import printable
 from raycifar.training.failures import CheckpointError
 from raycifar.training.loop import TrainState
@@ -39,6 +39,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
     """
     file = path / "state.pt"
     try:
+        check_saved(file)  # ours is an archive
         check_pickles(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
