@@ -14,7 +14,7 @@ from torch import nn
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
-from raycifar.storage.tensor_files import check_pickles
+from raycifar.storage.tensor_files import check_pickles, check_saved
 from raycifar.texts import printable
 from raycifar.training.failures import CheckpointError
 from raycifar.training.loop import TrainState
@@ -41,6 +41,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
     """
     file = path / "state.pt"
     try:
+        check_saved(file)  # ours is an archive
         check_pickles(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
