@@ -278,9 +278,9 @@ def _reports_to_a_slow_tune(config):
     session = get_session()
     passed_on = session.report
 
-    def late(metrics):
+    def late(metrics, checkpoint=None):
         time.sleep(3 if "epoch" in metrics else 0)
-        passed_on(metrics)
+        passed_on(metrics, checkpoint)
 
     session.report = late
     tell = tells_tune() if config["way"] == "ours" else session._get_or_create_inter_actor_queue().put
