@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
@@ -21,7 +20,6 @@ from raycifar.training.loop import TrainState
 
 # Share of an epoch's time. A write that takes less is waited for, so that a finished epoch is a saved one.
 AFFORDABLE = 0.02
-SLOW_DISK = 200e6  # bytes a second; a first write is expected to be as slow
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Path:
@@ -114,11 +112,6 @@ class CheckpointWriter:
             path = save_checkpoint(self._folder, state, history)
         self._seconds = time.perf_counter() - start
         return path
-
-
-def first_seconds(model: nn.Module) -> float:
-    """How long the first write may take: a state has the weights, the best weights and the optimizer's momentum."""
-    return 3 * sum(parameter.nbytes for parameter in model.parameters()) / SLOW_DISK
 
 
 def _snapshot(state: TrainState, history: History) -> tuple[dict[str, Any], History, torch.cuda.Stream | None]:

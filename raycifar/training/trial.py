@@ -25,7 +25,7 @@ from raycifar.networks.vgg import calibrate_batch_norm
 from raycifar.storage.checkpoints import checkpoint_name, newest_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord, History, TrialSummary
-from raycifar.training.checkpoint_writer import CheckpointWriter, first_seconds, load_checkpoint
+from raycifar.training.checkpoint_writer import CheckpointWriter, load_checkpoint
 from raycifar.training.energy import EnergyMeter
 from raycifar.training.evaluation import Sign, nobody
 from raycifar.training.failures import OtherNetworkError, explained, trial_error
@@ -132,7 +132,8 @@ class _Run:
         """Train to the end and test; `warnings` grows while this runs. Returns the summary in rank 0, else None."""
         meter = self._begin_session()
         self._tell_saved_epochs()
-        with CheckpointWriter(self.trial.path, first_seconds(self.state.model)) as writer:
+        # On a GPU the first write is not waited for: an epoch may be shorter than a write.
+        with CheckpointWriter(self.trial.path, 0.0 if self.state.device.type == "cpu" else math.inf) as writer:
             last_pause = self._train(meter, warnings, writer)
             measures = self.spec.data.measure_training
             plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None
