@@ -1,7 +1,8 @@
 """The tables of accuracy and loss: by trial, by arm, how fast trials learn; and the recipes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from raycifar.analysis.learning import blended_arms
@@ -129,7 +130,15 @@ def averages_by_arm(results: Results, tested: ComparedArms) -> Table:
         Column("with other test images", _with_images, in_terminal=True, parts=WITH_IMAGES),
     ]
     notes = notes if records else [NOTHING_FINISHED]
-    return Table.of("averages", "Averages by arm", records, columns, notes=notes, leak=leaks(results.trials))
+    table = Table.of("averages", "Averages by arm", records, columns, notes=notes, leak=leaks(results.trials))
+    return replace(table, groups=_by_quantity(records))
+
+
+def _by_quantity(averages: Sequence[Average]) -> tuple[tuple[int, ...], ...]:
+    """The numbers of each quantity's rows: all arms with it, or none."""
+    return tuple(
+        tuple(i for i, average in enumerate(averages) if average.quantity is quantity) for quantity in QUANTITIES
+    )
 
 
 def _interval(average: Average) -> Cell:

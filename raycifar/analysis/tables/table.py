@@ -161,6 +161,7 @@ class Table:
     urgent: frozenset[int] = frozenset()  # rows of failed trials, shown before any other where not all can be
     chosen: tuple[int, ...] = ()  # the rows that alone are shown, in this order; of none, as many as can be read
     choice: str = ""  # which rows these are
+    groups: tuple[tuple[int, ...], ...] = ()  # rows that belong together; the first groups, whole, where not all can be
 
     @classmethod
     def of(  # noqa: PLR0913 - what a table has
@@ -199,14 +200,17 @@ class Table:
     def head(self, most: int = MOST_ROWS) -> "Table":
         """At most so many rows, and a note that says where the others are.
 
-        Chosen rows are shown alone. Else urgent rows come first, but leave half of the room to the others: evenly
-        taken, so that every arm shows.
+        Chosen rows are shown alone, or the first groups of rows that have room. Else urgent rows come first, but leave
+        half of the room to the others: evenly taken, so that every arm shows.
         """
         if self.chosen:
             more = f"{len(self.chosen)} of {len(self.cells):,} rows: {self.choice}; all are in tables/{self.key}.csv."
             return replace(self, cells=[self.cells[i] for i in self.chosen], chosen=(), notes=[more, *self.notes])
         if len(self.cells) <= most:
             return self
+        if whole := _first_groups(self.groups, most):
+            more = f"{len(whole)} of {len(self.cells):,} rows; all are in tables/{self.key}.csv."
+            return replace(self, cells=[self.cells[i] for i in whole], groups=(), notes=[more, *self.notes])
         others = [i for i in range(len(self.cells)) if i not in self.urgent]
         first = sorted(self.urgent)[: max(most // 2, most - len(others))]
         room = most - len(first)
@@ -226,6 +230,16 @@ class Table:
         """Headings and rows for machines: plain numbers in the headings' units, nothing where there is none."""
         rows = [[plain_text(value) for cell in row for value in cell.values] for row in self.cells]
         return [[heading for column in self.columns for heading in column.csv_headings], *rows]
+
+
+def _first_groups(groups: Sequence[Sequence[int]], most: int) -> list[int]:
+    """The rows of as many first groups as there is room for, in the table's order."""
+    rows: list[int] = []
+    for group in groups:
+        if len(rows) + len(group) > most:
+            break
+        rows += group
+    return sorted(rows)
 
 
 def plain_text(value: Value) -> str:
