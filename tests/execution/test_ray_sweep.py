@@ -77,6 +77,56 @@ class Watching(io.StringIO):
         return super().write(text)
 
 
+# These two first: they need a Ray of two cores, and the next fixture's has eight until the end of this module.
+
+
+def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
+    """Tune keeps it for the slot's next trial, and tries none again whose driver dies before it begins."""
+    import psutil
+
+    class KillBetween(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            if "short  done" in text and not self.killed:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed = next(p for p in drivers if _works_on(p, "short"))
+                self.killed.kill()
+                self.killed.wait(10)
+            return super().write(text)
+
+    sweep = sweep_of(long={"epochs": 12}, short={}, next={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "kept"), KillBetween()
+    assert run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200)), output.getvalue()
+    assert output.killed
+    assert "next  warning: its driver was killed before it began: it is tried again" in output.getvalue()
+    assert "failed" not in output.getvalue()
+    assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
+
+
+def test_a_trial_whose_driver_is_killed_twice_fails_alone_and_makes_room(on_cpus, tmp_path):
+    """On two cores the trial that waits has room only once the killed one's is free, and so has its second driver."""
+    import psutil
+
+    class KillTwice(io.StringIO):
+        killed = 0
+
+        def write(self, text):
+            epoch = re.search(r"hit  epoch (\d+)/40", text)
+            if epoch and int(epoch[1]) > 1 + self.killed and self.killed < 2:
+                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
+                self.killed += 1
+                next(p for p in drivers if _works_on(p, "hit")).kill()
+            return super().write(text)
+
+    sweep = sweep_of(hit={"epochs": 40}, calm={"epochs": 39}, waits={"seed": 3})
+    folder, output = SweepFolder(tmp_path / "room"), KillTwice()
+    assert not run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
+    assert output.killed == 2
+    assert [folder.trial(name).summary() is not None for name in ("hit", "calm", "waits")] == [False, True, True]
+    assert folder.trial("hit").error() is not None
+
+
 @pytest.fixture(scope="module")
 def four_logical_gpus(on_cpus):
     import ray
@@ -206,53 +256,6 @@ def test_a_trial_with_two_workers_survives_the_loss_of_one(four_logical_gpus, tm
     assert len(folder.trial("pair").history().sessions) == 2
     assert [record["epoch"] for record in numbers(folder, "pair")] == list(range(1, 13))
     assert numbers(folder, "pair") == numbers(folder, "calm")
-
-
-def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
-    """Tune keeps it for the slot's next trial, and tries none again whose driver dies before it begins."""
-    import psutil
-
-    class KillBetween(io.StringIO):
-        killed = 0
-
-        def write(self, text):
-            if "short  done" in text and not self.killed:
-                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
-                self.killed = next(p for p in drivers if _works_on(p, "short"))
-                self.killed.kill()
-                self.killed.wait(10)
-            return super().write(text)
-
-    sweep = sweep_of(long={"epochs": 12}, short={}, next={"seed": 3})
-    folder, output = SweepFolder(tmp_path / "kept"), KillBetween()
-    assert run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200)), output.getvalue()
-    assert output.killed
-    assert "next  warning: its driver was killed before it began: it is tried again" in output.getvalue()
-    assert "failed" not in output.getvalue()
-    assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
-
-
-def test_a_trial_whose_driver_is_killed_twice_fails_alone_and_makes_room(on_cpus, tmp_path):
-    """On two cores the trial that waits has room only once the killed one's is free, and so has its second driver."""
-    import psutil
-
-    class KillTwice(io.StringIO):
-        killed = 0
-
-        def write(self, text):
-            epoch = re.search(r"hit  epoch (\d+)/40", text)
-            if epoch and int(epoch[1]) > 1 + self.killed and self.killed < 2:
-                drivers = [p for p in psutil.process_iter(["name"]) if "ImplicitFunc" in (p.info["name"] or "")]
-                self.killed += 1
-                next(p for p in drivers if _works_on(p, "hit")).kill()
-            return super().write(text)
-
-    sweep = sweep_of(hit={"epochs": 40}, calm={"epochs": 39}, waits={"seed": 3})
-    folder, output = SweepFolder(tmp_path / "room"), KillTwice()
-    assert not run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200))
-    assert output.killed == 2
-    assert [folder.trial(name).summary() is not None for name in ("hit", "calm", "waits")] == [False, True, True]
-    assert folder.trial("hit").error() is not None
 
 
 def _works_on(process, trial):

@@ -23,7 +23,8 @@ EVERYTHING = {
     "label_smoothing": 0.1,
 }
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload([__name__])  # so that a process that is to be killed starts in no time
+# So that a process that is to be killed starts in no time; several workers import torch._dynamo as they begin.
+processes.set_forkserver_preload([__name__, "torch._dynamo"])
 
 
 def run(spec, folder, on_epoch=lambda record, path: None):
