@@ -82,7 +82,8 @@ def _archive(file: io.BufferedReader) -> zipfile.ZipFile:
     for member in members:
         if member.filename.endswith(_PICKLE) and member.file_size > MOST_BYTES:
             raise ValueError(f"its {_PICKLE} has {member.file_size:,} bytes, of {MOST_BYTES:,} at most")
-    if is_saved and sum(member.file_size for member in members) > size:
+    is_packed = any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members)
+    if is_saved and (is_packed or sum(member.file_size for member in members) > size):
         raise ValueError("a zip archive whose tensors are compressed, as torch.save does not: save it again")
     if is_saved and len({member.filename for member in members}) < len(members):
         raise ValueError("a zip archive with two members of one name: save it again")

@@ -146,3 +146,15 @@ def test_what_trainings_save_passes(tmp_path, what, as_zip):
     torch.save(SOUND[what](), tmp_path / "w", _use_new_zipfile_serialization=as_zip)
     check_pickles(tmp_path / "w")
     torch.load(tmp_path / "w", weights_only=True)
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path, packed):
+    """Its stream is damaged, which bzip2 would tell as an error of the disk."""
+    with zipfile.ZipFile(tmp_path / "state.pt", "w", packed) as archive:
+        archive.writestr("archive/data.pkl", bytes(200))
+    whole = (tmp_path / "state.pt").read_bytes()
+    at = whole.index(b"data.pkl") + len("data.pkl")
+    (tmp_path / "state.pt").write_bytes(whole[:at] + bytes(4) + whole[at + 4 :])
+    with pytest.raises(ValueError, match=r"compressed, as torch\.save does not"):
+        check_pickles(tmp_path / "state.pt")
