@@ -1,6 +1,10 @@
 """TensorBoard's files: one run a trial, also after a resume, with an epoch as the step."""
 
-from tensorboardX import SummaryWriter
+import time
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from raycifar.storage.beneath import delete, names_in
 from raycifar.storage.folders import SweepFolder, TrialFolder
@@ -25,7 +29,7 @@ class TensorBoard(Listener):
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
-        self._writers: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, EventsWriter] = {}
         self._heard: dict[str, dict[int, EpochRecord]] = {}  # by epoch; of these some may not be saved
 
     def start(self, trial: str, start: Start) -> None:
@@ -42,13 +46,17 @@ class TensorBoard(Listener):
     def epoch(self, trial: str, record: EpochRecord) -> None:
         self._heard.setdefault(trial, {})[record.epoch] = record
         for tag, field in TAGS.items():
-            self._writers[trial].add_scalar(tag, getattr(record, field), record.epoch, record.finished_at)
+            self._add(trial, tag, getattr(record, field), record.epoch, record.finished_at)
         self._writers[trial].flush()
 
     def summary(self, trial: str, summary: TrialSummary) -> None:
         """The tested weights' figures, at the epoch that they are of."""
-        self._writers[trial].add_scalar("accuracy/test", summary.test_accuracy, summary.best_epoch)
-        self._writers[trial].add_scalar("loss/test", summary.test_loss, summary.best_epoch)
+        self._add(trial, "accuracy/test", summary.test_accuracy, summary.best_epoch, time.time())
+        self._add(trial, "loss/test", summary.test_loss, summary.best_epoch, time.time())
+
+    def _add(self, trial: str, tag: str, value: float, step: int, at: float) -> None:
+        """In this thread: a Ctrl-C as SummaryWriter fills its queue may leave its threads waiting for ever."""
+        self._writers[trial].write_event(Event(summary=scalar(tag, value), step=step, wall_time=at))
 
     def close(self) -> None:
         for trial in list(self._writers):
@@ -59,8 +67,8 @@ class TensorBoard(Listener):
             writer.close()
 
 
-def _fresh_writer(trial: TrialFolder) -> SummaryWriter:
+def _fresh_writer(trial: TrialFolder) -> EventsWriter:
     for name in names_in(trial.files):
         if EVENTS.fullmatch(name):
             delete(trial.files / name)
-    return SummaryWriter(str(trial.path))
+    return EventsWriter(str(trial.path / "events"))

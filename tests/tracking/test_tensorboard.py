@@ -1,5 +1,7 @@
 """TensorBoard's files, read back. Epochs are synthetic (see sweep_folders)."""
 
+import threading
+
 import pytest
 
 from raycifar.tracking.listener import Start
@@ -64,3 +66,12 @@ def test_an_epoch_that_was_heard_but_not_saved_stays_when_its_driver_starts_agai
     scalars = read_scalars(folder.trial("a").path)
     assert {step for _, step in scalars} == {1, 2, 3}
     assert all(len(values) == 1 for values in scalars.values())
+
+
+def test_no_thread_writes_that_an_interruption_could_leave_waiting(folder):
+    """The interpreter may lose the wake-up of a thread where a signal's handler raises as it is sent."""
+    board, before = TensorBoard(folder), threading.active_count()
+    board.start("a", Start({}, ()))
+    board.epoch("a", folder.trial("a").history().epochs[0])
+    assert threading.active_count() == before
+    board.close()
