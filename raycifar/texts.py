@@ -22,6 +22,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in line)
 
 
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """What the error says, its first `most` characters; its type where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def markdown(text: Any) -> str:
     """As plain, and its characters mean nothing in Markdown, in a table or outside, at a line's beginning or in it."""
     line = plain(str(text)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

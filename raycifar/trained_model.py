@@ -22,6 +22,7 @@ from raycifar.networks.registry import make_network
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
 from raycifar.storage.tensor_files import shapes_in
+from raycifar.texts import in_one_line
 from raycifar.training.evaluation import predict
 from raycifar.user_code import CodeError
 
@@ -129,9 +130,8 @@ def load_compared(
             f"{file}: the trial's weights are not there; restore the file, or run the trial again"
         ) from None
     except (OSError, SafetensorError, RuntimeError, ValueError, CodeError) as error:
-        why = " ".join(str(error).split())[:200]
         raise ResultsError(
-            f"{file}: not the trial's weights ({why}); restore the file, or run the trial again"
+            f"{file}: not the trial's weights ({in_one_line(error)}); restore the file, or run the trial again"
         ) from None
     assert trace.summary is not None  # noqa: S101 - best_trial chooses among the finished
     network.eval().to(memory_format=torch.channels_last)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from raycifar.analysis.report.formats import write_frames, write_rows
-from raycifar.texts import MOST_SHOWN, csv_cell, filtered, markdown, plain, printable
+from raycifar.texts import MOST_SHOWN, csv_cell, filtered, in_one_line, markdown, plain, printable
 
 HOSTILE = {
     "escape": ("\x1b]0;owned\x07\x1b[2J", "�]0;owned��[2J", "�\\]0;owned��\\[2J"),
@@ -79,3 +79,12 @@ def test_every_csv_file_goes_through_the_filter(tmp_path):
 
 def test_texts_are_filtered_wherever_they_lie_in_a_record():
     assert filtered({"a*": ["b*", 1, {"c": "d*"}]}, markdown) == {"a\\*": ["b\\*", 1, {"c": "d\\*"}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError(" two\n  lines\t"), "two lines"), (OSError(), "OSError"), (ValueError(20 * "x"), 9 * "x")],
+    ids=["lines", "nothing", "long"],
+)
+def test_an_error_is_told_in_one_line(error, line):
+    assert in_one_line(error, most=9) == line

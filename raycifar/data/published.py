@@ -26,6 +26,7 @@ from raycifar.data.own.images import facts_in, index_of, prepared_once, ready_fi
 from raycifar.data.own.named import DataError, File, Named, Picture, look_through
 from raycifar.storage.asset_cache import cached_path, locked
 from raycifar.storage.download import CONNECT_SECONDS, say
+from raycifar.texts import in_one_line
 
 SMALL, STORED = 28, 32  # pixels a side of MNIST's kin, and with 2 black ones around them, as of Fashion-MNIST
 _Sets = Mapping[str, Any]  # torchvision's instance of each split
@@ -84,7 +85,7 @@ def _given(spec: Data, root: Path) -> _Sets:
         return _opened(spec, root, download=False)
     except Exception as why:  # of any kind: torchvision's readers
         raise DataError(
-            f"--data {root}: {spec.name} cannot be read from it ({_one_line(why)}): fetch it again by torchvision"
+            f"--data {root}: {spec.name} cannot be read from it ({in_one_line(why)}): fetch it again by torchvision"
         ) from None
 
 
@@ -106,7 +107,7 @@ def _fetched(spec: Data) -> Named:
         raise
     except Exception as why:  # of any kind: torchvision's readers
         raise DataError(
-            f"{spec.own_name}: {root} cannot be read ({_one_line(why)}): remove it, and it is fetched again"
+            f"{spec.own_name}: {root} cannot be read ({in_one_line(why)}): remove it, and it is fetched again"
         ) from None
 
 
@@ -121,7 +122,7 @@ def _download(spec: Data, root: Path) -> None:
                 _opened(spec, inner, download=True)
         except Exception as why:  # of any kind: hosts, archives, full disks
             raise DataError(
-                f'data.name = "{spec.name}": torchvision could not fetch it ({_one_line(why)}): fetch it so on a '
+                f'data.name = "{spec.name}": torchvision could not fetch it ({in_one_line(why)}): fetch it so on a '
                 "machine that reaches its host, and pass the folder as --data DIR"
             ) from None
         os.replace(inner, root)
@@ -180,10 +181,6 @@ def _classes(of_split: Any, labels: int) -> tuple[str, ...]:
     """The classes' names where torchvision has them, else their numbers."""
     names = getattr(of_split, "classes", None) or getattr(of_split, "categories", None) or range(labels)
     return tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)  # Imagenette's are synonyms
-
-
-def _one_line(why: BaseException) -> str:
-    return " ".join(str(why).split())[:200] or type(why).__name__
 
 
 @contextmanager

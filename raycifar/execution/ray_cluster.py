@@ -1,7 +1,6 @@
 """Ray itself: started on this machine or joined, looked at, watched while it runs, and left."""
 
 import contextlib
-import errno
 import logging
 import math
 import os
@@ -38,7 +37,8 @@ ASK_SECONDS = 10.0  # Ray is asked so often whether it lives, and has so long to
 MOST_UNANSWERED = 6  # times in a row
 START_SECONDS = 300.0  # at most, for Ray to start: it waits for its first workers without a limit of its own
 BAD_START = 2  # the exit status, as of bad input
-LEAST_THREADS = 128  # that Ray starts: 167 without, 419 with its dashboard (2 cores, n = 1)
+LEAST_THREADS = 230  # that a sweep of one trial takes: 229 to 233 on 2 cores, 443 to 448 with the dashboard (n = 3)
+LEAST_WITH_DASHBOARD = 460
 OBJECT_STORE_BYTES = 200 * 2**20  # only small messages go through it
 
 
@@ -127,20 +127,28 @@ def _join(address: str, verbose: bool) -> tuple[str | None, str]:
 
 
 def _start(verbose: bool) -> tuple[str | None, str]:
-    """A Ray of our own; without its dashboard where only that fails. Raises PlacementError."""
-    if threads_left() < LEAST_THREADS:  # its processes, and this one, would be ended from below
-        raise PlacementError(ray_faults.no_start(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))))
+    """A Ray of our own; without its dashboard where only that fails, or would. Raises PlacementError."""
+    left = threads_left()  # with too few, Ray's processes and this one are ended from below, or hang
+    if left < LEAST_THREADS:
+        raise PlacementError(ray_faults.no_room(left, LEAST_THREADS))
+    if left < LEAST_WITH_DASHBOARD:
+        return _start_without_dashboard(verbose, ray_faults.no_room_for_dashboard(left, LEAST_WITH_DASHBOARD))
     try:
         return _init(None, verbose, dashboard=True), ""
     except Exception as error:
         logs = _clean_up(error)
         if not ray_faults.of_dashboard(error) or ray_faults.limited(error, logs):
             raise PlacementError(ray_faults.no_start(error, logs)) from error
-        notice = ray_faults.no_dashboard(error, logs)
+        why = ray_faults.no_dashboard(error, logs)
+    return _start_without_dashboard(verbose, why)
+
+
+def _start_without_dashboard(verbose: bool, why: str) -> tuple[None, str]:
     try:
-        return _init(None, verbose, dashboard=False), notice
+        _init(None, verbose, dashboard=False)
     except Exception as error:
         raise PlacementError(ray_faults.no_start(error, _clean_up(error))) from error
+    return None, why
 
 
 def _init(address: str | None, verbose: bool, dashboard: bool) -> str | None:

@@ -114,6 +114,20 @@ def no_dashboard(error: BaseException, logs: Path | None = None) -> str:
     )
 
 
+def no_room(left: float, needed: int) -> str:
+    """That no Ray of our own is started, for this user may start only `left` threads."""
+    return f"Ray was not started on this machine: {_few(left, needed)}; {_LIMITS[0][2]}, or do without Ray: --local"
+
+
+def no_room_for_dashboard(left: float, needed: int) -> str:
+    """As no_room, where there is room for a sweep without the dashboard."""
+    return f"Ray's dashboard was not started: {_few(left, needed)} with it; {_LIMITS[0][2]}; {_WITHOUT}"
+
+
+def _few(left: float, needed: int) -> str:
+    return f"this user may start {left:.0f} more processes or threads, and a sweep takes some {needed}"
+
+
 def no_joining(error: BaseException, address: str) -> str:
     """Why the cluster at `address` could not be joined, and what to do."""
     text = text_of(error)

@@ -18,6 +18,7 @@ from raycifar.execution import ray_look
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.session import Session
 from raycifar.storage.beneath import Beneath, delete, write_bytes
+from raycifar.texts import in_one_line
 
 PACKAGE = "raycifar"
 LOOK_SECONDS = 120.0  # for all nodes: a worker process starts there first
@@ -95,7 +96,7 @@ def _seen(task: Any) -> dict[str, Any]:
     except ray.exceptions.GetTimeoutError:
         return {"error": f"no answer within {LOOK_SECONDS:.0f} s"}
     except ray.exceptions.RayError as error:
-        return {"error": " ".join(str(error).split())[:200]}
+        return {"error": in_one_line(error)}
     return answer
 
 

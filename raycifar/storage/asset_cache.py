@@ -150,26 +150,14 @@ def _first_that_works(asset: Asset, sources: Sequence[Source], scratch: Path) ->
             tensors = read(scratch)
             check_layout(tensors, asset.layout)
             asset.check(tensors)
-            if problem := _of_another_digest(name, tensors, asset.sha256):
-                raise ValueError(f"what came from {name} is not kept: {problem}")
+            if (right := asset.sha256.get(name, asset.sha256.get(ANY))) and _digest(_contiguous(tensors)) != right:
+                raise ValueError(f"what came from {name} is not kept: {_OTHERS.format(right[:16])}")
             return name, tensors
         except Exception as why:  # of any kind: the next source is tried
             reasons.append((name, why))
             if len(reasons) < len(sources):
                 say(f"  failed: {one_line(why)}")
     raise failure(asset, reasons)
-
-
-def _of_another_digest(source: str, tensors: Tensors, known: Mapping[str, str]) -> str | None:
-    """What is wrong with tensors of this source before they are written; a copy in memory is the price."""
-    from safetensors.numpy import save
-
-    if not (right := known.get(source, known.get(ANY))):
-        return None
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    file = io.BufferedReader(io.BytesIO(save(contiguous)))  # hashlib takes all of a BytesIO, wherever it is read
-    digest = _header_and_digest(file)[2]  # type: ignore[arg-type]
-    return None if digest == right else _OTHERS.format(right[:16])
 
 
 def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
@@ -191,15 +179,25 @@ def write_asset(
     from safetensors.numpy import save
 
     draft = scratch / f"{path.name}.draft"
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    draft.write_bytes(save(contiguous))  # first without its digest, to compute that
-    with draft.open("rb") as file:
-        sha256 = _header_and_digest(file)[2]
+    contiguous = _contiguous(tensors)
+    metadata = {"sha256": _digest(contiguous), "source": source, **(more or {})}
     with draft.open("wb") as file:
-        file.write(save(contiguous, metadata={"sha256": sha256, "source": source, **(more or {})}))
+        file.write(save(contiguous, metadata=metadata))
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+
+
+def _contiguous(tensors: Tensors) -> Tensors:
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+
+
+def _digest(contiguous: Tensors) -> str:
+    """The SHA-256 of the file that they make; a copy in memory is the price."""
+    from safetensors.numpy import save
+
+    file = io.BufferedReader(io.BytesIO(save(contiguous)))  # hashlib takes all of a BytesIO, wherever it is read
+    return _header_and_digest(file)[2]  # type: ignore[arg-type]
 
 
 def flaw(path: Path, layout: Layout, known: Mapping[str, str] = MappingProxyType({})) -> str | None:

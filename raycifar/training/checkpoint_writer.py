@@ -14,7 +14,7 @@ from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
 from raycifar.storage.tensor_files import check_pickles, check_saved
-from raycifar.texts import printable
+from raycifar.texts import in_one_line, printable
 from raycifar.training.failures import CheckpointError
 from raycifar.training.loop import TrainState
 
@@ -48,11 +48,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:
         raise
     except Exception as why:  # whatever zipfile or the unpickler raises
         code = isinstance(why, pickle.UnpicklingError)  # its own message names ways to run it all the same
-        line = (
-            "more than tensors, which may be code: not read, weights_only"
-            if code
-            else printable(" ".join(str(why).split())[:200])
-        )
+        line = "more than tensors, which may be code: not read, weights_only" if code else printable(in_one_line(why))
         raise CheckpointError(
             f"{file}: not a trial's state ({line}): choose another --name, or start over with --fresh "
             "(the old results are moved aside)"

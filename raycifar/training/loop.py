@@ -39,15 +39,8 @@ class NonFiniteLossError(Exception):
     """The loss became NaN or infinite; the message names epoch and step."""
 
 
-PROGRESS = {  # of a TrainState's attributes
-    "epoch",
-    "stopped_early",
-    "best_epoch",
-    "best_weights",
-    "best_val_accuracy",
-    "best_val_loss",
-    "best_monitored",
-}
+PROGRESS = ("epoch", "stopped_early")  # attributes of a TrainState that a checkpoint has
+BEST = ("best_epoch", "best_weights", "best_val_accuracy", "best_val_loss", "best_monitored")
 
 
 class TrainState:
@@ -84,13 +77,9 @@ class TrainState:
             "average": self.average.module.state_dict() if self.average is not None else None,
             "plateau": {"factor": self.plateau.factor, "waiting": self.plateau.waiting.state_dict()},
             "stopping": self.stopping.state_dict(),
-            "progress": {"epoch": self.epoch, "stopped_early": self.stopped_early},
+            "progress": {name: getattr(self, name) for name in PROGRESS},
             "best": {
-                "best_epoch": self.best_epoch,
-                "best_weights": self.best_weights,
-                "best_val_accuracy": self.best_val_accuracy,
-                "best_val_loss": self.best_val_loss,
-                **({"best_monitored": self.best_monitored} if self.best_monitored >= 0 else {}),
+                name: getattr(self, name) for name in BEST if name != "best_monitored" or self.best_monitored >= 0
             },
         }
 
@@ -108,7 +97,7 @@ class TrainState:
         self.plateau.waiting = Patience(**state["plateau"]["waiting"])
         self.stopping = Patience(**state["stopping"])
         found = state["progress"] | state["best"]
-        for name in PROGRESS & found.keys():  # and nothing else that a checkpoint may name
+        for name in found.keys() & {*PROGRESS, *BEST}:  # and nothing else that a checkpoint may name
             setattr(self, name, found[name])
         self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
 

@@ -10,7 +10,15 @@ import pytest
 from raycifar.execution import ray_address
 from raycifar.execution.placement import PlacementError
 from raycifar.execution.ray_address import check_address, check_answering, check_cluster, check_environment, judged
-from raycifar.execution.ray_faults import limited, no_dashboard, no_joining, no_start, of_dashboard
+from raycifar.execution.ray_faults import (
+    limited,
+    no_dashboard,
+    no_joining,
+    no_room,
+    no_room_for_dashboard,
+    no_start,
+    of_dashboard,
+)
 
 LONG = "/tmp/" + 90 * "x"
 DASHBOARD = Exception(
@@ -61,6 +69,16 @@ def test_a_start_that_failed_is_told_in_one_line_with_its_remedy(name):
     assert "\n" not in line
     for part in parts:
         assert part in line
+
+
+def test_too_few_threads_are_told_with_how_many_it_takes():
+    line = no_room(97, 230)
+    assert "this user may start 97 more processes or threads, and a sweep takes some 230; " in line
+    assert line.endswith("--local")
+    line = no_room_for_dashboard(300, 460)
+    assert "dashboard was not started: this user may start 300 more" in line
+    assert "`ulimit -u`" in line
+    assert line.endswith("; the sweep runs without it")
 
 
 def test_the_logs_name_the_limit_that_rays_error_does_not(tmp_path):

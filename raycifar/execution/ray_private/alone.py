@@ -1,13 +1,15 @@
 """A trial's only worker meets nobody: it needs no SynchronizationActor, which Train starts for each trial's workers."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
 
 # isort: split
 import ray
+
+from raycifar.execution.ray_private.ways import replaced
 
 try:
     from ray.train.v2._internal.execution.worker_group import state, worker_group
@@ -53,15 +55,9 @@ class Nobody:
         return cls()
 
 
-@contextlib.contextmanager
-def nobody_to_meet() -> Iterator[None]:
+def nobody_to_meet() -> AbstractContextManager[None]:
     """What Train starts meanwhile is a trial of one worker."""
-    there = worker_group.SynchronizationActor
-    worker_group.SynchronizationActor = Nobody
-    try:
-        yield
-    finally:
-        worker_group.SynchronizationActor = there
+    return replaced(worker_group, SynchronizationActor=Nobody)
 
 
 if POSSIBLE:

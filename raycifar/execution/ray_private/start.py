@@ -25,7 +25,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
-from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY
+from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY, replaced
 
 MONITORS = ("start_monitor", "start_log_monitor")  # methods of Node
 
@@ -105,18 +105,10 @@ def _reached(path: str) -> bool:
         return end.connect_ex(path) == 0
 
 
-@contextlib.contextmanager
-def light_start(verbose: bool) -> Iterator[None]:
+def light_start(verbose: bool) -> contextlib.AbstractContextManager[None]:
     """Without the process that scales a cluster, here of one machine, and the one that brings logs to the terminal."""
     there = [] if verbose or os.environ.get(RAYS_OWN_WAY) else [name for name in MONITORS if hasattr(Node, name)]
-    before = {name: getattr(Node, name) for name in there}
-    for name in there:
-        setattr(Node, name, lambda self: None)
-    try:
-        yield
-    finally:
-        for name, start in before.items():
-            setattr(Node, name, start)
+    return replaced(Node, **dict.fromkeys(there, lambda self: None))
 
 
 @contextlib.contextmanager

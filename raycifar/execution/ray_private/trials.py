@@ -5,7 +5,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from raycifar.execution import ray_environment  # noqa: F401 - first, for it sets what Ray reads when it is imported
@@ -28,7 +28,7 @@ from ray.util.placement_group import (
 )
 
 from raycifar.execution.ray_private.alone import REPLACED, nobody_to_meet
-from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY
+from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY, replaced
 
 __all__ = [
     "CHECKPOINT_PATH_KEY",  # where the report of a checkpoint has its path
@@ -156,16 +156,11 @@ def remove_groups(trial: str) -> None:
                 remove_placement_group(get_placement_group(group["name"]))
 
 
-@contextlib.contextmanager
-def inherited_environment() -> Iterator[None]:
+def inherited_environment() -> contextlib.AbstractContextManager[None]:
     """As workers_environment, for a trial's driver, whose environment Tune would have set."""
-    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
-    if LIGHT and os.environ.get(OWN_RAY):
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
-    try:
-        yield
-    finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
+    if not (LIGHT and os.environ.get(OWN_RAY)):
+        return contextlib.nullcontext()
+    return replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=set())
 
 
 def start_helpers() -> None:
