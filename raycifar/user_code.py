@@ -62,7 +62,7 @@ def lies_here(module: Allowed) -> bool:
     """Whether this machine has the module, as its caller has it, in the same place."""
     try:
         return _digest(Path(module[1])) == module[2]
-    except CodeError:
+    except (CodeError, OSError):
         return False
 
 

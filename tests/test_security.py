@@ -195,7 +195,7 @@ MAY_WRITE_BY_PATH = {
     "data/own/images.py": r"index\.(parent\.mkdir|write_text)|os\.replace",
     "data/given.py": r"folder\.mkdir|os\.replace",
     "data/published.py": r"(root\.parent|inner)\.mkdir|os\.replace",
-    "execution/shared_code.py": r"target\.(parent\.mkdir|write_bytes)",
+    "execution/shared_code.py": r"target\.(parent\.mkdir|write_bytes)|shutil\.rmtree",
     "networks/weights.py": r"requirements\.write_text",
     "execution/ray_private/start.py": r"path\.parent\.mkdir",
     "export.py": r"(weights|card)\.write_(bytes|text)",

@@ -1,9 +1,11 @@
 """The user's own code runs where the command line allows it, and nowhere else."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from raycifar.config.data import Data
 from raycifar.config.datasets import BUILT_IN, CIFAR10
 from raycifar.config.sweep_file import load_sweep
 from raycifar.data.sources import fetch_data, known_facts
+from raycifar.execution import shared_code
 from raycifar.execution.session import Job
 from raycifar.execution.shared_code import share_code
 from raycifar.networks.own import check_own
@@ -372,11 +375,19 @@ def replaced(file, members):
             archive.writestr(name, content)
 
 
+def damaged():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("nets.py", "x = 1\n" * 100)
+    return file.getvalue().replace(b"nets.py\xab", b"nets.py\xff", 1)  # where the compressed text begins
+
+
 OTHER = {
     "other code": ({"mylab/__init__.py": "", "mylab/nets.py": "raise SystemExit"}, "not the code with which this call"),
     "a member outside": ({"../mylab/nets.py": ""}, "lies outside"),
     "an absolute member": ({"/mylab/nets.py": ""}, "lies outside"),
-    "no archive": (None, "cannot be unpacked"),
+    "no archive": (b"no archive", "cannot be unpacked"),
+    "damaged": (damaged(), "cannot be unpacked"),
 }
 
 
@@ -384,14 +395,43 @@ OTHER = {
 def test_what_lies_in_the_results_folder_is_not_believed_for_itself(shared, case):
     members, line = OTHER[case]
     file = Path(shared.folder) / "code.zip"
-    if members is None:
-        file.write_bytes(b"no archive")
+    if isinstance(members, bytes):
+        file.write_bytes(members)
     else:
         replaced(file, members)
     with pytest.raises(CodeError, match=line):
         shared.allow_code()
     with pytest.raises(CodeError, match="type --code mylab"):
         user_code.function("mylab.nets:small", "model.source", "raycifar.networks")
+
+
+def unpacked_code():
+    return set(Path(tempfile.gettempdir()).glob("raycifar-code-*"))
+
+
+def test_what_a_worker_unpacked_is_gone_at_its_end(shared):
+    before = unpacked_code()
+    shared.allow_code()
+    assert len(unpacked_code() - before) == 1
+    shared_code.forget()
+    assert unpacked_code() <= before
+
+
+def test_code_of_another_user_is_taken_from_the_results_folder(shared, monkeypatch):
+    def is_file(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_file", is_file)
+        assert not user_code.lies_here(shared.code[0])
+
+
+def test_modules_that_are_too_large_together_are_refused_before_anything_trains(lab, tmp_path, monkeypatch):
+    user_code.allow(["mylab"], lab)
+    monkeypatch.setattr(shared_code, "MOST_BYTES", 10)
+    with pytest.raises(CodeError, match="more than 0 MB of source together"):
+        share_code(tmp_path)
+    assert list(tmp_path.glob("code.zip")) == []
 
 
 def test_without_code_nothing_is_put_into_the_results_folder(tmp_path):

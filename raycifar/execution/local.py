@@ -84,5 +84,6 @@ def _run(trial: TrialSpec, path: Path, assets: Assets, place: Place, bus: Bus) -
     with ThreadPoolExecutor(1, "pruning") as behind:  # while a checkpoint is written, to delete one takes 0.1 s
         caller = Caller(on_epoch, warn=partial(bus.warn, trial.name))
         summary = run_trial(trial, path, assets, place, caller)
+    prune_checkpoints(path)  # of the last one nobody is told
     assert summary is not None  # noqa: S101 - there is one worker
     bus.summary(trial.name, summary)

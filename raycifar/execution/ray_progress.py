@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raycifar.execution import interruption
-from raycifar.execution.ray_private.trials import CHECKPOINT_PATH_KEY, TrialProgressCallback
+from raycifar.execution.ray_private.trials import CHECKPOINT_PATH_KEY, TrialProgressCallback, remove_groups
 from raycifar.execution.ray_worker import HEARD
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.files import RecordError
@@ -157,10 +157,16 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
         else:
             self._bus.state(name, "failed", "neither a result nor an error: is the disk full?")
 
+    @never_ends_a_sweep
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        remove_groups(trial_name(trial))  # for its next driver, or for other trials
+
+    @never_ends_a_sweep
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial_name(trial)
         interruption.trial_ended(name)
         if name in self.begun:
             self._bus.state(name, "failed", "see its error.json")
         else:
-            self._bus.warn(name, "its driver was killed before it began: it is tried again")
+            self._bus.warn(name, "it never began, as its driver was killed or could not go on: it is tried again")
+        remove_groups(name)

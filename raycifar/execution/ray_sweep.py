@@ -27,7 +27,7 @@ from raycifar.execution.placement import DRIVER_CPUS, Machine, PlacementError, P
 from raycifar.execution.plan import asked_gpus, check_precision, check_usable, plan_on
 from raycifar.execution.ray_cluster import Cluster, cluster, shut_down, watched
 from raycifar.execution.ray_nodes import check_nodes
-from raycifar.execution.ray_private.trials import inherited_environment, remove_groups, start_helpers
+from raycifar.execution.ray_private.trials import inherited_environment, start_helpers
 from raycifar.execution.ray_progress import TellBus, trial_name
 from raycifar.execution.ray_worker import drive_trial
 from raycifar.execution.session import Session
@@ -102,19 +102,9 @@ class OnRay:
             ray.tune.with_resources(drive_trial, {"CPU": DRIVER_CPUS}),
             param_space=space,
             tune_config=tune_config(session.plan, trial_name, reuse_actors=True),
-            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), tell, _MakeRoom()]),
+            run_config=run_config(folder, [JsonLoggerCallback(), CSVLoggerCallback(), tell]),
         )
         run_to_the_end(tuner, folder)
-
-
-class _MakeRoom(ray.tune.Callback):  # type: ignore[misc]
-    """Takes back what the workers of a killed driver held, for its trial's next driver or for other trials."""
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        remove_groups(trial_name(trial))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        remove_groups(trial_name(trial))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import torch
 
 from raycifar.config.sweep import TrialSpec
 from raycifar.devices import logical_gpus
+from raycifar.execution import shared_code
 from raycifar.execution.ray_meeting import Meeting
 from raycifar.execution.ray_private.trials import (
     CHECKPOINT_PATH_KEY,
@@ -35,6 +36,7 @@ from raycifar.storage.records import EpochRecord
 from raycifar.training.failures import HOPELESS, trial_error
 from raycifar.training.trial import Caller, Place, run_trial
 from raycifar.training.workers import from_first
+from raycifar.user_code import CodeError
 
 WORKER_FAILURES = 2  # restarts of a trial's workers before the trial counts as failed
 MINUTES_FOR_ROOM = 24 * 60  # a trial whose node is gone waits for room on the others; Train asks once a minute
@@ -103,7 +105,8 @@ def train_in_worker(config: dict[str, Any]) -> None:
     """One worker of a trial. What would go wrong again, such as a loss that is not finite, is not tried again."""
     spec, job = TrialSpec.model_validate(config["trial"]), Job(**config["job"])
     folder = Path(job.folder) / spec.name
-    if from_first(_failed_for_good(TrialFolder(folder))):
+    trial = TrialFolder(folder)
+    if from_first(_failed_for_good(trial)):
         return
     place = here(job, ray.train.torch.get_device)
     watchdog = Watchdog(folder, place.label, job.hang_seconds)
@@ -113,10 +116,14 @@ def train_in_worker(config: dict[str, Any]) -> None:
         run_trial(spec, folder, job.assets, place, caller)
     except HOPELESS as error:
         logging.getLogger(__name__).error("%s: %s", spec.name, error)
+        if isinstance(error, CodeError):  # perhaps from before the trial, which writes down the others
+            with contextlib.suppress(OSError):
+                trial.write_error(trial_error(error))
         if job.workers > 1:
             raise  # or the others would wait for this one; started again, they see that it is of no use
     finally:
         watchdog.close()
+        shared_code.forget()
 
 
 def only_gpu() -> str:

@@ -91,9 +91,9 @@ class CheckpointWriter:
             done = self._completed(wait=affordable) or done
         return done
 
-    def finish(self) -> Path | None:
-        """Wait for the write that goes on; returns its checkpoint, if there was one. Raises what writing raises."""
-        return self._completed(wait=True)
+    def finish(self) -> None:
+        """Wait for the write that goes on. Raises what writing raises."""
+        self._completed(wait=True)
 
     def _completed(self, wait: bool) -> Path | None:
         if self._writing is None or not (wait or self._writing.done()):

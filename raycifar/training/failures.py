@@ -13,6 +13,7 @@ from raycifar.devices import full_memory, trials_that_fit
 from raycifar.storage.records import TrialError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
+from raycifar.user_code import CodeError
 
 
 class GpuMemoryError(Exception):
@@ -32,7 +33,15 @@ class CheckpointError(Exception):
 
 
 # Errors that would come up again, however often the trial is tried.
-HOPELESS = (NonFiniteLossError, GpuMemoryError, StorageError, PrecisionError, OtherNetworkError, CheckpointError)
+HOPELESS = (
+    NonFiniteLossError,
+    GpuMemoryError,
+    StorageError,
+    PrecisionError,
+    OtherNetworkError,
+    CheckpointError,
+    CodeError,
+)
 CONTEXT_BYTES = 0.5e9  # of a GPU's memory, that a process takes for CUDA itself
 _NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 

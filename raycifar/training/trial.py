@@ -22,7 +22,7 @@ from raycifar.devices import gpu_room
 from raycifar.networks.fused_norm import works
 from raycifar.networks.registry import build_network
 from raycifar.networks.vgg import calibrate_batch_norm
-from raycifar.storage.checkpoints import checkpoint_name, newest_checkpoint, prune_checkpoints
+from raycifar.storage.checkpoints import checkpoint_name, newest_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import EpochRecord, History, TrialSummary
 from raycifar.training.checkpoint_writer import CheckpointWriter, load_checkpoint
@@ -183,8 +183,7 @@ class _Run:
         tested = run_test(self.state, self.data.test, self.precision, self.caller.alive, mirror)
         write_tested(self.trial, self.state, self.data, tested)
         pause = time.perf_counter()
-        if writer.finish():
-            prune_checkpoints(self.trial.path)  # nobody is told of this one
+        writer.finish()
         last_pause += time.perf_counter() - pause
         session = self.history.sessions[-1]
         self.history.sessions[-1] = replace(session, ended_at=max(session.ended_at, time.time()))

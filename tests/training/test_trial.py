@@ -593,18 +593,20 @@ def test_the_last_checkpoint_is_written_while_the_trial_is_tested_and_before_its
     written = []
 
     def save(folder, state, history):
-        path = newest_checkpoint(folder) and folder / "predictions.npz"
-        until = time.monotonic() + 20
-        while path and not path.exists():  # the last write goes on until the test is over
+        path, until = folder / "predictions.npz", time.monotonic() + 20
+        while history.epochs[-1].epoch == 3 and not path.exists():  # the last write goes on until the test is over
             assert time.monotonic() < until
             time.sleep(0.01)
         written.append((folder / "summary.json").exists())
         return save_checkpoint(folder, state, history)
 
     monkeypatch.setattr(raycifar.training.checkpoint_writer, "save_checkpoint", save)
-    run(make_trial(epochs=2), tmp_path)
-    assert written == [False, False]
-    assert newest_checkpoint(tmp_path).name == "checkpoint_000002"
+    run(make_trial(epochs=3), tmp_path)
+    assert written == [False, False, False]
+    assert newest_checkpoint(tmp_path).name == "checkpoint_000003"
+    assert len(list(tmp_path.glob("checkpoint_*"))) == 3, (
+        "Train deletes them, and fails where one is gone"
+    )
     assert TrialFolder(tmp_path).summary() is not None
 
 

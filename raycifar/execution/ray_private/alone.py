@@ -16,7 +16,6 @@ try:
 except ImportError:
     state = worker_group = None
 REPLACED = [(worker_group, "SynchronizationActor"), (state, "_shutdown_sync_actor")]
-POSSIBLE = all(hasattr(owner, name) for owner, name in REPLACED)
 
 
 class _Method:
@@ -60,6 +59,7 @@ def nobody_to_meet() -> AbstractContextManager[None]:
     return replaced(worker_group, SynchronizationActor=Nobody)
 
 
-if POSSIBLE:
-    _end = state._shutdown_sync_actor
-    state._shutdown_sync_actor = lambda actor: None if isinstance(actor, Nobody) else _end(actor)
+def let_nobody_rest() -> None:
+    """Train ends the actor of each group of workers: Nobody has no end. For once a process."""
+    end = state._shutdown_sync_actor
+    state._shutdown_sync_actor = lambda actor: None if isinstance(actor, Nobody) else end(actor)

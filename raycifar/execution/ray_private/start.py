@@ -114,15 +114,10 @@ def light_start(verbose: bool) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def quiet_start(verbose: bool) -> Iterator[None]:
     """Without the lines that Ray logs about a failing start: the error that it raises is told in one."""
-    loggers = [logging.getLogger(name) for name in ("ray._private.services", "ray._private.node")]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = not verbose
-    try:
+    with contextlib.ExitStack() as stack:
+        for name in ("ray._private.services", "ray._private.node"):
+            stack.enter_context(replaced(logging.getLogger(name), disabled=not verbose))
         yield
-    finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
 
 
 def abandon(error: BaseException) -> Path | None:

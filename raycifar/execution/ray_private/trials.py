@@ -27,7 +27,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from raycifar.execution.ray_private.alone import REPLACED, nobody_to_meet
+from raycifar.execution.ray_private.alone import REPLACED, let_nobody_rest, nobody_to_meet
 from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY, replaced
 
 __all__ = [
@@ -67,6 +67,13 @@ OVERRIDDEN = [  # what a Ray that starts less must have; a Ray without goes its 
     (DefaultPlacementGroupHandle, "shutdown"),
 ]
 LIGHT = not os.environ.get(RAYS_OWN_WAY) and all(hasattr(owner, name) for owner, name in OVERRIDDEN)
+if LIGHT:
+    let_nobody_rest()
+
+
+def _inherits() -> bool:
+    """Whether Ray's processes are children of this one's Ray, and have its environment."""
+    return LIGHT and bool(os.environ.get(OWN_RAY))
 
 
 class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
@@ -81,7 +88,7 @@ class QuietTrainer(ray.train.torch.TorchTrainer):  # type: ignore[misc]
         """Train's controller in this process: the driver that it would be an actor of waits for it and does nothing."""
         if not LIGHT:
             return super()._initialize_and_run_controller(**parts)
-        if os.environ.get(OWN_RAY):
+        if _inherits():
             parts["scaling_policy"] = _NothingToScale(self.scaling_config)
         controller = _Controller(**parts)
         try:
@@ -99,7 +106,7 @@ def workers_environment(custom_runtime_env: Any) -> Any:
 
     To set a variable, Ray starts a process, which then starts the worker's.
     """
-    if os.environ.get(OWN_RAY):
+    if _inherits():
         return dict(custom_runtime_env)
     return WorkerGroup._get_worker_runtime_env(custom_runtime_env)
 
@@ -158,7 +165,7 @@ def remove_groups(trial: str) -> None:
 
 def inherited_environment() -> contextlib.AbstractContextManager[None]:
     """As workers_environment, for a trial's driver, whose environment Tune would have set."""
-    if not (LIGHT and os.environ.get(OWN_RAY)):
+    if not _inherits():
         return contextlib.nullcontext()
     return replaced(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=set())
 
@@ -174,7 +181,7 @@ def start_helpers() -> None:
         )
         from ray.train.v2._internal.state.state_actor import get_or_create_state_actor
 
-        if not (LIGHT and os.environ.get(OWN_RAY)):
+        if not _inherits():
             get_or_create_autoscaling_coordinator()
         get_or_create_state_actor()
 
