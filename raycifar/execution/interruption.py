@@ -10,13 +10,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
+
+from raycifar.storage.checkpoints import checkpoint_epoch
 
 GRACE_SECONDS = 20.0  # of the 30 s that schedulers and clouds commonly give between SIGTERM and SIGKILL
 LEAVE_SECONDS = 60.0  # for shutting down, such as of Ray; a process that hangs there is ended
 
-_running: set[str] = set()
-_awaited: set[str] | None = None  # trials whose epochs are waited for; None: nobody asked to leave
+_running: dict[str, int] = {}  # trials, and the last epoch that each has told of
+_awaited: dict[str, int] | None = None  # as _running, when leaving was asked for: such epochs are waited for
 _end_may_hang = False  # whether a library may hold up Python's own end
 _left = False  # whether this process is leaving
 
@@ -38,20 +41,33 @@ def heed_signals() -> None:
 
 
 def trial_started(trial: str) -> None:
-    _running.add(trial)
+    _running[trial] = 0
 
 
-def epoch_saved(trial: str) -> None:
-    """The trial has a new checkpoint on disk. Raises KeyboardInterrupt where it was the last trial waited for."""
-    if _awaited is not None:
-        _awaited.discard(trial)
-        _leave_if_none_is_awaited()
+def epoch_ended(trial: str, epoch: int) -> None:
+    """The trial's epoch is about to be told of: who asks to leave from now on waits until it is saved."""
+    _running[trial] = epoch
+
+
+def epoch_saved(trial: str, checkpoint: Path) -> None:
+    """The checkpoint, perhaps an earlier epoch's, is on disk, and all has been told of the epoch that brought it.
+
+    Raises KeyboardInterrupt where it was the last trial waited for.
+    """
+    if _awaited is not None and checkpoint_epoch(checkpoint) >= _awaited.get(trial, 0):
+        _no_longer_awaited(trial)
 
 
 def trial_ended(trial: str) -> None:
-    """As epoch_saved, for a trial that has finished or failed."""
-    _running.discard(trial)
-    epoch_saved(trial)
+    """The trial has finished or failed. Raises KeyboardInterrupt as epoch_saved."""
+    _running.pop(trial, None)
+    _no_longer_awaited(trial)
+
+
+def _no_longer_awaited(trial: str) -> None:
+    if _awaited is not None:
+        _awaited.pop(trial, None)
+        _leave_if_none_is_awaited()
 
 
 @contextmanager
@@ -89,7 +105,7 @@ def _leave_soon(*_: object) -> None:
     global _awaited  # noqa: PLW0603
     signal.signal(signal.SIGTERM, _leave)
     signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
-    _awaited = set(_running)
+    _awaited = dict(_running)
     _leave_if_none_is_awaited()
     line = (
         f"SIGTERM: stops once {', '.join(sorted(_awaited))} have saved an epoch, in {GRACE_SECONDS:.0f} s at the latest"

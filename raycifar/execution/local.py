@@ -76,10 +76,11 @@ def _run(trial: TrialSpec, path: Path, assets: Assets, place: Place, bus: Bus) -
     bus.place(trial.name, [place.label])
 
     def on_epoch(record: EpochRecord, saved: Path | None) -> None:
+        interruption.epoch_ended(trial.name, record.epoch)
         bus.epoch(trial.name, record)
         behind.submit(prune_checkpoints, path)
         if saved:
-            interruption.epoch_saved(trial.name)
+            interruption.epoch_saved(trial.name, saved)
 
     with ThreadPoolExecutor(1, "pruning") as behind:  # while a checkpoint is written, to delete one takes 0.1 s
         caller = Caller(on_epoch, warn=partial(bus.warn, trial.name))

@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from raycifar.execution import interruption
@@ -135,14 +136,15 @@ class TellBus(TrialProgressCallback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         record, name = EpochRecord.from_json(result), trial_name(trial)
+        interruption.epoch_ended(name, record.epoch)
         if record.epoch > self._shown[name]:
             self._find_place(name)
             self._find_warnings(name)
             self._shown[name] = record.epoch
             self._bus.epoch(name, record)
         trial.config[HEARD] = record.epoch  # for a driver that is started again
-        if result.get(CHECKPOINT_PATH_KEY):
-            interruption.epoch_saved(name)
+        if saved := result.get(CHECKPOINT_PATH_KEY):
+            interruption.epoch_saved(name, Path(saved))
 
     @never_ends_a_sweep
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

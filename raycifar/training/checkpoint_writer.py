@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,12 +65,11 @@ class CheckpointWriter:
     best weights, so no best epoch is lost.
     """
 
-    def __init__(self, folder: Path, first_seconds: float = 0.0) -> None:
-        """`first_seconds`: how long to expect the first write to take; later ones are expected to take as the last."""
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[Path] | None = None
-        self._seconds = first_seconds  # the last write's
+        self._seconds = math.inf  # the last write's; before the first nobody knows, and an epoch may be shorter
 
     def __enter__(self) -> "CheckpointWriter":
         return self

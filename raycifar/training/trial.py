@@ -132,8 +132,7 @@ class _Run:
         """Train to the end and test; `warnings` grows while this runs. Returns the summary in rank 0, else None."""
         meter = self._begin_session()
         self._tell_saved_epochs()
-        # On a GPU the first write is not waited for: an epoch may be shorter than a write.
-        with CheckpointWriter(self.trial.path, 0.0 if self.state.device.type == "cpu" else math.inf) as writer:
+        with CheckpointWriter(self.trial.path) as writer:
             last_pause = self._train(meter, warnings, writer)
             measures = self.spec.data.measure_training
             plain = on_training(self.state, self.data.train, self.precision, self.caller.alive) if measures else None

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,12 @@ def heeded(no_leaving):
     interruption.trial_started("a")
 
 
+def tells(trial, epoch, saved=None):
+    interruption.epoch_ended(trial, epoch)
+    if saved:
+        interruption.epoch_saved(trial, Path(f"checkpoint_{saved:06d}"))
+
+
 def test_ctrl_c_leaves_at_once_and_a_second_one_does_not_disturb_the_leaving():
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
@@ -29,10 +36,21 @@ def test_sigterm_lets_the_running_epochs_end(capsys):
     interruption.trial_started("b")
     signal.raise_signal(signal.SIGTERM)
     assert "SIGTERM: stops once a, b have saved an epoch, in 20 s at the latest" in capsys.readouterr().err
-    interruption.epoch_saved("b")
-    interruption.epoch_saved("b")
+    tells("b", 1, saved=1)
+    tells("b", 2, saved=2)
     with pytest.raises(KeyboardInterrupt):
-        interruption.epoch_saved("a")
+        tells("a", 1, saved=1)
+
+
+def test_sigterm_waits_for_all_epochs_that_were_told_of():
+    tells("a", 1, saved=1)
+    interruption.epoch_ended("a", 2)  # and is just being shown
+    signal.raise_signal(signal.SIGTERM)
+    interruption.epoch_saved("a", Path("checkpoint_000001"))
+    tells("a", 3)
+    tells("a", 4, saved=1)
+    with pytest.raises(KeyboardInterrupt):
+        tells("a", 5, saved=2)
 
 
 def test_sigterm_waits_no_longer_than_a_machine_that_goes_away(monkeypatch):
@@ -59,7 +77,7 @@ def test_what_is_saved_while_leaving_does_not_disturb_the_leaving():
     signal.raise_signal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
-    interruption.epoch_saved("a")
+    tells("a", 1, saved=1)
     interruption.trial_ended("a")
 
 
@@ -70,7 +88,7 @@ def test_a_trial_that_ends_is_not_waited_for():
 
 
 def test_an_epoch_that_ends_while_nobody_wants_to_leave_is_nothing():
-    interruption.epoch_saved("a")
+    tells("a", 1, saved=1)
 
 
 HANGS = """

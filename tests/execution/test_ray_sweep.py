@@ -99,7 +99,10 @@ def test_a_driver_killed_between_two_trials_costs_neither(on_cpus, tmp_path):
     folder, output = SweepFolder(tmp_path / "kept"), KillBetween()
     assert run_sweep(sweep, folder.path, Options(gpus=0), Console(file=output, width=200)), output.getvalue()
     assert output.killed
-    assert "next  warning: it never began, as its driver was killed or could not go on: it is tried again" in output.getvalue()
+    assert (
+        "next  warning: it never began, as its driver was killed or could not go on: it is tried again"
+        in output.getvalue()
+    )
     assert "failed" not in output.getvalue()
     assert [len(folder.trial(name).history().sessions) for name in ("long", "short", "next")] == [1, 1, 1]
 

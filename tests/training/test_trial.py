@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from unittest.mock import Mock
 
@@ -498,8 +499,26 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
+class FastDisk:
+    """A fake: each write is over before the training goes on."""
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, write, *arguments):
+        done = Future()
+        done.set_result(write(*arguments))
+        return done
+
+    def shutdown(self):
+        pass
+
+
 @pytest.mark.parametrize(("heard", "told"), [(None, [3]), (0, [1, 2, 3]), (1, [2, 3]), (2, [3])])
-def test_epochs_that_were_saved_and_not_told_of_are_told_of_first(make_trial, tmp_path, small_network, heard, told):
+def test_epochs_that_were_saved_and_not_told_of_are_told_of_first(
+    make_trial, tmp_path, small_network, monkeypatch, heard, told
+):
+    monkeypatch.setattr(raycifar.training.checkpoint_writer, "ThreadPoolExecutor", FastDisk)
     spec, told_of = make_trial(epochs=3), []
 
     def stop_at_two(record, _):
@@ -604,9 +623,7 @@ def test_the_last_checkpoint_is_written_while_the_trial_is_tested_and_before_its
     run(make_trial(epochs=3), tmp_path)
     assert written == [False, False, False]
     assert newest_checkpoint(tmp_path).name == "checkpoint_000003"
-    assert len(list(tmp_path.glob("checkpoint_*"))) == 3, (
-        "Train deletes them, and fails where one is gone"
-    )
+    assert len(list(tmp_path.glob("checkpoint_*"))) == 3, "Train deletes them, and fails where one is gone"
     assert TrialFolder(tmp_path).summary() is not None
 
 
