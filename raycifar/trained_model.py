@@ -14,7 +14,7 @@ from raycifar.analysis.predictions import load_images, read_tested
 from raycifar.analysis.trial_state import ResultsError, TrialTrace, read_sweep, read_trial
 from raycifar.config.datasets import Facts
 from raycifar.config.sweep import TrialSpec
-from raycifar.data.own.decode import look
+from raycifar.data.own.decode import bordered, look
 from raycifar.data.splits import Split
 from raycifar.networks.network import Network
 from raycifar.networks.own import Own
@@ -71,13 +71,17 @@ class TrainedModel:
     def read(self, *files: str | Path) -> Tensor:
         """Image files of any size as `predict` takes them: uint8 RGB (N, 3, H, W), resized as its own images were.
 
+        MNIST's kin have a border here that they were published without; so should the files be, and get it.
         Raises ValueError for a file that cannot be read.
         """
         images = [self._read(Path(file).expanduser()) for file in files]
         return torch.from_numpy(np.stack(images)) if images else torch.empty(0, *self.facts.shape, dtype=torch.uint8)
 
     def _read(self, file: Path) -> np.ndarray:
-        pixels, seen = look(file, self.facts.side, self.trial.data.resize)
+        side, resize, border = self.facts.side, self.trial.data.resize, self.trial.data.border
+        pixels, seen = look(file, border.inner if border else side, resize)
+        if pixels is not None and border:
+            pixels, seen = look(bordered(pixels, border.width), side, resize)
         if pixels is None:
             raise ValueError(f"{file}: cannot be read as an image ({seen.flaw})")
         return pixels

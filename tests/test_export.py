@@ -163,7 +163,14 @@ CARDS = {  # data, model, the record's weights: in the card, and not in it
         {"weights": "random"},
         {},
         ["datasets: [flowers102]", "The licence of Flowers is not known here"],
-        ["cifar10", "user's own"],
+        ["cifar10", "user's own", "black ones"],
+    ),
+    "a data set with a border": (
+        {"name": "torchvision/KMNIST"},
+        {"weights": "random"},
+        {},
+        ["datasets: [kmnist]", "of 28 pixels a side, gets 2 black ones on each side first"],
+        ["cifar10"],
     ),
 }
 

@@ -12,11 +12,18 @@ import pytest
 import sklearn
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
+from torchvision import datasets
 
 import raycifar
 from raycifar import load_model
+from raycifar.config.data import Data
+from raycifar.config.datasets import CIFAR10
+from raycifar.data.fashion_mnist import as_rgb
+from raycifar.data.sources import fetch_data
 from raycifar.export import export_model
 from raycifar.trained_model import TrainedModel
+from tests.support.published_folders import kmnist
 
 PHOTOGRAPHS = {
     "china": Path(sklearn.__file__).parent / "datasets/images/china.jpg",
@@ -74,6 +81,34 @@ def test_a_file_is_read_as_images_of_the_users_own_are(make_trial, tmp_path):
     images = reader(make_trial).read(PHOTOGRAPHS["china"], tmp_path / "clear.png")
     assert (images.dtype, images.shape) == (torch.uint8, (2, 3, 32, 32))
     assert images[1].min() == 255
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_a_published_test_image_of_28_pixels_is_read_as_it_is_stored(make_trial, tmp_path, cache, monkeypatch, side):
+    for key, value in kmnist(tmp_path).items():
+        monkeypatch.setattr(datasets.KMNIST, key, value)
+    stored = load_file(fetch_data(Data(name="torchvision/KMNIST", side=side), tmp_path))["test_images"]
+    trial = make_trial(batch_size=4, data={"name": "torchvision/KMNIST", "side": side})
+    trial = trial.model_copy(update={"data": trial.data.with_facts(CIFAR10.model_copy(update={"side": side}))})
+    for number, (image, _) in enumerate(datasets.KMNIST(tmp_path, train=False)):
+        image.save(tmp_path / f"{number:02d}.png")
+    assert np.array_equal(TrainedModel(None, trial, None).read(*sorted(tmp_path.glob("*.png"))), stored)
+
+
+def test_an_image_of_fashion_mnist_is_read_as_it_is_stored(make_trial, tmp_path):
+    grey = np.arange(28 * 28, dtype=np.uint8)
+    Image.fromarray(grey.reshape(28, 28)).save(tmp_path / "shirt.png")
+    read = TrainedModel(None, make_trial(data={"name": "fashion_mnist"}), None).read(tmp_path / "shirt.png")
+    assert np.array_equal(read, as_rgb(grey))
+
+
+@pytest.mark.assets
+def test_the_test_images_of_fashion_mnist_are_read_as_they_are_stored(make_trial, tmp_path):
+    stored = load_file(fetch_data(Data(name="fashion_mnist")))["test_images"][:20]
+    for number, image in enumerate(stored):
+        Image.fromarray(image[0, 2:30, 2:30]).save(tmp_path / f"{number:02d}.png")
+    reads = TrainedModel(None, make_trial(data={"name": "fashion_mnist"}), None)
+    assert np.array_equal(reads.read(*sorted(tmp_path.glob("*.png"))), stored)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image"])

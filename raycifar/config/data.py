@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from raycifar.config import limits
-from raycifar.config.datasets import BUILT_IN, Facts
+from raycifar.config.datasets import BORDERS, BUILT_IN, Border, Facts
 from raycifar.config.names import Source
 from raycifar.config.published import BUILT_IN_AS, PUBLISHED
 from raycifar.config.table import Count, Table
@@ -110,6 +110,13 @@ class Data(Table):
     def is_prepared(self) -> bool:
         """Whether they are image files of any kind, decoded and cut by the settings of PREPARED."""
         return bool(self.path) or self.is_published
+
+    @property
+    def border(self) -> Border | None:
+        """What is stored around each image; None: nothing, as around all but MNIST's kin."""
+        if self.is_published:
+            return PUBLISHED[self.name].border
+        return BORDERS.get(self.name) if self.is_built_in else None
 
     @property
     def own_name(self) -> str:

@@ -4,7 +4,7 @@
 has been read: its `Facts` lie in the header of the file that trials read, and in the record of each sweep.
 """
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -97,7 +97,7 @@ FASHION_MNIST = Facts(
     ),
     train=(6_000,) * 10,
     test=(1_000,) * 10,
-    side=32,  # 28, and 2 pixels of black on each side
+    side=32,  # with the border of BORDERS
     mean=(0.2860,) * 3,  # of the 28 x 28 pixels, as published
     std=(0.3530,) * 3,
     mirror=True,
@@ -105,3 +105,15 @@ FASHION_MNIST = Facts(
     origin="Xiao, Rasul & Vollgraf, 2017",
 )
 BUILT_IN = {facts.name: facts for facts in (CIFAR10, FASHION_MNIST)}
+
+
+class Border(NamedTuple):
+    """Black pixels that are stored around each image of a data set."""
+
+    inner: int  # pixels a side of an image as it was published
+    width: int  # pixels of the border on each side
+
+
+MNIST_BORDER = Border(28, 2)
+# Of what is built in. No field of `Facts`, so that it holds for the records of earlier sweeps, too.
+BORDERS = {FASHION_MNIST.name: MNIST_BORDER}

@@ -91,17 +91,19 @@ def check_given(asked: int | None, facts: Facts) -> None:
         )
 
 
-def check_augmentation(crop: int, cutout: int, flip: str, facts: Facts) -> None:
-    """Raises ValueError for what is too large for the images, or makes another class of them."""
+def check_augmentation(crop: int, cutout: int, flip: str, facts: Facts, asked: bool | None) -> None:
+    """Raises ValueError for what is too large for the images, or makes another class of them.
+
+    `asked` is data.mirror as the user set it, None where it is as the data set has it.
+    """
     for key, value, most in (("crop", crop, facts.side // 2), ("cutout", cutout, facts.side)):
         if value > most:
             raise ValueError(
                 f"augmentation.{key} = {value}: should be at most {most} for images of {facts.side} pixels a side"
             )
     if flip != "none" and not facts.mirror:
-        raise ValueError(
-            f'augmentation.flip = "{flip}": data.mirror = false says that a mirror image is another class: set "none"'
-        )
+        says = f"{facts.title} has data.mirror = false:" if asked is None else "data.mirror = false says that"
+        raise ValueError(f'augmentation.flip = "{flip}": {says} a mirror image is another class: set "none"')
 
 
 def check_side(network: str, side: int, facts: Facts) -> None:

@@ -5,12 +5,13 @@ packages (PCAM), and those with more images than one file should hold (Places365
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-from raycifar.config.datasets import Facts
+from raycifar.config.datasets import MNIST_BORDER, Border, Facts
 
 PREFIX = "torchvision/"
+ORIGIN = "as torchvision has it"  # by whatever way its files came
 BUILT_IN_AS = {f"{PREFIX}CIFAR10": "cifar10", f"{PREFIX}FashionMNIST": "fashion_mnist"}
 _Splits = Mapping[str, Mapping[str, Any]]  # ours: the arguments of torchvision's class; "": the test is cut from it
 _FLAG: _Splits = {"train": {"train": True}, "test": {"train": False}}
@@ -32,7 +33,16 @@ class Published:
     splits: _Splits
     places: tuple[str, ...]  # files and folders that torchvision makes in its folder
     mirror: bool = True  # whether a mirrored image keeps its label
-    origin: str = field(default="fetched by torchvision")
+    border: Border | None = None  # that is stored around each image
+    outdated: tuple[str, ...] = ()  # an older torchvision's folders, read in place of what is fetched
+
+
+def _mnist(
+    folder: str, images: tuple[int, int], title: str = "", classes: int = 10, splits: _Splits = _FLAG
+) -> Published:
+    """A data set that torchvision's MNIST class reads: from `raw`, unless a folder `processed` is there."""
+    known = Published(title or folder, classes, images, 32, splits, (folder,), mirror=False)
+    return replace(known, border=MNIST_BORDER, outdated=(f"{folder}/processed",))
 
 
 PUBLISHED: dict[str, Published] = {
@@ -43,7 +53,7 @@ PUBLISHED: dict[str, Published] = {
         "Caltech256": Published("Caltech 256", 257, (30_607,), None, _WHOLE, ("caltech256",)),
         "Country211": Published("Country211", 211, (31_650, 10_550, 21_100), None, _COUNTRIES, ("country211",)),
         "DTD": Published("Describable Textures", 47, (1_880, 1_880, 1_880), None, _THREE, ("dtd",)),
-        "EMNIST": Published("EMNIST, balanced", 47, (112_800, 18_800), 32, _EMNIST, ("EMNIST",), mirror=False),
+        "EMNIST": _mnist("EMNIST", (112_800, 18_800), "EMNIST, balanced", 47, _EMNIST),
         "EuroSAT": Published("EuroSAT", 10, (27_000,), 64, _WHOLE, ("eurosat",)),
         "FGVCAircraft": Published("FGVC Aircraft", 100, (3_334, 3_333, 3_333), None, _THREE, ("fgvc-aircraft-2013b",)),
         "Flowers102": Published("Flowers 102", 102, (1_020, 1_020, 6_149), None, _THREE, ("flowers-102",)),
@@ -57,8 +67,8 @@ PUBLISHED: dict[str, Published] = {
             {"train": {"split": "train"}, "test": {"split": "val"}},  # it has no test split
             ("imagenette2",),
         ),
-        "KMNIST": Published("KMNIST", 10, (60_000, 10_000), 32, _FLAG, ("KMNIST",), mirror=False),
-        "MNIST": Published("MNIST", 10, (60_000, 10_000), 32, _FLAG, ("MNIST",), mirror=False),
+        "KMNIST": _mnist("KMNIST", (60_000, 10_000)),
+        "MNIST": _mnist("MNIST", (60_000, 10_000)),
         "OxfordIIITPet": Published(
             "Oxford-IIIT Pet",
             37,
@@ -67,7 +77,7 @@ PUBLISHED: dict[str, Published] = {
             {"train": {"split": "trainval"}, "test": {"split": "test"}},
             ("oxford-iiit-pet",),
         ),
-        "QMNIST": Published("QMNIST", 10, (60_000, 60_000), 32, _FLAG, ("QMNIST",), mirror=False),
+        "QMNIST": _mnist("QMNIST", (60_000, 60_000)),
         "RenderedSST2": Published("Rendered SST2", 2, (6_920, 872, 1_821), None, _THREE, ("rendered-sst2",), False),
         "SEMEION": Published("Semeion", 10, (1_593,), 16, _WHOLE, ("semeion.data",), mirror=False),
         "STL10": Published("STL-10", 10, (5_000, 8_000), 96, _TWO, ("stl10_binary",)),
@@ -99,7 +109,7 @@ def expected_facts(name: str, side: int, test: float) -> Facts:
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         mirror=known.mirror,
-        origin=known.origin,
+        origin=ORIGIN,
     )
 
 

@@ -224,7 +224,7 @@ def check_data(trial: TrialSettings, facts: Facts) -> None:
     data, augmentation = trial.data, trial.augmentation
     limits.check_given(data.holdout_images, facts)
     limits.check_images(data.held_out, data.train_images, data.test_images, facts)
-    limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts)
+    limits.check_augmentation(augmentation.crop, augmentation.cutout, augmentation.flip, facts, data.mirror)
     limits.check_side(trial.model.called, trial.model.sees(facts.side), facts)
     if (trains := data.images[0]) < trial.batch_size:
         raise ValueError(

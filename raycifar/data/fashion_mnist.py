@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from raycifar.config.datasets import FASHION_MNIST
+from raycifar.config.datasets import FASHION_MNIST, MNIST_BORDER
+from raycifar.data.own.decode import bordered
 from raycifar.storage.asset_cache import ANY, Asset, Get, Layout, Source, Tensors, cached_path, failure, obtain
 from raycifar.storage.download import DOWNLOAD_SECONDS, download, run_program, verify
 from raycifar.storage.files import read_file
 from raycifar.storage.remembered import once
 
-PIXELS = 28  # a side, as published
 IMAGE_HEADER, LABEL_HEADER = 16, 8  # bytes before the numbers
 SMALL = 1_000  # bytes by which packing may enlarge a file
 FILES = {  # unpacked: bytes and SHA-256
@@ -131,9 +131,8 @@ def _numbers(content: bytes, header: int) -> np.ndarray:
 
 def as_rgb(grey: np.ndarray) -> np.ndarray:
     """Grey pixels uint8 of N images of 28 x 28 -> uint8 (N, 3, 32, 32)."""
-    border = (FASHION_MNIST.side - PIXELS) // 2
-    padded = np.pad(grey.reshape(-1, 1, PIXELS, PIXELS), ((0, 0), (0, 0), (border, border), (border, border)))
-    return padded.repeat(3, axis=1)
+    side, width = MNIST_BORDER
+    return bordered(grey.reshape(-1, 1, side, side), width).repeat(3, axis=1)
 
 
 def _check(tensors: Tensors) -> None:

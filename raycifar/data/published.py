@@ -9,26 +9,25 @@ import inspect
 import os
 import socket
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from raycifar.config.data import OWN_SIDE, OWN_TEST, Data
-from raycifar.config.datasets import Facts
-from raycifar.config.published import PREFIX, PUBLISHED, expected_facts
+from raycifar.config.datasets import Border, Facts
+from raycifar.config.published import ORIGIN, PREFIX, PUBLISHED, expected_facts
+from raycifar.data.own.decode import bordered
 from raycifar.data.own.images import facts_in, index_of, prepared_once, ready_file, stamp_of
 from raycifar.data.own.named import DataError, File, Named, Picture, look_through
-from raycifar.storage.asset_cache import cached_path, locked
+from raycifar.storage.asset_cache import cached_path, locked, scratch_beside
 from raycifar.storage.download import CONNECT_SECONDS, say
 from raycifar.texts import in_one_line
 
-SMALL, STORED = 28, 32  # pixels a side of MNIST's kin, and with 2 black ones around them, as of Fashion-MNIST
 _Sets = Mapping[str, Any]  # torchvision's instance of each split
 
 
@@ -41,9 +40,8 @@ def fetch_published(spec: Data, named: Path | None = None) -> Path:
         return prepared_once(spec, spec.name, spec.name, partial(_fetched, spec))
     root = _folder(spec, named)
     files, folders = _seen(spec, root)
-    return prepared_once(
-        spec, f"{spec.name} in {root}", stamp_of(files, folders), lambda: _named(spec, _given(spec, root), root)
-    )
+    read = partial(_read, spec, root, f"--data {root}", "fetch it again by torchvision")
+    return prepared_once(spec, f"{spec.name} in {root}", stamp_of(files, folders), read)
 
 
 def facts_without_fetching(spec: Data) -> Facts:
@@ -66,6 +64,16 @@ def _folder(spec: Data, named: Path) -> Path:
 
 def _seen(spec: Data, root: Path) -> tuple[list[File], list[str]]:
     """All files of the data set, whatever else lies in the folder. Raises DataError."""
+    try:
+        return _files_and_folders(spec, root)
+    except (OSError, ValueError) as why:
+        reason = getattr(why, "strerror", None) or why
+        raise DataError(
+            f"--data {str(root)[:200]}: {reason}: name the folder in which torchvision put {spec.name}"
+        ) from None
+
+
+def _files_and_folders(spec: Data, root: Path) -> tuple[list[File], list[str]]:
     files, folders = list[File](), list[str]()
     for place in PUBLISHED[spec.name].places:
         path = root / place
@@ -80,13 +88,15 @@ def _seen(spec: Data, root: Path) -> tuple[list[File], list[str]]:
     return files, folders
 
 
-def _given(spec: Data, root: Path) -> _Sets:
+def _read(spec: Data, root: Path, called: str, remedy: str) -> Named:
+    """The images of torchvision's folder, which messages call so. Raises DataError."""
+    for folder in PUBLISHED[spec.name].outdated:
+        if (root / folder).exists():
+            raise DataError(f"{called}: {folder}, an older torchvision's, would be read unverified: remove it")
     try:
-        return _opened(spec, root, download=False)
+        return _named(spec, _opened(spec, root, download=False), root)
     except Exception as why:  # of any kind: torchvision's readers
-        raise DataError(
-            f"--data {root}: {spec.name} cannot be read from it ({in_one_line(why)}): fetch it again by torchvision"
-        ) from None
+        raise DataError(f"{called}: {spec.name} cannot be read from it ({in_one_line(why)}): {remedy}") from None
 
 
 def folder_of(name: str) -> Path:
@@ -101,21 +111,14 @@ def _fetched(spec: Data) -> Named:
     with locked(root, spec.own_name):
         if not root.is_dir():
             _download(spec, root)
-    try:
-        return _named(spec, _opened(spec, root, download=False), root)
-    except DataError:
-        raise
-    except Exception as why:  # of any kind: torchvision's readers
-        raise DataError(
-            f"{spec.own_name}: {root} cannot be read ({in_one_line(why)}): remove it, and it is fetched again"
-        ) from None
+    return _read(spec, root, str(root), "remove it, and it is fetched again")
 
 
 def _download(spec: Data, root: Path) -> None:
     """Make the folder, whole or not at all. Raises DataError."""
     say(f"{spec.own_name}: torchvision fetches it")
-    with TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as draft:
-        inner = Path(draft, "whole")
+    with scratch_beside(root) as draft:
+        inner = draft / "whole"
         inner.mkdir()
         try:
             with _patient_for_seconds_only(), _nothing_unpacked_outside():
@@ -133,48 +136,72 @@ def _opened(spec: Data, root: Path, download: bool) -> _Sets:
 
     kind = getattr(datasets, spec.name.removeprefix(PREFIX))
     takes = inspect.signature(kind).parameters
-    as_paths = {"loader": Path} if "loader" in takes else {}  # they are decoded elsewhere, in parallel
+    as_paths = {"loader": Path} if "loader" in takes else {}  # nothing but data/own/decode.py opens an image
     known = PUBLISHED[spec.name]
     return {split: kind(root, **arguments, **as_paths, download=download) for split, arguments in known.splits.items()}
 
 
 def _named(spec: Data, sets: _Sets, root: Path) -> Named:
-    """The images of torchvision's splits with their labels, files in the order of their names."""
+    """The images of torchvision's splits with their labels, files in the order of their names.
+
+    Raises ValueError for a split without images, labels that are no class's, and files that lie elsewhere.
+    """
     known = PUBLISHED[spec.name]
-    rows = {split: _rows(of_split) for split, of_split in sets.items()}
-    most = max(label for of_split in rows.values() for _, label in of_split)
-    classes = _classes(next(iter(sets.values())), 1 + most)
+    rows = {split: _rows(spec, split, of_split) for split, of_split in sets.items()}
+    labels = {label for of_split in rows.values() for _, label in of_split}
+    classes = _classes(next(iter(sets.values())), 1 + max(labels))
+    if not 0 <= min(labels) <= max(labels) < len(classes):
+        raise ValueError(f"labels from {min(labels)} to {max(labels)}, and {len(classes)} classes")
     pictures = [
         Picture(_name(content, root, split, number), classes[label], split, content)
         for split, of_split in rows.items()
         for number, (content, label) in enumerate(of_split)
     ]
-    return Named(spec.own_name, pictures, classes, known.side, mirror=known.mirror, origin=known.origin)
+    return Named(spec.own_name, pictures, classes, known.side, mirror=known.mirror, origin=ORIGIN)
 
 
-def _rows(of_split: Any) -> list[tuple[Path | np.ndarray, int]]:
-    """Each image of one of torchvision's splits, as its file or its pixels, with its label."""
-    if hasattr(of_split, "_segs"):  # OxfordIIITPet, which else decodes each image for its label
-        rows = list(zip(of_split._images, of_split._labels, strict=True))
+def _rows(spec: Data, split: str, of_split: Any) -> list[tuple[Path | np.ndarray, int]]:
+    """Each image of one of torchvision's splits, as its file or its pixels, with its label. Raises ValueError."""
+    rows: list[tuple[Path | np.ndarray, int]]
+    if files_of := _FILES_OF.get(spec.name.removeprefix(PREFIX)):
+        rows = [(Path(file), int(label)) for file, label in files_of(of_split)]
     else:
-        rows = [(_content(image), int(label)) for image, label in map(of_split.__getitem__, range(len(of_split)))]
+        images = map(of_split.__getitem__, range(len(of_split)))
+        rows = [(_content(image, spec.border), int(label)) for image, label in images]
+    if not rows:
+        raise ValueError(f"no image in its split {split}" if split else "no image in it")
     return sorted(rows, key=lambda row: str(row[0])) if isinstance(rows[0][0], Path) else rows
 
 
-def _content(image: Path | Image.Image) -> Path | np.ndarray:
+def _files_of_caltech(images: Any, name: str) -> Iterator[tuple[str, int]]:
+    for label, number in zip(images.y, images.index, strict=True):
+        yield f"{images.root}/{name.format(folder=images.categories[label], first=1 + label, number=number)}", label
+
+
+# Files and labels of those of torchvision's classes that open an image for its label, and take no loader.
+_FILES_OF: dict[str, Callable[[Any], Iterable[tuple[str | Path, int]]]] = {
+    "Caltech101": partial(_files_of_caltech, name="101_ObjectCategories/{folder}/image_{number:04d}.jpg"),
+    "Caltech256": partial(_files_of_caltech, name="256_ObjectCategories/{folder}/{first:03d}_{number:04d}.jpg"),
+    "GTSRB": lambda signs: signs._samples,
+    "OxfordIIITPet": lambda pets: zip(pets._images, pets._labels, strict=True),
+}
+
+
+def _content(image: Path | Image.Image, border: Border | None) -> Path | np.ndarray:
     """The image's file where that is known, else its pixels uint8 (3, H, W)."""
     if isinstance(image, Path):
         return image
-    if file := getattr(image, "filename", ""):
-        image.close()
-        return Path(file)
     pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    border = (STORED - SMALL) // 2 if image.size == (SMALL, SMALL) else 0
-    return np.pad(pixels, ((0, 0), (border, border), (border, border)))
+    return bordered(pixels, border.width if border else 0)
 
 
 def _name(content: Path | np.ndarray, root: Path, split: str, number: int) -> str:
-    return os.path.relpath(content, root) if isinstance(content, Path) else f"{split or 'all'}/{number:06d}"
+    if not isinstance(content, Path):
+        return f"{split or 'all'}/{number:06d}"
+    name = os.path.relpath(content, root)
+    if name.startswith(".."):  # as a table of the data set may say
+        raise ValueError(f"{name} is named in it and lies outside")
+    return name
 
 
 def _classes(of_split: Any, labels: int) -> tuple[str, ...]:

@@ -26,8 +26,9 @@ def fetch_data(spec: Data, named: Path | None = None, get: Get = obtain) -> Path
     """Path of the safetensors file with the images that `spec` names, fetched if the cache has no sound copy.
 
     It holds train_images and test_images, uint8 RGB (N, 3, side, side), and train_labels and test_labels, int64 (N,).
-    `named` is what the user says to read instead of any other source. With `get=examine` that is read and verified, and
-    nothing is written. Raises AssetError.
+    `named` is what the user says to read instead of any other source. With `get=examine` nothing is written of what is
+    built in, only that is read and verified; other images are known once they are prepared, so the cache gets their
+    file in any case. Raises AssetError.
     """
     if spec.is_built_in:
         return FETCH[spec.name](named, get)

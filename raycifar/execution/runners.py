@@ -106,7 +106,9 @@ def _named_weights(trials: Sequence[TrialSpec], options: Options) -> dict[str, P
 
 
 def check_named_files(trials: Sequence[TrialSpec], options: Options, path: Path, weights: Mapping[str, str]) -> None:
-    """Read and verify what --data and --weights name, whatever is left to run; nothing is fetched or written.
+    """Read and verify what --data and --weights name, whatever is left to run; nothing is fetched.
+
+    Nothing is written either, but what `fetch_data` with `examine` says.
 
     `path` are the results of the trials, `weights` the ImageNet weights that they have on record, by network.
     Raises AssetError, or SweepError for other weights than these and for weights that nothing reads.

@@ -11,8 +11,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -123,19 +123,29 @@ def locked(path: Path, title: str) -> AbstractContextManager[object]:
         return lock.acquire()
 
 
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, what the cache shall have, for a `with` block by the process that has its lock.
+
+    It is removed in the end, also on Ctrl-C; those that killed processes left, at the beginning.
+    """
+    for left_by_a_killed_process in path.parent.glob(f".{path.name}-*"):
+        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
+    with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+        yield Path(scratch)
+
+
 def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
-    """Fetch the file while holding its lock. Unfinished files lie in a scratch folder, removed also on Ctrl-C."""
+    """Fetch the file while holding its lock."""
     # Once more: the process that held the lock before may have fetched it.
     if (problem := flaw(path, asset.layout, asset.sha256)) is None:
         return
     if path.exists():
         say(f"warning: {path} is damaged ({problem}); fetching it again")
         path.unlink()  # what is not right shall not lie there, also where nothing better can be had
-    for left_by_a_killed_process in path.parent.glob(f".{path.name}-*"):
-        shutil.rmtree(left_by_a_killed_process, ignore_errors=True)
-    with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
-        source, tensors = _first_that_works(asset, sources, Path(scratch))
-        write_asset(path, tensors, source, Path(scratch))
+    with scratch_beside(path) as scratch:
+        source, tensors = _first_that_works(asset, sources, scratch)
+        write_asset(path, tensors, source, scratch)
     if problem := flaw(path, asset.layout, asset.sha256):
         path.unlink()
         raise AssetError(f"{asset.title}: what came from {source} is not kept: {problem}")

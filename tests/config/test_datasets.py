@@ -54,7 +54,11 @@ REFUSED: dict[str, tuple[dict[str, typing.Any], list[str]]] = {
     "more tested than there are": ({"data": {"test_images": 70}}, ["data.test_images = 70", "61 test images"]),
     "a flip of what has no mirror image": (
         {"augmentation": {"flip": "random"}},
-        ["trial 'a': augmentation.flip", "data.mirror = false"],
+        ["trial 'a': augmentation.flip", "leaves has data.mirror = false: a mirror image is another class"],
+    ),
+    "a flip beside the setting": (
+        {"augmentation": {"flip": "random"}, "data": {"mirror": False}},
+        ["trial 'a': augmentation.flip", "data.mirror = false says that a mirror image is another class"],
     ),
     "a crop of more than half": ({"augmentation": {"crop": 33}}, ["crop = 33", "at most 32", "64 pixels"]),
     "a cutout of more than all": ({"augmentation": {"cutout": 65}}, ["cutout = 65", "at most 64"]),

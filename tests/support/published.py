@@ -9,12 +9,31 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from raycifar.config.data import Data
+from raycifar.config.published import PREFIX
 from tests.support.paths import SAMPLE
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def spec(name, **settings):
+    return Data.model_validate({"name": f"{PREFIX}{name}", **settings})
+
+
+@pytest.fixture(autouse=True)
+def images_are_opened_here_alone(monkeypatch):
+    """No class of torchvision opens an image: data/own/decode.py does, from memory, with limits and in parallel."""
+    before = Image.open
+
+    def opened(file, *arguments, **options):
+        assert isinstance(file, io.BytesIO), file
+        return before(file, *arguments, **options)
+
+    monkeypatch.setattr(Image, "open", opened)
 
 
 def md5(path: Path) -> str:

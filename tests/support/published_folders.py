@@ -127,6 +127,13 @@ def caltech(root: Path) -> dict[str, Any]:
     return {}
 
 
+def caltech256(root: Path) -> dict[str, Any]:
+    for label, name in enumerate(("001.ak47", "002.american-flag")):
+        for place, number in enumerate(TRAIN[label::2], 1):
+            save(root / f"caltech256/256_ObjectCategories/{name}/{1 + label:03d}_{place:04d}.jpg", number)
+    return {}
+
+
 def eurosat(root: Path) -> dict[str, Any]:
     classes_of(root / "eurosat/2750", ("Forest", "River"), TRAIN)
     return {}
@@ -176,6 +183,7 @@ FOLDERS = {  # torchvision's class: what writes its folder, and the classes' nam
     "Food101": (food, ("apple_pie", "waffles")),
     "GTSRB": (gtsrb, ("0", "1")),
     "Caltech101": (caltech, ("accordion", "airplanes")),
+    "Caltech256": (caltech256, ("001.ak47", "002.american-flag")),
     "EuroSAT": (eurosat, ("Forest", "River")),
     "SUN397": (sun, ("abbey", "alley")),
     "FGVCAircraft": (aircraft, ("707-320", "F/A-18")),

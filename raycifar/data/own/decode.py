@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from raycifar.storage.files import read_file
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")  # the last is GTSRB's
 MOST_PIXELS, MOST_BYTES = 100_000_000, 1_000_000_000  # of an image
 _SIXTEEN_BITS = 257  # 65535 / 255
 
@@ -56,6 +56,11 @@ def _opened(content: Path | bytes | np.ndarray) -> Image.Image:
     if (pixels := image.width * image.height) > MOST_PIXELS:
         raise ValueError(f"{pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}")
     return image
+
+
+def bordered(pixels: np.ndarray, width: int) -> np.ndarray:
+    """Pixels (..., H, W) with so many black ones on each side."""
+    return np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + [(width, width)] * 2)
 
 
 def _reason(why: Exception) -> str:

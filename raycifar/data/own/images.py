@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from raycifar.data.own.decoders import decode_all
 from raycifar.data.own.layouts import read_named
 from raycifar.data.own.named import DataError, File, Named, look_through, with_groups
 from raycifar.data.own.prepared import Prepared
-from raycifar.storage.asset_cache import cached_path, locked, metadata_on_file
+from raycifar.storage.asset_cache import cached_path, locked, metadata_on_file, scratch_beside
 from raycifar.storage.data_file import is_sound
 from raycifar.storage.download import say
 from raycifar.storage.files import read_file
@@ -63,7 +62,7 @@ def prepared_once(spec: Data, named: str, stamp: str, read: Callable[[], Named])
         index.parent.mkdir(parents=True, exist_ok=True)
         with locked(index, spec.own_name):
             if (ready := ready_file(index, stamp)) is None:
-                ready = _prepare(read(), spec, index.parent)
+                ready = _prepare(read(), spec, index)
                 made = ready.stat()
                 index.write_text(json.dumps([stamp, ready.name, made.st_size, made.st_mtime_ns]))
     except OSError as why:
@@ -127,8 +126,9 @@ def ready_file(index: Path, stamp: str) -> Path | None:
     return ready if size > FULLY_CHECKED or is_sound(ready) else None
 
 
-def _prepare(named: Named, spec: Data, cache: Path) -> Path:
+def _prepare(named: Named, spec: Data, index: Path) -> Path:
     """Decode and write what was named. Raises DataError before anything is left in the cache."""
+    cache = index.parent
     named = with_groups(named, spec.groups)
     _refuse_classes(named)
     if spec.test and is_given(named):
@@ -136,14 +136,14 @@ def _prepare(named: Named, spec: Data, cache: Path) -> Path:
     side = spec.side or named.side or OWN_SIDE
     _refuse_full_disk(named, side, cache)
     groups = check_groups(named)
-    with TemporaryDirectory(prefix=".own-images-", dir=cache) as scratch:
-        pixels = Path(scratch) / "pixels"
+    with scratch_beside(index) as scratch:
+        pixels = scratch / "pixels"
         looks = decode_all(named, pixels, side, spec.resize)
         read = _readable(named, looks, spec)
         kept = read[drop_copies(_only(named, read), [looks[row].pixels for row in read], spec)]
         prepared = _cut(_only(named, kept), [looks[row] for row in kept], kept, side, spec)
         facts = prepared.facts(spec, groups, len(looks) - len(read), len(read) - len(kept))
-        written = prepared.write(facts, pixels, Path(scratch))
+        written = prepared.write(facts, pixels, scratch)
         os.replace(written, cache / written.name)
     for line in (*named.notes, *_enlarged(looks, side)):
         say(f"{named.title}: {line}")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from raycifar.config.datasets import CIFAR10
 from raycifar.config.sweep import TrialSpec, checked_trial
 from raycifar.data.own import decoders, images
-from raycifar.data.own.images import facts_in, fetch_own
+from raycifar.data.own.images import facts_in, fetch_own, index_of
 from raycifar.data.own.named import in_order
 from raycifar.data.sources import facts_of
 from raycifar.data.splits import load_splits, load_training
@@ -314,7 +314,7 @@ def test_copies_that_no_two_splits_can_share_are_no_fault(leaves):
 def test_test_images_nearly_equal_to_others_are_counted(leaves):
     write_folder(leaves, SPLIT)
     Image.open(leaves / "train/ash/0.png").save(leaves / "test/ash/99.jpg", quality=92)
-    spec = own(leaves)
+    spec = own(write_folder(leaves, SPLIT))
     path = fetch_own(spec)
     assert facts_in(path).near == 1
     assert load_file(path)["test_near"].tolist() == [0, 0, 0, 0, 0][:0] + [int(i == 5) for i in range(6)]
@@ -328,6 +328,16 @@ def test_unreadable_files_are_skipped_and_counted_where_that_is_asked_for(leaves
 
 
 # Once, and never in place of what is named ----------------------------------------------------------------------------
+
+
+def test_what_a_killed_process_left_is_removed_when_the_images_are_prepared_again(leaves, cache):
+    spec = own(write_folder(leaves, SPLIT))
+    index = index_of(spec, spec.path)
+    left = cache / f".{index.name}-0123abcd"
+    left.mkdir(parents=True)
+    (left / "pixels").write_bytes(bytes(1_000))
+    assert fetch_own(spec).parent == cache
+    assert not left.exists()
 
 
 def test_what_has_been_read_is_not_read_again(leaves, monkeypatch):
