@@ -20,6 +20,7 @@ MOST_BYTES = 5_000_000  # of a pickle; a trial's state has 50 kB. Python takes u
 MOST_STEPS = 1_500_000  # instructions of a pickle, each 3 microseconds; a trial's state has 3,000
 MOST_COPIED = 2_000_000  # values that calls are given and texts that are keys, all together
 MOST_IN_KEY = 100  # values in a tuple that is a dictionary's key
+MOST_IN_NAME = 200  # characters: PyTorch looks through a name that it refuses in the square of the time
 MOST_UNUSUAL_KEYS = 10_000  # that are no texts and no small numbers: thousands can be made to share a place
 _COUNTED_AS_ONE = 25  # characters of a text that is copied
 _MAGIC = 0x1950A86A20F9469CFC6C  # what a file of PyTorch before 1.6 begins with
@@ -102,7 +103,10 @@ class _Reader:
 
     def _global(self, name: str) -> None:
         module, _, called = name.partition(" ")
-        self._push("global", f"{'builtins' if module == '__builtin__' else module}.{called}")
+        known = f"{'builtins' if module == '__builtin__' else module}.{called}"
+        if len(known) > MOST_IN_NAME:
+            raise refusal(known)
+        self._push("global", known)
 
     def _mark(self, _: object) -> None:
         self._outer.append(self._stack)

@@ -139,6 +139,7 @@ HOSTILE = {
     "a storage larger than its record": (storage(10**10), "not as large as its pickle says"),
     "two million instructions": (b"](" + b"N" * 2_000_000 + b"e", "more than 1,500,000 instructions"),
     "6 MB": (text("a" * 6_000_000), r"6,000,\d+ bytes, of 5,000,000|more than 5,000,000 bytes"),
+    "a name that takes long to refuse": (named("os." + "s" * 200_000), "asks for os.ssss"),
     "code": (named("os.system") + text("true") + b"\x85R", "asks for os.system"),
     "a state of attributes": (called("collections.OrderedDict") + b"]b", "not written by torch.save"),
 }
