@@ -27,8 +27,9 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
 
     Of an error of the system its reason and its file; of one of PyTorch's not the stack of its C++.
     """
-    is_of_a_file = isinstance(error, OSError) and error.strerror is not None and error.filename is not None
-    said = f"{error.strerror}: {error.filename}" if is_of_a_file else str(error)
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
+        said = f"{error.strerror}: {error.filename}"
     return " ".join(said.partition("\nframe #")[0].split())[:most] or type(error).__name__
 
 
