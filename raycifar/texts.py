@@ -23,8 +23,14 @@ def plain(text: str) -> str:
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
-    """What the error says, its first `most` characters; its type where it says nothing."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    """What the error says, its first `most` characters; its type where it says nothing.
+
+    Of an error of the system its reason and its file; of one of PyTorch's not the stack of its C++.
+    """
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
+        said = f"{error.strerror}: {error.filename}"
+    return " ".join(said.partition("\nframe #")[0].split())[:most] or type(error).__name__
 
 
 def markdown(text: Any) -> str:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from raycifar.errors import InputError
+from raycifar.texts import in_one_line
 
 MOST_BYTES = 100_000_000  # of a module's files together
 Allowed = tuple[str, str, str]  # a module's name, where it lies, its digest: plain values, for they travel as JSON
@@ -110,7 +111,8 @@ def function(source: str, setting: str, group: str) -> Callable[..., Any]:
 
 def told(error: BaseException) -> str:
     """What an exception of the user's code says, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")
+    name, said = type(error).__name__, in_one_line(error, 300)
+    return name if said == name else f"{name}: {said}"
 
 
 def _entry_point(name: str, setting: str, group: str) -> str:

@@ -3,6 +3,7 @@
 The photographs are those that come with scikit-learn and Matplotlib.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib
@@ -73,6 +74,24 @@ def test_whole_photographs_are_told_apart_and_onnx_says_the_same(parts, tmp_path
 def reader(make_trial):
     """A model that only reads."""
     return TrainedModel(None, make_trial(), None)
+
+
+@pytest.mark.parametrize("limit", [None, 5_000, 89_478_485])
+def test_pillows_own_limit_is_left_as_it_was(make_trial, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    (tmp_path / "x.jpg").write_bytes(b"no image")
+    assert len(reader(make_trial).read(PHOTOGRAPHS["china"])) == 1
+    assert limit == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ValueError, match="cannot be read"):
+        reader(make_trial).read(tmp_path / "x.jpg")
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_pillows_own_limit_is_left_as_it_was_by_several_threads(make_trial):
+    limit, read = Image.MAX_IMAGE_PIXELS, reader(make_trial).read
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(read, 8 * [PHOTOGRAPHS["china"]]))) == 8
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_file_is_read_as_images_of_the_users_own_are(make_trial, tmp_path):

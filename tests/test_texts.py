@@ -2,6 +2,8 @@
 
 import csv
 import io
+from email.message import Message
+from urllib.error import HTTPError
 
 import pandas as pd
 import pytest
@@ -88,3 +90,17 @@ def test_texts_are_filtered_wherever_they_lie_in_a_record():
 )
 def test_an_error_is_told_in_one_line(error, line):
     assert in_one_line(error, most=9) == line
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FileNotFoundError(2, "No such file", "/a\nb"), "No such file: /a b"),
+        (OSError(28, "No space left"), "[Errno 28] No space left"),
+        (HTTPError("http://h/f", 404, "Not Found", Message(), None), "HTTP Error 404: Not Found"),
+        (RuntimeError("enforce fail\nframe #0: c10::Throw\nframe #1: main"), "enforce fail"),
+    ],
+    ids=["of a file", "of no file", "of a host", "with a stack"],
+)
+def test_what_an_error_says_of_its_cause_is_kept(error, line):
+    assert in_one_line(error) == line

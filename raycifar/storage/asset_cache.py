@@ -23,14 +23,16 @@ from filelock import FileLock, Timeout
 
 from raycifar.errors import InputError
 from raycifar.storage.cache import cache_folder
-from raycifar.storage.download import Readable, digest_of, one_line, say
+from raycifar.storage.download import Readable, digest_of, say
 from raycifar.storage.files import open_file
 from raycifar.storage.tensor_files import read_header
+from raycifar.texts import in_one_line
 
 Tensors = dict[str, np.ndarray]
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # tensor name: (numpy's type name, shape)
 Source = tuple[str, Callable[[Path], Tensors]]  # name for messages; reader that may use a scratch folder
 ANY = ""  # the key of a SHA-256 that is right whatever the source
+_MOST_SAID = 600  # characters of what a source says: a remedy may be its end
 _OTHERS = "its contents are not those that are known by their SHA-256, {}"
 Get = Callable[["Asset", Path, Sequence[Source]], Path]  # `obtain` or `examine`
 
@@ -148,7 +150,7 @@ def _fetch(asset: Asset, path: Path, sources: Sequence[Source]) -> None:
         write_asset(path, tensors, source, scratch)
     if problem := flaw(path, asset.layout, asset.sha256):
         path.unlink()
-        raise AssetError(f"{asset.title}: what came from {source} is not kept: {problem}")
+        raise AssetError(f"{asset.title}: {_not_kept(source, problem)}")
     say(f"{asset.title}: {path}, {path.stat().st_size / 1e6:.0f} MB")
 
 
@@ -160,21 +162,30 @@ def _first_that_works(asset: Asset, sources: Sequence[Source], scratch: Path) ->
             tensors = read(scratch)
             check_layout(tensors, asset.layout)
             asset.check(tensors)
-            if (right := asset.sha256.get(name, asset.sha256.get(ANY))) and _digest(_contiguous(tensors)) != right:
-                raise ValueError(f"what came from {name} is not kept: {_OTHERS.format(right[:16])}")
+            if (right := _known_of(asset.sha256, name)) and _digest(_contiguous(tensors)) != right:
+                raise ValueError(_not_kept(name, _OTHERS.format(right[:16])))
             return name, tensors
         except Exception as why:  # of any kind: the next source is tried
             reasons.append((name, why))
             if len(reasons) < len(sources):
-                say(f"  failed: {one_line(why)}")
+                say(f"  failed: {in_one_line(why, _MOST_SAID)}")
     raise failure(asset, reasons)
+
+
+def _not_kept(source: str, why: str) -> str:
+    return f"what came from {source} is not kept: {why}"
+
+
+def _known_of(known: Mapping[str, str], source: str) -> str | None:
+    """The SHA-256 that is known of what this source gives, if there is one."""
+    return known.get(source, known.get(ANY))
 
 
 def failure(asset: Asset, reasons: Sequence[tuple[str, Exception]]) -> AssetError:
     """The error for sources that failed, each with its reason."""
-    tried = [f"{name}: {one_line(why)}" for name, why in reasons]
+    tried = [f"{name}: {in_one_line(why, _MOST_SAID)}" for name, why in reasons]
     if len(tried) == 1:
-        said = f"{asset.absent}: {one_line(reasons[0][1])}" if asset.absent else tried[0]
+        said = f"{asset.absent}: {in_one_line(reasons[0][1], _MOST_SAID)}" if asset.absent else tried[0]
         return AssetError(f"{said}; {asset.remedy}")
     return AssetError(f"{asset.title} could not be had. Tried:", *(f"  {line}" for line in tried), asset.remedy)
 
@@ -228,11 +239,11 @@ def contents_flaw(
     except FileNotFoundError:
         return "absent"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as why:
-        return f"unreadable header: {one_line(why)}"
+        return f"unreadable header: {in_one_line(why, _MOST_SAID)}"
     if layout is not None and actual != layout:
         return "other tensors than expected"
-    right = known.get(str(metadata.get("source")), known.get(ANY, sha256))
-    if right != sha256:
+    right = _known_of(known, str(metadata.get("source")))
+    if right is not None and right != sha256:
         return _OTHERS.format(right[:16])
     return None if metadata.get("sha256") == sha256 else "its contents do not match their SHA-256"
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from raycifar.storage.kinds import HEAD_BYTES, stands_in
-from raycifar.texts import printable
+from raycifar.texts import in_one_line, printable
 
 Readable = io.BufferedReader | io.BytesIO
 CONNECT_SECONDS = 10.0
@@ -66,7 +66,7 @@ def connect(url: str) -> Any:
     try:
         return answer.result(timeout=CONNECT_SECONDS)
     except Exception as why:
-        raise ConnectionError(f"{url}: {one_line(why)}") from None
+        raise ConnectionError(f"{url}: {in_one_line(why)}") from None
 
 
 def download(url: str, path: Path) -> Path:
@@ -141,10 +141,3 @@ _console = Console(stderr=True, highlight=False)
 def say(text: str) -> None:
     """Print a line on stderr."""
     _console.print(printable(text), markup=False, soft_wrap=True)
-
-
-def one_line(why: BaseException) -> str:
-    """The error's first line; for an error of the system its reason and file."""
-    if isinstance(why, OSError) and why.filename is not None:
-        return f"{why.strerror}: {why.filename}"
-    return (str(why).strip() or type(why).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raycifar.storage.files import open_file
-from raycifar.storage.pickles import MOST_BYTES, check_legacy, check_pickle
+from raycifar.storage.pickles.reader import MOST_BYTES, check_legacy, check_pickle
 
 MOST_HEADER_BYTES = 1_000_000  # of a safetensors file; ours have under 10 kB
 MOST_DIRECTORY_BYTES = 10_000_000  # of a zip archive: 100,000 tensors

@@ -1,11 +1,13 @@
 """Files from elsewhere, in no other machine's reach."""
 
+import http.server
 import io
 import os
 import pickle
 import socket
 import sys
 import tarfile
+import threading
 import time
 
 import numpy as np
@@ -32,6 +34,14 @@ def test_a_host_that_never_answers_costs_the_time_out_only(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1"):
         download.connect(f"http://127.0.0.1:{silent.getsockname()[1]}/file")
+
+
+def test_what_a_host_answers_is_told(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as host:
+        threading.Thread(target=host.handle_request).start()
+        with pytest.raises(ConnectionError, match=r"/file: HTTP Error 501: Unsupported method"):
+            download.connect(f"http://127.0.0.1:{host.server_port}/file")
 
 
 def test_a_name_look_up_that_hangs_costs_the_time_out_only(monkeypatch):

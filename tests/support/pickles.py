@@ -36,6 +36,13 @@ def tensor(shape, strides, elements=4, more=b""):
     return called("torch._utils._rebuild_tensor_v2", storage(elements, more=more), b"K\x00", *sizes, b"\x89", b"N")
 
 
+def typed(count, name, stride=1, kind="torch.ByteStorage", elements=16):
+    """A tensor whose type is not its storage's."""
+    shape = b"(" + number(count) + b"t(" + number(stride) + b"t"
+    value = named(name) if name else b"N"
+    return called("torch._utils._rebuild_tensor_v3", storage(elements, kind), b"K\x00", shape, b"\x89N", value)
+
+
 def pickled(content):
     return b"\x80\x02" + content + b"."
 

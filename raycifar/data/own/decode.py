@@ -11,7 +11,10 @@ import json
 import os
 import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from raycifar.storage.files import read_file
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")  # the last is GTSRB's
 MOST_PIXELS, MOST_BYTES = 100_000_000, 1_000_000_000  # of an image
 _SIXTEEN_BITS = 257  # 65535 / 255
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,9 @@ def look(content: Path | bytes | np.ndarray, side: int, resize: str) -> tuple[np
 def _opened(content: Path | bytes | np.ndarray) -> Image.Image:
     if isinstance(content, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(content.transpose(1, 2, 0)))
-    Image.MAX_IMAGE_PIXELS = None  # the limit is below, and an error
     encoded = content if isinstance(content, bytes) else read_file(content, MOST_BYTES)
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    with _of_any_size():  # the limit is below, and an error
+        image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     if (pixels := image.width * image.height) > MOST_PIXELS:
         raise ValueError(f"{pixels / 1e6:.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}")
     return image
@@ -61,6 +65,17 @@ def _opened(content: Path | bytes | np.ndarray) -> Image.Image:
 def bordered(pixels: np.ndarray, width: int) -> np.ndarray:
     """Pixels (..., H, W) with so many black ones on each side."""
     return np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + [(width, width)] * 2)
+
+
+@contextmanager
+def _of_any_size() -> Iterator[None]:
+    """Pillow's limit is the process's, which may be the user's own: it is lifted while a header is read."""
+    with _one_at_a_time:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _reason(why: Exception) -> str:

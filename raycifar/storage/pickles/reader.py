@@ -1,14 +1,12 @@
-"""Pickles as torch.save writes them: what reading one takes is known before PyTorch reads it.
+"""Goes through a pickle's instructions as a pickle machine does, with sizes in the place of values.
 
-PyTorch's restricted reader (`weights_only`) runs no code, but does whatever else a pickle asks for: allocate, copy or
-hash the same values over and over. So the pickle's instructions are gone through here first, with sizes in the place of
-values. What passes takes a time and a memory that grow with the file alone.
+PyTorch's restricted reader (`weights_only`) runs no code, but does whatever else a pickle asks for: allocate, copy,
+hash or show the same values over and over. What passes here takes a time and a memory that grow with the file alone.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import pickle
 import pickletools
 import struct
@@ -16,29 +14,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raycifar.storage.pickles.storages import PickleError, Storages, bytes_in_storage, bytes_of_type, refusal
+
 MOST_BYTES = 5_000_000  # of a pickle; a trial's state has 50 kB. Python takes up to 70 times that to read it
 MOST_STEPS = 1_500_000  # instructions of a pickle, each 3 microseconds; a trial's state has 3,000
-MOST_COPIED = 2_000_000  # values that calls are given, all together
-MOST_UNFOLDED = 500_000_000  # bytes of tensors beyond four times the file's, where elements share memory
+MOST_COPIED = 2_000_000  # values that calls are given and texts that are keys, all together
 MOST_IN_KEY = 100  # values in a tuple that is a dictionary's key
+MOST_IN_NAME = 200  # characters: PyTorch looks through a name that it refuses in the square of the time
 MOST_UNUSUAL_KEYS = 10_000  # that are no texts and no small numbers: thousands can be made to share a place
 _COUNTED_AS_ONE = 25  # characters of a text that is copied
-_MOST_DIMENSIONS = 64
 _MAGIC = 0x1950A86A20F9469CFC6C  # what a file of PyTorch before 1.6 begins with
-_STORAGES = {  # bytes of an element
-    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
-    "ComplexDouble": 16, "ComplexFloat": 8, "Untyped": 1,
-}  # fmt: skip
+_COMPUTED = ("real", "imag")  # attributes of a tensor that copy it when they are set
 _CODECS = ("latin1", "latin-1")  # as bytes are pickled
-
-
-class PickleError(ValueError):
-    """A pickle that nothing but an attack, or a use that is none of ours, would ask PyTorch to read."""
 
 
 @dataclass(slots=True)
 class _Value:
-    """What stands for a value: its kind, what of it is asked for later, and how many values copying it takes."""
+    """What stands for a value: its kind, what of it is asked for later, and how many values copying it takes.
+
+    A list's and a dictionary's weight grow with it, and are what it holds itself: nothing may go through what lies in
+    a list or in a dictionary inside another value.
+    """
 
     kind: str
     content: Any = None
@@ -52,7 +48,7 @@ def check_pickle(content: bytes, records: Mapping[str, int]) -> None:
     """
     if len(content) > MOST_BYTES:
         raise PickleError(f"its data.pkl has {len(content):,} bytes, of {MOST_BYTES:,} at most")
-    _Reader(_Storages(sum(records.values()), records)).read(io.BytesIO(content))
+    _Reader(Storages(sum(records.values()), records)).read(io.BytesIO(content))
 
 
 def check_legacy(start: bytes, size: int) -> None:
@@ -61,10 +57,13 @@ def check_legacy(start: bytes, size: int) -> None:
     What is no such file passes: PyTorch ends at its first bytes.
     """
     file = io.BytesIO(start)
-    reader = _Reader(_Storages(size))
+    reader = _Reader(Storages(size))
     try:
-        more = 4 if reader.read(file).content == _MAGIC else 0  # a version, types, the state, the storages' order
-        for _ in range(more):
+        if reader.read(file).content != _MAGIC:
+            return
+        if reader.read(file).kind != "number":  # PyTorch shows what it does not expect, however long that is
+            raise pickle.UnpicklingError("damaged, or not written by torch.save: its version is no number")
+        for _ in range(3):  # types, the state, the storages' order
             reader.read(file)
     except (pickle.UnpicklingError, EOFError):
         if len(start) > MOST_BYTES and file.tell() == len(start):
@@ -72,26 +71,12 @@ def check_legacy(start: bytes, size: int) -> None:
         raise
 
 
-class _Storages:
-    """The storages of an archive with these records, or of an older file, which are allocated as its pickle asks."""
-
-    def __init__(self, size: int, records: Mapping[str, int] | None = None) -> None:
-        self._sizes, self._left, self.bytes = dict(records or {}), 0 if records is not None else size, size
-
-    def find(self, name: str, size: int) -> None:
-        self._left -= 0 if name in self._sizes else size
-        if self._sizes.setdefault(name, size) != size or self._left < 0:
-            raise PickleError("its storages are not as large as its pickle says: it is cut short or damaged")
-
-
 class _Reader:
     """A pickle machine whose values stand for others."""
 
-    def __init__(self, storages: _Storages) -> None:
+    def __init__(self, storages: Storages) -> None:
         self._storages = storages
-        self._unfolded = MOST_UNFOLDED + 4 * storages.bytes  # bytes that tensors may still have
         self._copied = self._unusual = self._steps = 0
-        self._views = dict[str, int]()
         self._stack: list[_Value] = []
         self._outer: list[list[_Value]] = []
         self._memo: dict[int, _Value] = {}
@@ -118,7 +103,10 @@ class _Reader:
 
     def _global(self, name: str) -> None:
         module, _, called = name.partition(" ")
-        self._push("global", f"{'builtins' if module == '__builtin__' else module}.{called}")
+        known = f"{'builtins' if module == '__builtin__' else module}.{called}"
+        if len(known) > MOST_IN_NAME:
+            raise refusal(known)
+        self._push("global", known)
 
     def _mark(self, _: object) -> None:
         self._outer.append(self._stack)
@@ -141,20 +129,26 @@ class _Reader:
         self._stack[-1].weight += len(items)
 
     def _set_items(self, items: list[_Value]) -> None:
-        self._check_keys(items[::2])
-        self._top("dict").weight += len(items)
+        """A dictionary's content: whether it has the name of an attribute that is computed."""
+        keys, held = items[::2], self._top("dict")
+        self._check_keys(keys)
+        held.weight += sum(key.weight for key in keys) + len(items) // 2
+        held.content = held.content or any(key.content in _COMPUTED for key in keys)
 
     def _top(self, kind: str) -> _Value:
-        if self._stack[-1].kind != kind:
-            raise TypeError(f"a {self._stack[-1].kind} in the place of a {kind}")
+        _of(self._stack[-1], kind)
         return self._stack[-1]
 
     def _check_keys(self, keys: list[_Value]) -> None:
-        """Others than texts and small numbers may be made to be compared with each other, or hashed without end."""
+        """Others than texts and small numbers may be made to be compared with each other, or hashed without end.
+
+        Long texts may be compared over and over with an equal one.
+        """
         unusual = [key for key in keys if key.kind not in ("text", "number", "constant")]
         self._unusual += len(unusual)
         if self._unusual > MOST_UNUSUAL_KEYS or any(key.weight > MOST_IN_KEY for key in unusual):
             raise PickleError("its pickle has keys that would take too long to look up")
+        self._copy([key for key in keys if key.kind == "text"])
 
     def _copy(self, values: list[_Value]) -> None:
         self._copied += sum(value.weight for value in values)
@@ -163,8 +157,7 @@ class _Reader:
 
     def _build(self, _: object) -> None:
         state = self._stack.pop()
-        if state.kind != "dict":
-            raise TypeError(f"a {state.kind} in the place of attributes")
+        _of(state, "dict")
         self._top("dict")
         self._copy([state])
 
@@ -176,69 +169,72 @@ class _Reader:
         if function.kind != "global" or arguments.kind != "tuple":
             raise TypeError(f"a call of a {function.kind} with a {arguments.kind}")
         if function.content not in _CALLS:
-            raise _refusal(function.content)
+            raise refusal(function.content)
         self._copy([arguments, *(value for value in arguments.content if value.kind in ("list", "dict"))])
         return _CALLS[function.content](self, *arguments.content)
 
     def _storage(self, _: object) -> None:
         """Its content: how many elements, and how many bytes each has."""
         what, kind, name, _, count, *view = self._stack.pop().content
-        size = _STORAGES.get(kind.content.rpartition(".")[2].removesuffix("Storage"))
-        if size is None:
-            raise _refusal(kind.content)
-        if (what.content, name.kind) != ("storage", "text") or count.content < 0:
+        elements, width = count.content, bytes_in_storage(kind.content)
+        if (what.content, name.kind) != ("storage", "text") or elements < 0:
             raise TypeError("no storage")
-        self._storages.find(name.content, count.content * size)
-        elements = count.content
+        self._storages.find(name.content, elements, width)
+        held = (elements, width)
         if view and view[0].kind == "tuple":
-            name, offset, length = (part.content for part in view[0].content)
-            if not 0 <= offset <= offset + length <= elements or self._views.setdefault(name, length) != length:
-                raise PickleError("it has a view that reaches beyond its storage")
-            elements = length
-        self._push("storage", (elements, size))
+            name, *place = (part.content for part in view[0].content)
+            held = self._storages.view(name, held, *place)
+        self._push("storage", held)
 
-    def _tensor(self, storage: _Value, offset: _Value, shape: _Value, strides: _Value, *more: _Value) -> _Value:
-        types = [_bytes_of(value.content) for value in more if value.kind == "global"]  # where not the storage's
-        elements, size = storage.content
+    def _tensor(self, storage: _Value, offset: _Value, shape: _Value, strides: _Value, *_: _Value) -> _Value:
+        elements, width = _of(storage, "storage")
+        return self._rebuilt(elements * width, width, offset, shape, strides)
+
+    def _typed_tensor(self, storage: _Value, offset: _Value, shape: _Value, strides: _Value, *more: _Value) -> _Value:
+        """Of another type than the storage's: it stands behind whether there is a gradient, and hooks."""
+        elements, width = _of(storage, "storage")
+        return self._rebuilt(elements * width, bytes_of_type(_of(more[2], "global")), offset, shape, strides)
+
+    def _rebuilt(self, held: int, width: int, offset: _Value, shape: _Value, strides: _Value) -> _Value:
         sizes, steps = ([number.content for number in values.content] for values in (shape, strides))
-        if len(sizes) > _MOST_DIMENSIONS or len(sizes) != len(steps) or min(offset.content, *sizes, *steps, 0) < 0:
-            raise PickleError("it has a tensor that no network has")
-        count = math.prod(sizes)
-        end = 1 + offset.content + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True)) if count else 0
-        if end * max(types, default=size) > elements * size:
-            raise PickleError("it has a tensor that reaches beyond its storage")
-        self._unfolded -= count * max(types, default=size)
-        if self._unfolded < 0:
-            raise PickleError("its tensors stand for many times the file's bytes: save their clone()")
+        self._storages.tensor(held, width, offset.content, sizes, steps)
         return _Value("tensor")
 
     def _of_type(self, function: _Value, kind: _Value, arguments: _Value, state: _Value) -> _Value:
         """A tensor with attributes."""
         if kind.content not in _TENSORS or not str(function.content).startswith("torch._utils._rebuild_"):
-            raise _refusal(f"{function.content} of {kind.content}")
-        return self._result(function, arguments)
+            raise refusal(f"{function.content} of {kind.content}")
+        self._result(function, arguments)
+        return _with_attributes(state)
 
     def _set(self, items: _Value) -> _Value:
         self._check_keys(items.content)
         return _Value("set", None, items.weight)
 
 
-def _refusal(name: str) -> Exception:
-    if name.startswith("torch."):
-        return PickleError(f"it holds more than plain tensors ({name[:60]}): save those alone")
-    return pickle.UnpicklingError(f"it asks for {name[:60]}")
+def _of(value: _Value, kind: str) -> Any:
+    """The content of a value of this kind."""
+    if value.kind != kind:
+        raise TypeError(f"a {value.kind} in the place of a {kind}")
+    return value.content
 
 
-def _bytes_of(name: str) -> int:
-    """Of an element of torch's type of this name, such as torch.uint16 and torch.float8_e5m2; a bool has 8 bits."""
-    bits = "".join(filter(str.isdigit, name.partition("_")[0]))
-    return int(bits or 8) // 8
+def _with_attributes(state: _Value) -> _Value:
+    """A tensor, each of whose attributes is set; PyTorch shows a state that it does not expect, however long it is."""
+    if state.kind != "constant" and _of(state, "dict"):
+        raise PickleError(f"it sets what a tensor computes ({', '.join(_COMPUTED)})")
+    return _Value("tensor")
+
+
+def _size(_: _Reader, numbers: _Value) -> _Value:
+    """Of a tuple alone: whatever else has elements is gone through, a tensor and a storage too."""
+    if any(number.kind not in ("number", "long") for number in _of(numbers, "tuple")):
+        raise TypeError("a size of what is no number")
+    return numbers
 
 
 def _counted(_: _Reader, counts: _Value) -> _Value:
-    if counts.kind != "dict":
-        raise TypeError("counts of no dictionary")
-    return _Value("dict", None, counts.weight)
+    return _Value("dict", _of(counts, "dict"), counts.weight)
 
 
 def _bytes(_: _Reader, text: _Value = _Value("bytes"), codec: _Value | None = None) -> _Value:  # noqa: B008
@@ -263,11 +259,12 @@ _CALLS: dict[str, Callable[..., _Value]] = {
     "_codecs.encode": _bytes,
     "builtins.complex": _simple,
     "torch.device": _simple,
-    "torch.Size": lambda _, value: value,
-    **dict.fromkeys([f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")], _Reader._tensor),
+    "torch.Size": _size,
+    **dict.fromkeys(["torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"], _Reader._tensor),
+    "torch._utils._rebuild_tensor_v3": _Reader._typed_tensor,
     "torch.nn.parameter.Parameter": lambda *_: _Value("tensor"),
     "torch._utils._rebuild_parameter": lambda *_: _Value("tensor"),
-    "torch._utils._rebuild_parameter_with_state": lambda *_: _Value("tensor"),
+    "torch._utils._rebuild_parameter_with_state": lambda *values: _with_attributes(values[4]),
     "torch._tensor._rebuild_from_type_v2": _Reader._of_type,
 }
 _Step = Callable[[_Reader, Any], None]
