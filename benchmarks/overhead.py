@@ -8,12 +8,13 @@ The bare loops are `fit` and a test, without files and reports, in as many proce
 import argparse
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,12 @@ from raycifar.training.trial import Assets
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ROOT / "sweeps" / "quick.toml"
+BESIDE = "--local, side by side"
+OVER = {  # a way: the ways whose work its own is divided by, bare and --local
+    "through Ray": ("bare, as Ray", BESIDE),
+    "--local": ("bare, one at a time", ""),
+    BESIDE: ("bare, as Ray", ""),
+}
 PROBE = """
 import json, time
 marks = [time.perf_counter()]
@@ -94,13 +101,39 @@ def bare_trial(spec: TrialSpec, assets: Assets, threads: int) -> tuple[float, fl
     return began, time.time()
 
 
-def through_runner(options: Sequence[str]) -> Run:
-    """run_sweep.py with these options, into a folder that is thrown away. Raises CalledProcessError."""
+def through_runner(options: Sequence[str], cores: Sequence[int] = ()) -> Run:
+    """run_sweep.py with these options, into a folder that is thrown away. Raises CalledProcessError.
+
+    `cores`: those that it may use; none named: all.
+    """
     with tempfile.TemporaryDirectory() as storage, watched() as peak:
         started = time.time()
+        on_cores = ["taskset", "--cpu-list", ",".join(map(str, cores))] if cores else []
         command = [sys.executable, "run_sweep.py", str(SWEEP), "--storage", storage, "--name", "tiny", *options]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        subprocess.run([*on_cores, *command], cwd=ROOT, check=True, capture_output=True, text=True)
         return read_run(SweepFolder(Path(storage) / "tiny"), started, time.time(), peak)
+
+
+def side_by_side(options: Sequence[str], trials: Sequence[TrialSpec], at_once: int) -> Run:
+    """As many calls with --local as trials run at once on Ray, with their share of cores and trials each.
+
+    The peaks are those of all calls together. Raises CalledProcessError.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    each = len(cores) // at_once
+
+    def call(number: int) -> Run:
+        chosen = [part for trial in trials[number::at_once] for part in ("--only", trial.name)]
+        return through_runner(["--local", *options, *chosen], cores[number * each : (number + 1) * each])
+
+    with ThreadPoolExecutor(at_once) as pool:
+        runs = list(pool.map(call, range(at_once)))
+    return Run(
+        max(run.wall for run in runs),
+        min(run.first_step for run in runs),
+        sum(run.work for run in runs),
+        max((run.peak for run in runs), key=lambda peak: peak.memory),
+    )
 
 
 def read_run(folder: SweepFolder, started: float, ended: float, peak: Peak) -> Run:
@@ -151,14 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SpecError, AssetError) as error:
         return refuse("overhead", error)
     plan = make_plan(trials, this_machine(torch.cuda.device_count()))
-    options = [part for setting in settings for part in ("--set", setting)]
-    options += [part for trial in trials for part in ("--only", trial.name)]
+    settings_only = [part for setting in settings for part in ("--set", setting)]
+    options = [*settings_only, *(part for trial in trials for part in ("--only", trial.name))]
     ways: dict[str, Callable[[], Run]] = {
         "bare, as Ray": partial(bare, plan.order, assets, plan.at_once),
         "through Ray": partial(through_runner, options),
         "bare, one at a time": partial(bare, plan.order, assets, 1),
         "--local": partial(through_runner, ["--local", *options]),
     }
+    if 1 < plan.at_once <= cpu_count() and not plan.gpus_per_worker:
+        ways[BESIDE] = partial(side_by_side, settings_only, plan.order, plan.at_once)
     found: dict[str, list[Run]] = {way: [] for way in ways}
     probes = []
     try:
@@ -184,16 +219,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def walls(found: dict[str, list[Run]], note: str) -> Table:
-    """The four ways; each product way's work beside that of the bare loops before it."""
+    """The ways; what the product works beside the bare loops, and through Ray beside as many calls without."""
     rows: list[tuple[Cell, ...]] = []
-    ways = list(found)
-    for i, way in enumerate(ways):
-        wall, first, work = (_of(found[way], key) for key in ("wall", "first_step", "work"))
-        beside = work.over(_of(found[ways[i - 1]], "work")) if i % 2 else ""
-        peaks = [run.peak for run in found[way]]
+    for way, runs in found.items():
+        wall, first, work = (_of(runs, key) for key in ("wall", "first_step", "work"))
+        beside = [work.over(_of(found[other], "work")) if other in found else "" for other in OVER.get(way, ("", ""))]
+        peaks = [run.peak for run in runs]
         most = (measured(p.processes for p in peaks), measured(p.memory / 1e9 for p in peaks))
-        rows.append((way, wall, first, work, beside, measured(p.cpu_seconds for p in peaks), *most))
-    columns = ("", "wall, s", "to the first step, s", "work, s", "work over bare", "CPU-s", "processes", "memory, GB")
+        rows.append((way, wall, first, work, *beside, measured(p.cpu_seconds for p in peaks), *most))
+    times = ("wall, s", "to the first step, s", "work, s", "over bare", "over --local")
+    columns = ("", *times, "CPU-s", "processes", "memory, GB")
     meaning = "Work is from first step to tested, summed over them; CPU-seconds are those of all processes."
     return Table("The same four trials", columns, rows, f"{note} {meaning}")
 
