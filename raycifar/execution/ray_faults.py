@@ -23,6 +23,11 @@ _LIMITS = (
         "the disk is full",
         "make room, or name another folder in RAY_TMPDIR",
     ),
+    (
+        "create_buffer failed",
+        "its object store cannot be made in shared memory",
+        "make /dev/shm writable, or enlarge it (in a container: --shm-size=1g)",
+    ),
 )
 # What else Ray's error says by itself; its logs have these words in health, too.
 _TOKEN = (
@@ -54,7 +59,7 @@ _CAUSES = (
         "end what holds the ports (`ss -ltnp` lists them)",
     ),
     (
-        r"\[Errno (?:1|13|17|20|30)\]",
+        r"\[Errno (?:1|13|17|20|30)\]|^FileNotFoundError: ",
         "its folder cannot be written",
         "name a folder that may be written in RAY_TMPDIR",
     ),

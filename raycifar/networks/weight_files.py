@@ -26,19 +26,47 @@ FEATURES = "features."  # torchvision's prefix of the trunk
 MOST_BYTES = 4_000_000_000  # the whole of VGG16 has 553 MB
 _MOST_LEVELS = 3  # of dictionaries in dictionaries: {"checkpoint": {"model": {...}}}
 _MOST_PREFIXES = 20  # in one dictionary, of those with a first kernel of VGG16's shape
+_NORM, _EPSILON = ("weight", "bias", "running_mean", "running_var"), 1e-5  # of PyTorch's batch normalisation
 _REFUSED = "no state dict, or one that holds more than tensors, which may be code: refused"
 
 
 def read_trunk(path: Path, names: Iterable[str]) -> Tensors:
     """The tensors of these torchvision names, such as `features.0.weight`, from a file of weights.
 
-    They may lie below a common prefix (`module.`, `model.`, `_orig_mod.`, `features.module.`), and in a dictionary
-    within the file's (`state_dict`, `model`). Raises ValueError or TypeError where the file is of another kind, where
-    a name is missing, or where several parts of it hold the trunk; OSError where it cannot be read.
+    Where they are followed by batch normalisation, as in torchvision's vgg16_bn and this product's own, it is folded
+    into them. They may lie below a common prefix (`module.`, `model.`, `_orig_mod.`, `features.module.`), and in a
+    dictionary within the file's (`state_dict`, `model`). Raises ValueError or TypeError where the file is of another
+    kind, where a name is missing, or where several parts of it hold the trunk; OSError where it cannot be read.
     """
-    short_names = [name.removeprefix(FEATURES) for name in names]
-    place = find_trunk(_read_state(path), short_names)
+    state, short_names = _read_state(path), [name.removeprefix(FEATURES) for name in names]
+    if folded := _folded(state, short_names):
+        return {FEATURES + name: folded[name] for name in short_names}
+    place = find_trunk(state, short_names)
     return {FEATURES + name: place.array(name) for name in short_names}
+
+
+def _folded(state: Mapping[str, Any], names: list[str]) -> Tensors | None:
+    """The trunk of the one VGG with batch normalisation in the state: convolutions that compute the same in evaluation.
+
+    Each is followed by its normalisation, so its number is higher by those before it. Its own bias may be missing.
+    """
+    numbers = {plain: plain + before for before, plain in enumerate(sorted({int(n.partition(".")[0]) for n in names}))}
+    needed = {f"{n}.weight" for n in numbers.values()}
+    needed |= {f"{n + 1}.{part}" for n in numbers.values() for part in _NORM}
+    parts = [Place(keys, prefix, _below(prefix, part)) for keys, part in _parts(state) for prefix in _prefixes(part)]
+    places = [place for place in parts if place.content.keys() >= needed]
+    if len(places) != 1:
+        return None
+    return {f"{plain}.{part}": value for plain, n in numbers.items() for part, value in _fold(places[0], n).items()}
+
+
+def _fold(place: Place, number: int) -> Tensors:
+    """Kernel (O, I, 3, 3) and bias (O,) of a convolution and the normalisation behind it."""
+    weight, bias, mean, variance = (place.array(f"{number + 1}.{part}").astype(np.float64) for part in _NORM)
+    scale = weight / np.sqrt(variance + _EPSILON)
+    before = place.array(f"{number}.bias") if f"{number}.bias" in place.content else 0.0
+    kernel = place.array(f"{number}.weight") * scale[:, None, None, None]
+    return {"weight": kernel.astype(np.float32), "bias": ((before - mean) * scale + bias).astype(np.float32)}
 
 
 def read_network(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
@@ -116,7 +144,7 @@ def find_trunk(state: Mapping[str, Any], names: list[str]) -> Place:
 
 def _what_is_missing(state: Mapping[str, Any], places: list[Place], names: list[str]) -> str:
     if any("1.running_mean" in place.content for place in places):
-        return "this is a VGG with batch normalisation; expected torchvision's vgg16, not vgg16_bn"
+        return "this is a VGG with batch normalisation, but not one VGG16 with all that belongs to it"
     nearest = max(places, key=lambda place: len(place.content.keys() & set(names)), default=Place((), FEATURES, {}))
     missing = next(name for name in names if name not in nearest.content)
     return f"{nearest}{missing} is missing: the file holds {_listed(state) or 'nothing'}"
@@ -167,7 +195,8 @@ def _read_state(path: Path) -> Mapping[str, Any]:
         kind = _kind_of_tar(path)
     if kind:
         raise ValueError(f"no state dict but {kind}")
-    if path.suffix == ".safetensors" or head[8:9] == b"{":  # behind the header's length
+    by_name = path.suffix == ".safetensors" and not head.startswith((b"PK\x03\x04", b"\x80"))  # not torch.save's
+    if by_name or head[8:9] == b"{":  # behind the header's length
         from safetensors.torch import load_file
 
         shapes_in(path, MOST_BYTES)  # its header is read before anything else
@@ -212,8 +241,8 @@ def _unpickled(path: Path, is_text: bool) -> Mapping[str, Any]:
 
     try:
         check_pickles(path)
-        with warnings.catch_warnings(action="ignore"):  # about old versions of pickle
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_file(path) as file, warnings.catch_warnings(action="ignore"):  # about old versions of pickle
+            state = torch.load(file, map_location="cpu", weights_only=True)  # which by a path goes by its suffix
     except (pickle.UnpicklingError, EOFError) as why:
         raise ValueError("no state dict but text" if is_text else _REFUSED) from why
     if not isinstance(state, dict):

@@ -44,6 +44,7 @@ STARTS = {
     "disk": (OSError(28, "No space left on device", "/t/ray"), ["the disk is full", "make room"]),
     "processes": (BlockingIOError(11, "Resource temporarily unavailable"), ["no more processes", "`ulimit -u`"]),
     "threads": (RuntimeError("can't start new thread"), ["no more processes or threads", "`ulimit -u`"]),
+    "no folder": (FileNotFoundError(2, "No such file or directory", "/proc/ray"), ["its folder cannot", "RAY_TMPDIR"]),
     "files": (OSError(24, "Too many open files"), ["`ulimit -n`"]),
     "shm": (ValueError("The object store size exceeds that of /dev/shm"), ["enlarge /dev/shm", "--shm-size"]),
     "port": (OSError(98, "Address already in use"), ["no free port", "`ss -ltnp` lists them"]),
@@ -89,6 +90,12 @@ def test_the_logs_name_the_limit_that_rays_error_does_not(tmp_path):
     assert f"its log: {tmp_path / 'raylet.out'}" in line
     assert "`ulimit -u`" in line
     assert limited(DASHBOARD, tmp_path), "without a dashboard it would fail, too"
+
+
+def test_shared_memory_that_cannot_be_written_is_told_from_the_log(tmp_path):
+    (tmp_path / "raylet.out").write_text("dlmalloc.cc:161: create_buffer failed to open file /dev/shm/plasmaX, error R")
+    assert "its object store cannot be made in shared memory; " in (line := no_start(NODE, tmp_path))
+    assert "make /dev/shm writable" in line
 
 
 def test_words_of_healthy_logs_are_no_cause(tmp_path):

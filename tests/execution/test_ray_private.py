@@ -169,6 +169,23 @@ def test_a_tune_session_has_the_queue_that_is_waited_for():
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, b""), (b"an older Ray's", b"an older Ray's")])
+def test_what_ray_says_of_a_token_does_not_come_before_our_line(monkeypatch, caplog):
+    from ray._private.authentication import authentication_token_setup
+
+    from raycifar.execution.ray_private import start
+
+    def says(**_):
+        authentication_token_setup.logger.warning("Token authentication is enabled")
+
+    monkeypatch.setattr(start, "maybe_enable_token_auth_if_token_available", says)
+    monkeypatch.setattr(authentication_token_setup.logger, "propagate", True)
+    monkeypatch.setattr(start.services, "get_ray_address_from_environment", lambda *_: None)
+    assert start.cluster_address("auto") is None
+    assert caplog.text == ""
+    says()
+    assert "Token" in caplog.text
+
+
 def test_the_token_is_nobody_elses(tmp_path, monkeypatch, before, after):
     from raycifar.execution.ray_private.start import hide_token
 

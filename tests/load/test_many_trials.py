@@ -5,9 +5,11 @@ from tests.load.many_trials import Load, run
 
 @pytest.mark.slow
 def test_a_sweep_keeps_nothing_that_its_trials_should_let_go(tmp_path):
-    load = run(8, tmp_path)
-    assert (load.status, len(load.files)) == (0, 8)
-    assert load.slope(load.memory_mb) < 20  # a trial's weights alone are 59 MB
+    load = run(16, tmp_path)
+    assert (load.status, len(load.files)) == (0, 16)
+    assert load.slope(load.memory_mb) < 20, (
+        load.memory_mb
+    )  # a look may fall between two trials; one's weights are 59 MB
     assert load.slope(load.handles) < 0.5
     assert max(load.processes) == 1
     assert len(set(load.files)) == 1

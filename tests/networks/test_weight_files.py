@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from raycifar.networks import weights
 from raycifar.networks.weight_files import read_trunk
@@ -48,6 +49,39 @@ def test_the_usual_wrappings_of_a_state_dict_are_read(tmp_path, state):
 def test_safetensors_are_known_by_their_content(tmp_path, name):
     save_file({"features.0.bias": MARK}, tmp_path / name)
     assert (read_trunk(tmp_path / name, ["features.0.bias"])["features.0.bias"] == MARK.numpy()).all()
+
+
+def vgg(normalised, bias=True):
+    """VGG16's first three convolutions, as torchvision numbers them."""
+    layers = []
+    for channels, pools in (((3, 64), False), ((64, 8), True), ((8, 4), False)):
+        layers += [nn.Conv2d(*channels, 3, padding=1, bias=bias)]
+        layers += [nn.BatchNorm2d(channels[1])] if normalised else []
+        layers += [nn.ReLU(), *([nn.MaxPool2d(2)] if pools else [])]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.mark.parametrize("prefix", ["features.", "module.features."])
+@pytest.mark.parametrize("bias", [True, False], ids=["torchvision's", "our own"])
+def test_batch_normalisation_is_folded_into_the_convolutions(tmp_path, prefix, bias):
+    torch.manual_seed(1)
+    theirs, ours = vgg(normalised=True, bias=bias), vgg(normalised=False)
+    for norm in theirs[1], theirs[4], theirs[8]:
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            tensor.data.uniform_(0.2, 2)
+    torch.save({prefix + name: tensor for name, tensor in theirs.state_dict().items()}, tmp_path / "w.pth")
+    read = read_trunk(tmp_path / "w.pth", [f"features.{name}" for name in ours.state_dict()])
+    ours.load_state_dict({name.removeprefix("features."): torch.from_numpy(value) for name, value in read.items()})
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(ours(images), theirs(images))
+    assert {value.dtype for value in read.values()} == {np.dtype("float32")}
+
+
+def test_a_state_dict_is_known_by_its_content(tmp_path):
+    ours = vgg(normalised=False).state_dict()
+    torch.save({f"features.{name}": tensor for name, tensor in ours.items()}, tmp_path / "w.safetensors")
+    read = read_trunk(tmp_path / "w.safetensors", [f"features.{name}" for name in ours])
+    assert np.array_equal(read["features.0.weight"], ours["0.weight"].numpy())
 
 
 def test_a_dictionary_that_holds_itself_ends_in_a_line(tmp_path):

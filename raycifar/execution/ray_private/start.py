@@ -72,7 +72,8 @@ def cluster_address(address: str) -> str | None:
     if address != "auto":
         return address
     found = services.get_ray_address_from_environment(address, None)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    with _without_lines("ray._private.authentication.authentication_token_setup"):
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     return str(found) if found else None
 
 
@@ -111,12 +112,16 @@ def light_start(verbose: bool) -> contextlib.AbstractContextManager[None]:
     return replaced(Node, **dict.fromkeys(there, lambda self: None))
 
 
-@contextlib.contextmanager
-def quiet_start(verbose: bool) -> Iterator[None]:
+def quiet_start(verbose: bool) -> contextlib.AbstractContextManager[None]:
     """Without the lines that Ray logs about a failing start: the error that it raises is told in one."""
+    return _without_lines(*([] if verbose else ["ray._private.services", "ray._private.node"]))
+
+
+@contextlib.contextmanager
+def _without_lines(*modules: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
-        for name in ("ray._private.services", "ray._private.node"):
-            stack.enter_context(replaced(logging.getLogger(name), disabled=not verbose))
+        for name in modules:
+            stack.enter_context(replaced(logging.getLogger(name), disabled=True))
         yield
 
 
