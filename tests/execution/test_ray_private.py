@@ -168,7 +168,6 @@ def test_a_tune_session_has_the_queue_that_is_waited_for():
     assert "_inter_actor_queue" in inspect.getsource(session), f"Ray has moved the queue of reports: mend {ALONE}"
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, b""), (b"an older Ray's", b"an older Ray's")])
 def test_what_ray_says_of_a_token_does_not_come_before_our_line(monkeypatch, caplog):
     from ray._private.authentication import authentication_token_setup
 
@@ -186,6 +185,7 @@ def test_what_ray_says_of_a_token_does_not_come_before_our_line(monkeypatch, cap
     assert "Token" in caplog.text
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, b""), (b"an older Ray's", b"an older Ray's")])
 def test_the_token_is_nobody_elses(tmp_path, monkeypatch, before, after):
     from raycifar.execution.ray_private.start import hide_token
 
