@@ -177,7 +177,7 @@ def test_what_ray_says_of_a_token_does_not_come_before_our_line(monkeypatch, cap
         authentication_token_setup.logger.warning("Token authentication is enabled")
 
     monkeypatch.setattr(start, "maybe_enable_token_auth_if_token_available", says)
-    monkeypatch.setattr(authentication_token_setup.logger, "propagate", True)
+    monkeypatch.setattr(authentication_token_setup.logger, "handlers", [caplog.handler])
     monkeypatch.setattr(start.services, "get_ray_address_from_environment", lambda *_: None)
     assert start.cluster_address("auto") is None
     assert caplog.text == ""
