@@ -14,7 +14,9 @@ _ENVIRONMENT = {
     "PL_DISABLE_FORK": "1",  # as Tune sets it for a driver
     # A trial has several processes that hardly compute; Ray warns at thrice this number, by default the CPUs'.
     "RAY_worker_maximum_startup_concurrency": str(max(16, os.cpu_count() or 1)),
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other starve the trials beside them
 }
-for _key, _value in _ENVIRONMENT.items():
+# Threads that spin for each other starve the trials beside them, and to wake one that sleeps takes as long as a small
+# layer. So they spin for some microseconds: the second variable is GNU's runtime's, which heeds it before the first.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+for _key, _value in (_ENVIRONMENT | ({} if _WAITING.keys() & os.environ else _WAITING)).items():
     os.environ.setdefault(_key, _value)

@@ -162,6 +162,24 @@ def test_monitors_that_nobody_needs_are_not_started(monkeypatch, verbose, own_wa
     assert [getattr(start.Node, name) for name in start.MONITORS] == before
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, ["PASSIVE", "1000"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None]),
+        ({"GOMP_SPINCOUNT": "7"}, [None, "7"]),
+    ],
+)
+def test_how_threads_wait_is_the_users_where_the_user_says_it(before, after):
+    code = (
+        "import os, json, raycifar.execution.ray_environment\n"
+        "print(json.dumps([os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')]))"
+    )
+    env = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env | before, capture_output=True, check=True)
+    assert json.loads(done.stdout) == after
+
+
 def test_a_tune_session_has_the_queue_that_is_waited_for():
     from ray.train._internal import session
 
