@@ -7,7 +7,6 @@ starts a head without cores, and a node of one core that sees nothing in the fol
 """
 
 import contextlib
-import importlib.metadata
 import os
 import signal
 import subprocess
@@ -27,10 +26,16 @@ def packages():
 
 
 def metadata():
-    """The file that has the package's version."""
-    package = importlib.metadata.distribution("raycifar")
-    (file,) = (path for path in package.files or [] if path.name == "METADATA")
-    return package.locate_file(file)
+    """The files that have the package's version: a build leaves a raycifar.egg-info in the checkout, too."""
+    folders = [path for folder in sys.path for path in Path(folder or ".").glob("raycifar*-info")]
+    return sorted(
+        {
+            str(path.resolve())
+            for folder in folders
+            for path in folder.iterdir()
+            if path.name in ("METADATA", "PKG-INFO")
+        }
+    )
 
 
 @contextlib.contextmanager
@@ -54,8 +59,9 @@ def main(storage, other_metadata):
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     bare = [f"-t tmpfs none {place}" for place in (storage, *packages())]
+    others = [f"--bind {other_metadata} {file}" for file in metadata()]
     try:
-        with node(cluster.address, *bare), node(cluster.address, f"--bind {other_metadata} {metadata()}"):
+        with node(cluster.address, *bare), node(cluster.address, *others):
             print(cluster.address, flush=True)
             sys.stdin.read()
     finally:
@@ -68,10 +74,20 @@ def hidden(folder):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         with node(cluster.address, f"-t tmpfs none {folder}"):
+            wait_for_nodes(cluster.address, 2)
             print(cluster.address, flush=True)
             sys.stdin.read()
     finally:
         cluster.shutdown()
+
+
+def wait_for_nodes(address, number):
+    from ray._raylet import GcsClient
+
+    client, until = GcsClient(address=address), time.monotonic() + 200
+    while sum(node.state == 0 for node in client.get_all_node_info(timeout=30).values()) < number:  # ALIVE
+        assert time.monotonic() < until
+        time.sleep(0.5)
 
 
 def ask(storage, file):
