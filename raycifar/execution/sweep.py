@@ -73,12 +73,15 @@ def _is_done(trial: TrialFolder, options: Options) -> bool:
     return trial.summary() is not None and (options.local or not _tune_lacks_epochs(trial))
 
 
+RAYS_OWN = ("params.json", "checkpoint_manager_snapshot.json")  # what a trial has that ran on Ray: Tune's, Train's
+
+
 def _tune_lacks_epochs(trial: TrialFolder) -> bool:
-    """Whether Ray Tune's file of this trial, where there is one, has fewer epochs than its history."""
+    """Whether Ray Tune's file of this trial, where it ran on Ray, has fewer epochs than its history."""
     try:
         lines = (trial.path / "result.json").read_bytes().splitlines(keepends=True)
-    except OSError:
-        return False
+    except OSError:  # it is begun anew by each call
+        return any((trial.path / name).exists() for name in RAYS_OWN)
     told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
     return told < len(trial.history().epochs)
 

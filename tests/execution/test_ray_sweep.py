@@ -141,11 +141,17 @@ def four_logical_gpus(on_cpus):
         ray.shutdown()
 
 
-def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(on_cpus, four_logical_gpus):
-    """As when the main process is killed just after a trial's end."""
+@pytest.mark.parametrize("left", [1, 0], ids=["half of it", "nothing"])
+def test_a_tested_trial_that_tune_had_not_heard_to_the_end_is_told_again_and_not_trained(
+    on_cpus, four_logical_gpus, left
+):
+    """As when the main process is killed just after a trial's end, perhaps before Tune has written a file."""
     sweep, folder, *_ = on_cpus
     before, file = folder.trial("long").history(), folder.trial("long").path / "result.json"
-    file.write_text(file.read_text().partition("\n")[0])  # half a line is no line
+    if left:
+        file.write_text(file.read_text().partition("\n")[0])  # half a line is no line
+    else:
+        file.unlink()
     assert run_sweep(sweep, folder.path, Options(gpus=0, only=("long",)), Console(file=io.StringIO()))
     assert [json.loads(line)["epoch"] for line in file.read_text().splitlines()] == [1, 2, 3]
     assert folder.trial("long").history() == before
