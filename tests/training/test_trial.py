@@ -620,10 +620,12 @@ def test_the_last_checkpoint_is_written_while_the_trial_is_tested_and_before_its
         return save_checkpoint(folder, state, history)
 
     monkeypatch.setattr(raycifar.training.checkpoint_writer, "save_checkpoint", save)
-    run(make_trial(epochs=3), tmp_path)
-    assert written == [False, False, False]
+    run(make_trial(epochs=3), tmp_path, lambda record, path: time.sleep(0.2))  # so that no epoch outruns a write
+    assert not any(written)
     assert newest_checkpoint(tmp_path).name == "checkpoint_000003"
-    assert len(list(tmp_path.glob("checkpoint_*"))) == 3, "Train deletes them, and fails where one is gone"
+    assert len(list(tmp_path.glob("checkpoint_*"))) == len(written) > 1, (
+        "Train deletes them, and fails where one is gone"
+    )
     assert TrialFolder(tmp_path).summary() is not None
 
 
