@@ -167,7 +167,8 @@ def test_the_tested_weights_are_the_best_ones(finished):
 
 
 @pytest.mark.slow
-def test_an_interrupted_trial_resumes_to_the_same_numbers_and_weights(finished, tmp_path):
+def test_an_interrupted_trial_resumes_to_the_same_numbers_and_weights(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(raycifar.training.checkpoint_writer, "ThreadPoolExecutor", FastDisk)
     spec, folder, _ = finished
 
     def interrupt(record, path):
