@@ -10,8 +10,9 @@ import pickle
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def _folded(state: Mapping[str, Any], names: list[str]) -> Tensors | None:
     numbers = {plain: plain + before for before, plain in enumerate(sorted({int(n.partition(".")[0]) for n in names}))}
     needed = {f"{n}.weight" for n in numbers.values()}
     needed |= {f"{n + 1}.{part}" for n in numbers.values() for part in _NORM}
-    parts = [Place(keys, prefix, _below(prefix, part)) for keys, part in _parts(state) for prefix in _prefixes(part)]
-    places = [place for place in parts if place.content.keys() >= needed]
+    places = [place for place in _places(state, _prefixes) if place.content.keys() >= needed]
     if len(places) != 1:
         return None
     return {f"{plain}.{part}": value for plain, n in numbers.items() for part, value in _fold(places[0], n).items()}
@@ -73,11 +73,7 @@ def read_network(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Tensors:
     """As read_trunk, for the tensors of a library's network by their names in its state dict; a head is left behind."""
     state, names = _read_state(path), list(shapes)
     first = next(name for name, shape in shapes.items() if len(shape) > 1)
-    places = [
-        Place(keys, prefix, _below(prefix, part))
-        for keys, part in _parts(state)
-        for prefix in _prefixes_of(first, shapes[first], part)
-    ]
+    places = _places(state, partial(_prefixes_of, first, shapes[first]))
     complete = [place for place in places if place.content.keys() >= set(names)]
     complete = [place for place in complete if not place.keys and not place.prefix] or complete
     if len(complete) > 1:
@@ -129,7 +125,7 @@ class Place:
 
 def find_trunk(state: Mapping[str, Any], names: list[str]) -> Place:
     """The one place in a state dict that holds all these names. Raises ValueError where none does, or several do."""
-    places = [Place(keys, prefix, _below(prefix, part)) for keys, part in _parts(state) for prefix in _prefixes(part)]
+    places = _places(state, _prefixes)
     for place in places:
         for name in place.content.keys() & set(names) if place.is_torchvisions else ():
             place.array(name)
@@ -148,6 +144,11 @@ def _what_is_missing(state: Mapping[str, Any], places: list[Place], names: list[
     nearest = max(places, key=lambda place: len(place.content.keys() & set(names)), default=Place((), FEATURES, {}))
     missing = next(name for name in names if name not in nearest.content)
     return f"{nearest}{missing} is missing: the file holds {_listed(state) or 'nothing'}"
+
+
+def _places(state: Mapping[str, Any], prefixes: Callable[[Mapping[Any, Any]], list[str]]) -> list[Place]:
+    """Where the network may lie: each dictionary with each of its prefixes."""
+    return [Place(keys, prefix, _below(prefix, part)) for keys, part in _parts(state) for prefix in prefixes(part)]
 
 
 def _parts(state: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:

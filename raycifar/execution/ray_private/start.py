@@ -25,6 +25,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.node import Node
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
+from raycifar.execution.ray_faults import text_of
 from raycifar.execution.ray_private.ways import OWN_RAY, RAYS_OWN_WAY, replaced
 
 MONITORS = ("start_monitor", "start_log_monitor")  # methods of Node
@@ -96,7 +97,7 @@ def tell_nodes(address: str) -> None:
             ]
         }
     except Exception as error:
-        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+        answer = {"error": text_of(error)}
     print(json.dumps(answer), file=out, flush=True)
     os._exit(0)  # nothing of Ray's may hold up the end
 
