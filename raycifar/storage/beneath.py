@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from raycifar.storage.written import DELETABLE, LEFTOVER, LEFTOVER_EARLIER
 
@@ -76,7 +77,14 @@ def beneath(where: Where) -> Beneath:
 
 
 def write_bytes(where: Where, content: bytes | memoryview) -> None:
-    """Write to a file of a random name, flush it to the disk and rename it: readers see the old file or the new one.
+    """Write the file as `written` does, in one piece."""
+    with written(where) as file:
+        file.write(content)
+
+
+@contextmanager
+def written(where: Where) -> Iterator[BinaryIO]:
+    """A file of a random name to write to, flushed to the disk and renamed at the end: readers see the old or the new.
 
     Raises OSError; the old file is then left as it is.
     """
@@ -84,7 +92,7 @@ def write_bytes(where: Where, content: bytes | memoryview) -> None:
     with opened(file.parent) as folder, _told_with(file.path):
         try:
             with open(draft, "xb", opener=lambda name, _: os.open(name, _DRAFT, 0o666, dir_fd=folder)) as beside:
-                beside.write(content)
+                yield beside
                 beside.flush()
                 os.fsync(beside.fileno())
             os.replace(draft, file.name, src_dir_fd=folder, dst_dir_fd=folder)

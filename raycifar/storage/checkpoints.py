@@ -12,8 +12,9 @@ import secrets
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-from raycifar.storage.beneath import Beneath, beneath, delete, names_in, new_folder, rename, write_bytes
+from raycifar.storage.beneath import Beneath, beneath, delete, names_in, new_folder, rename, written
 from raycifar.storage.files import RecordError, open_file, read_json, write_json
 from raycifar.storage.folders import TrialFolder
 from raycifar.storage.records import History
@@ -39,10 +40,10 @@ def checkpoint_epoch(path: Path) -> int:
     raise ValueError(f"{path}: not a checkpoint's name")
 
 
-def write_checkpoint(folder: Path, state: bytes | memoryview, history: History) -> Path:
+def write_checkpoint(folder: Path, write_state: Callable[[BinaryIO], object], history: History) -> Path:
     """Write the checkpoint of the history's last epoch into the trial's folder; returns its path.
 
-    `state` becomes the content of `state.pt`.
+    `write_state` gets the file that becomes `state.pt`.
 
     Raises OSError where the disk is full or cannot be written to; earlier checkpoints are left as they are.
     """
@@ -50,7 +51,7 @@ def write_checkpoint(folder: Path, state: bytes | memoryview, history: History) 
     final = checkpoint_name(history.epochs[-1].epoch)
     partial = trial / f".{final}.{secrets.token_hex(8)}{_own()}"
     try:
-        _write_files(partial, state, history)
+        _write_files(partial, write_state, history)
         delete(trial / final)  # a damaged one of the same epoch
         rename(partial, final)
     except BaseException:  # a full disk, Ctrl-C: a partial folder would take up room
@@ -60,9 +61,10 @@ def write_checkpoint(folder: Path, state: bytes | memoryview, history: History) 
     return folder / final
 
 
-def _write_files(partial: Beneath, state: bytes | memoryview, history: History) -> None:
+def _write_files(partial: Beneath, write_state: Callable[[BinaryIO], object], history: History) -> None:
     new_folder(partial)
-    write_bytes(partial / "state.pt", state)
+    with written(partial / "state.pt") as file:
+        write_state(file)
     write_json(partial / "history.json", history.to_json())
     write_json(partial / "manifest.json", {name: _fingerprint(partial.path / name) for name in _FILES})
 

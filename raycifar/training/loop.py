@@ -70,7 +70,13 @@ class TrainState:
         return self.average.module if self.average is not None else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Holds tensors and plain values only, so that torch.load(weights_only=True) reads it."""
+        """Holds tensors and plain values only, so that torch.load(weights_only=True) reads it.
+
+        After a best epoch its weights are the evaluated network's own tensors: a file holds them once.
+        """
+        best = {name: getattr(self, name) for name in BEST if name != "best_monitored" or self.best_monitored >= 0}
+        if self.best_weights and self.best_epoch == self.epoch:
+            best["best_weights"] = dict(self.evaluated.state_dict())
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -78,9 +84,7 @@ class TrainState:
             "plateau": {"factor": self.plateau.factor, "waiting": self.plateau.waiting.state_dict()},
             "stopping": self.stopping.state_dict(),
             "progress": {name: getattr(self, name) for name in PROGRESS},
-            "best": {
-                name: getattr(self, name) for name in BEST if name != "best_monitored" or self.best_monitored >= 0
-            },
+            "best": best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -99,7 +103,7 @@ class TrainState:
         found = state["progress"] | state["best"]
         for name in found.keys() & {*PROGRESS, *BEST}:  # and nothing else that a checkpoint may name
             setattr(self, name, found[name])
-        self.best_weights = {name: weight.to(self.device) for name, weight in self.best_weights.items()}
+        self.best_weights = {name: weight.to(self.device, copy=True) for name, weight in self.best_weights.items()}
 
     def finished(self, spec: TrialSpec) -> bool:
         """Whether all epochs have been trained, or early stopping has ended the trial."""

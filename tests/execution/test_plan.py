@@ -14,9 +14,9 @@ from raycifar.execution.placement import Machine, make_plan
 from raycifar.execution.plan import flop_unit, plan_table, results_table
 from raycifar.execution.standing import standings, time_needed
 from raycifar.networks.cost import work
-from raycifar.storage.checkpoints import write_checkpoint
 from raycifar.storage.folders import SweepFolder
 from raycifar.storage.records import History
+from tests.support.checkpoints import write_state
 from tests.support.paths import SWEEPS
 from tests.support.sweep_folders import begin_trial, sweep_spec, trial_spec, write_failure, write_sweep
 
@@ -148,7 +148,7 @@ def test_a_plan_says_how_each_trial_stands_and_plans_the_rest(finished):
     (finished.trial("transfer-2").path / "summary.json").unlink()
     (finished.trial("scratch").path / "summary.json").unlink()
     history = finished.trial("scratch").history()
-    write_checkpoint(finished.trial("scratch").path, b"", History(history.epochs[:2], history.sessions))
+    write_state(finished.trial("scratch").path, b"", History(history.epochs[:2], history.sessions))
     trials = sweep_spec("q", {"transfer": (2, 3), "scratch": (1, 5)}, {}).trials
     states = standings(trials, finished)
     assert {name: state.words for name, state in states.items()} == {

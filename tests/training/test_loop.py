@@ -84,6 +84,19 @@ def test_a_resumed_trial_equals_an_uninterrupted_one_to_the_bit(make_trial, spli
     assert all(evaluated[name].equal(resumed[name]) for name in evaluated)
 
 
+@pytest.mark.parametrize("settings", [{}, {"averaging": {"ema_decay": 0.9}}], ids=["plain", "average"])
+def test_the_weights_of_a_best_epoch_are_saved_once_and_loaded_as_others(make_trial, splits, settings):
+    spec = make_trial(epochs=2, **settings)
+    before, after = TrainState(Small(), spec), TrainState(Small(), spec)
+    next(fit(before, *splits, spec))  # the first epoch is the best of those so far
+    saved = before.state_dict()
+    evaluated = saved["model"] if before.average is None else saved["average"]
+    storages = lambda state: [tensor.untyped_storage().data_ptr() for tensor in state.values()]  # noqa: E731
+    assert storages(saved["best"]["best_weights"]) == storages(evaluated) == storages(before.evaluated.state_dict())
+    after.load_state_dict(saved)
+    assert not set(storages(after.best_weights)) & set(storages(evaluated))
+
+
 def test_a_reduced_learning_rate_stays_reduced_after_a_resume(make_trial, splits):
     spec = make_trial(epochs=3, schedule={"name": "plateau"}, optimizer={"lr": 0.1})
     before, after = TrainState(Small(), spec), TrainState(Small(), spec)

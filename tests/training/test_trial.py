@@ -25,7 +25,7 @@ from raycifar.data.splits import load_splits
 from raycifar.devices import full_memory
 from raycifar.networks import fused_norm
 from raycifar.networks.cost import flops_an_image
-from raycifar.storage.checkpoints import newest_checkpoint, write_checkpoint
+from raycifar.storage.checkpoints import newest_checkpoint
 from raycifar.storage.folders import TrialFolder
 from raycifar.training.checkpoint_writer import save_checkpoint
 from raycifar.training.evaluation import evaluate
@@ -33,6 +33,7 @@ from raycifar.training.failures import HOPELESS, CheckpointError, GpuMemoryError
 from raycifar.training.loop import NonFiniteLossError
 from raycifar.training.precision import PrecisionError
 from raycifar.training.trial import Assets, Caller, Place, network, run_trial, set_up_torch
+from tests.support.checkpoints import write_state
 from tests.support.errors import FULL_MEMORY
 from tests.support.networks import Floats, Small, build_vgg16
 from tests.support.paths import SAMPLE
@@ -253,7 +254,7 @@ OTHER_STATES = {
 def test_a_state_of_another_form_ends_the_trial_with_one_line(make_trial, tmp_path, small_network, state):
     run(make_trial(epochs=1), tmp_path)
     (tmp_path / "summary.json").unlink()
-    write_checkpoint(tmp_path, state_of(state), TrialFolder(tmp_path).history())
+    write_state(tmp_path, state_of(state), TrialFolder(tmp_path).history())
     with pytest.raises(OtherNetworkError, match="--fresh"):
         run(make_trial(epochs=2), tmp_path)
 
@@ -277,7 +278,7 @@ def test_a_checkpoint_that_holds_no_state_ends_the_trial_with_one_line(
 ):
     run(make_trial(epochs=1), tmp_path)
     (tmp_path / "summary.json").unlink()
-    write_checkpoint(tmp_path, state, TrialFolder(tmp_path).history())
+    write_state(tmp_path, state, TrialFolder(tmp_path).history())
     with pytest.raises(CheckpointError, match=rf"state\.pt: not a trial's state \({why}.*--fresh"):
         run(make_trial(epochs=2), tmp_path)
     assert "it ran" not in capsys.readouterr().out
