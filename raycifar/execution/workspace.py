@@ -110,14 +110,25 @@ def _refuse_another_sweep(now: SweepSpec, folder: SweepFolder) -> None:
             )
 
 
-def tidy(folder: SweepFolder, trials: Sequence[str]) -> None:
-    """Take away what killed writers left; the folder is locked. Raises SweepError, RecordError for what leads out."""
-    refuse_foreign(folder.files, trials)
+@contextlib.contextmanager
+def tidied(folder: SweepFolder, trials: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Take away what killed writers left, before the `with` block and, once it has ended well, after it.
+
+    The folder is locked, and nobody writes at either time. Raises SweepError, RecordError for what leads out.
+    """
+    refuse_foreign(folder.files, trials())
     try:
-        for place in (folder.files, *(folder.files / name for name in trials)):
-            sweep_leftovers(place)
+        _sweep_up(folder, trials())
     except OSError as error:
         raise SweepError(f"{error.filename}: {error.strerror}: choose another --name") from None
+    yield
+    with contextlib.suppress(OSError):
+        _sweep_up(folder, trials())
+
+
+def _sweep_up(folder: SweepFolder, trials: Sequence[str]) -> None:
+    for place in (folder.files, *(folder.files / name for name in trials)):
+        sweep_leftovers(place)
 
 
 def _locked(folder: SweepFolder) -> FileLock:
@@ -144,10 +155,10 @@ def opened(sweep: SweepSpec, chosen: SweepSpec, folder: SweepFolder, call: Call,
     with held(folder, fresh):
         _refuse_another_sweep(sweep, folder)  # which may have begun, and ended, since check_folder
         _refuse_what_is_no_folder(folder.trial(trial.name).path for trial in sweep.trials)
-        tidy(folder, [trial.name for trial in sweep.trials])
-        _describe(sweep, folder, call)
-        with on_record(folder, call, lambda: all_finished(chosen, folder)):
-            yield
+        with tidied(folder, lambda: [trial.name for trial in sweep.trials]):
+            _describe(sweep, folder, call)
+            with on_record(folder, call, lambda: all_finished(chosen, folder)):
+                yield
 
 
 @contextlib.contextmanager

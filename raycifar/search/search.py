@@ -14,7 +14,7 @@ from raycifar.execution.placement import Plan
 from raycifar.execution.plan import check_options, plan_trials, tell_plan
 from raycifar.execution.runners import check_named_files, informed_trial, session
 from raycifar.execution.session import Session
-from raycifar.execution.workspace import check_place, held, on_record, tidy
+from raycifar.execution.workspace import check_place, held, on_record, tidied
 from raycifar.program import program
 from raycifar.search.records import SearchFolder, SearchRecord, ended, sample_name
 from raycifar.search.spec import SearchSpec
@@ -104,24 +104,30 @@ def _refuse_another_search(search: SearchSpec, folder: SearchFolder) -> None:
 
 
 def _run(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
-    """Run the missing samples, with everybody listening; the folder is locked, and the call on record, meanwhile."""
-    from raycifar.search.ray_search import check_dashboard, search_on_ray
+    """Run the missing samples; the folder is locked, and the call on record, meanwhile."""
+    from raycifar.search.ray_search import check_dashboard
 
-    options, call = session.options, session.call
     check_dashboard(session)
     session.runner.check(session, folder.path)
-    with held(folder.sweep, options.fresh):
+    with held(folder.sweep, session.options.fresh):
         _refuse_another_search(search, folder)  # which may have begun, and ended, since check_folder
-        tidy(folder.sweep, [sample.name for sample in folder.samples()])
-        describe(search, folder, call)
-        with on_record(folder.sweep, call, lambda: _finished(search, folder)):
-            session.show_plan()
-            terminal, trials = _terminal(search, folder, session.console)
-            tell_plan(options, folder.path, session.plan, session.gpus, _not_ended(search, folder))
-            record = folder.record()
-            tracked = Tracked(folder.path, record.created_at if record else 0.0)
-            with terminal, session.bus(terminal, trials, tracked) as bus:
-                search_on_ray(search, folder, session, bus)
+        with tidied(folder.sweep, lambda: [sample.name for sample in folder.samples()]):
+            describe(search, folder, session.call)
+            with on_record(folder.sweep, session.call, lambda: _finished(search, folder)):
+                _run_samples(search, folder, session)
+
+
+def _run_samples(search: SearchSpec, folder: SearchFolder, session: Session) -> None:
+    """With everybody listening."""
+    from raycifar.search.ray_search import search_on_ray
+
+    session.show_plan()
+    terminal, trials = _terminal(search, folder, session.console)
+    tell_plan(session.options, folder.path, session.plan, session.gpus, _not_ended(search, folder))
+    record = folder.record()
+    tracked = Tracked(folder.path, record.created_at if record else 0.0)
+    with terminal, session.bus(terminal, trials, tracked) as bus:
+        search_on_ray(search, folder, session, bus)
 
 
 def _finished(search: SearchSpec, folder: SearchFolder) -> bool:

@@ -217,12 +217,15 @@ def test_an_open_folder_names_the_commit(folder, checkout):
     assert folder.record().commit == git(checkout, "rev-parse", "HEAD")[:12]
 
 
-def test_what_a_killed_call_wrote_in_part_is_cleared_away(finished):
-    left = [path / ".history.json.1234" for path in (finished.path, finished.trial("scratch").path)]
+@pytest.mark.parametrize("name", [".history.json.1234", f".raycifar-{'0' * 16}.part"])
+def test_what_a_killed_process_wrote_in_part_is_cleared_away_by_this_call_or_the_next(finished, name):
+    left = [path / name for path in (finished.path, finished.trial("scratch").path)]
     for path in left:
         path.touch()
     with opened(SWEEP, SWEEP, finished, CALL):
-        pass
+        assert not any(path.exists() for path in left)
+        for path in left:  # as of a worker that is killed, and begins anew
+            path.touch()
     assert not any(path.exists() for path in left)
 
 
