@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -28,8 +28,17 @@ def save_checkpoint(folder: Path, state: dict[str, Any], history: History) -> Pa
 
     Raises OSError where the disk is full or cannot be written to.
     """
-    # By a file of Python's: by its name, torch.save reports a full disk as "enforce fail", and not as an OSError.
-    return write_checkpoint(folder, partial(torch.save, state), history)
+    return write_checkpoint(folder, partial(_save, state), history)
+
+
+def _save(state: dict[str, Any], file: BinaryIO) -> None:
+    """As torch.save, which ends the archive of a write that failed, too, and then reports that in place of OSError."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], History]:

@@ -1,5 +1,7 @@
 """Checkpoints behind the training: every epoch's on a quick disk, as many as it manages on a slow one."""
 
+import errno
+import io
 import os
 import threading
 import time
@@ -51,6 +53,19 @@ def test_what_was_saved_is_loaded(tmp_path):
     assert path == tmp_path / "checkpoint_000002"
     assert loaded["model"]["weight"].equal(saved["model"]["weight"])
     assert [epoch.epoch for epoch in its_history.epochs] == [1, 2]
+
+
+@pytest.mark.parametrize("room", [0, 40_000, 300_000])
+def test_a_disk_that_fills_up_meanwhile_is_an_error_of_the_system(tmp_path, monkeypatch, room):
+    class Full(io.BytesIO):
+        def write(self, content):
+            if self.tell() + len(content) > room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    monkeypatch.setattr(checkpoint_writer, "write_checkpoint", lambda folder, write, history: write(Full()))
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, {str(i): torch.zeros(10_000) for i in range(20)}, history(1, 1.0))
 
 
 def test_a_checkpoint_is_never_unpickled_beyond_tensors(tmp_path):
