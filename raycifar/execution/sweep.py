@@ -18,6 +18,7 @@ from raycifar.execution.workspace import all_finished, check_folder, opened
 from raycifar.storage.checkpoints import saved_history
 from raycifar.storage.folders import SweepFolder, TrialFolder
 from raycifar.storage.records import TrialSummary
+from raycifar.storage.written import BY_RAY
 from raycifar.tracking.listener import Tracked
 from raycifar.tracking.tensorboard import TensorBoard
 from raycifar.tracking.terminal import Terminal
@@ -73,15 +74,12 @@ def _is_done(trial: TrialFolder, options: Options) -> bool:
     return trial.summary() is not None and (options.local or not _tune_lacks_epochs(trial))
 
 
-RAYS_OWN = ("params.json", "checkpoint_manager_snapshot.json")  # what a trial has that ran on Ray: Tune's, Train's
-
-
 def _tune_lacks_epochs(trial: TrialFolder) -> bool:
     """Whether Ray Tune's file of this trial, where it ran on Ray, has fewer epochs than its history."""
     try:
         lines = (trial.path / "result.json").read_bytes().splitlines(keepends=True)
     except OSError:  # it is begun anew by each call
-        return any((trial.path / name).exists() for name in RAYS_OWN)
+        return any(BY_RAY.fullmatch(path.name) for path in trial.path.iterdir())
     told = sum(b'"epoch":' in line and line.endswith(b"\n") for line in lines)
     return told < len(trial.history().epochs)
 

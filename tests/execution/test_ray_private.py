@@ -197,9 +197,8 @@ def test_what_ray_says_of_a_token_does_not_come_before_our_line(monkeypatch, cap
 
     monkeypatch.setattr(start, "maybe_enable_token_auth_if_token_available", says)
     monkeypatch.setattr(authentication_token_setup.logger, "handlers", [caplog.handler])
-    caplog.set_level(
-        logging.WARNING, logger=authentication_token_setup.logger.name
-    )  # Ray's start may leave a higher one
+    # Ray's start may leave a higher one.
+    caplog.set_level(logging.WARNING, logger=authentication_token_setup.logger.name)
     monkeypatch.setattr(start.services, "get_ray_address_from_environment", lambda *_: None)
     assert start.cluster_address("auto") is None
     assert caplog.text == ""
